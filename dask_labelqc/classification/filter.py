@@ -1,0 +1,145 @@
+"""Find mislabeled examples, larger than memory or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dask_labelqc.classification.inputs import (
+    ExampleArrays,
+    InMemoryExamples,
+    normalize,
+    open_file,
+)
+from dask_labelqc.classification.lazy import LazyRegions
+from dask_labelqc.classification.memory import InMemoryRegions
+from dask_labelqc.classification.options import ScoreOptions
+from dask_labelqc.classification.selection import Selection, select
+from dask_labelqc.classification.validity import warn_of_sum
+from dask_labelqc.errors import InputError
+from dask_labelqc.progress import progress_for
+
+__all__ = ["find_label_issues_batched"]
+
+
+def find_label_issues_batched(
+    labels: Any = None,
+    pred_probs: Any = None,
+    *,
+    labels_file: str | Path | None = None,
+    pred_probs_file: str | Path | None = None,
+    batch_size: int = 10000,
+    n_jobs: int | None = 1,
+    verbose: bool = True,
+    quality_score_kwargs: Mapping[str, Any] | None = None,
+    num_issue_kwargs: Mapping[str, Any] | None = None,
+    return_mask: bool = False,
+) -> Any:
+    """Return the examples whose label is estimated to be wrong.
+
+    As many examples as confident learning (Northcutt et al., 2021) estimates to be mislabeled are
+    selected, those of the lowest label quality score; the ones among them whose given label is
+    the most probable class are dropped. Agrees with
+    ``cleanlab.experimental.label_issues_batched.find_label_issues_batched``. Sums are exact, so
+    the answer depends neither on the storage chunks nor on the scheduler.
+
+    The answer is always in memory: it takes a byte for each example, where the predictions take
+    K numbers. Predictions in Zarr and Dask arrays are read block by block on the Dask scheduler
+    in use, a cluster if there is a client, and once (twice for the margin of adjusted
+    probabilities).
+
+    Parameters
+    ----------
+    labels
+        Integers (N,) in 0..K-1; NumPy (memory maps too), Zarr, Dask, xarray, or a list.
+    pred_probs
+        (N, K): probabilities in float16, float32 or float64, or uint8 or uint16 whose largest
+        value (or the ``scale_factor`` in their attributes) means 1.
+    labels_file, pred_probs_file
+        Instead of the arrays: a ``.npy`` file, which is opened as a memory map, or the path or
+        URL of a Zarr array.
+    batch_size
+        Examples that cleanlab goes through at a time. Here they are whole storage chunks, about
+        24 MB of predictions; the answer depends on neither.
+    n_jobs
+        Threads for arrays in memory; None: one for each core. Zarr and Dask arrays use the
+        workers of the scheduler.
+    verbose
+        Show the progress.
+    quality_score_kwargs
+        ``method``: "self_confidence" (the default), "normalized_margin" or
+        "confidence_weighted_entropy"; ``adjust_pred_probs``: subtract the confident thresholds
+        from the probabilities first, for classes of very different sizes.
+    num_issue_kwargs
+        ``estimation_method``: "off_diagonal" (the default) or "off_diagonal_calibrated".
+    return_mask
+        Return a mask instead of indices.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 indices of the issues, the lowest score first, ties by index; or a boolean mask
+        (N,), an xarray.DataArray if `labels` are one.
+
+    Raises
+    ------
+    InputError
+        The inputs or arguments cannot be used.
+
+    See Also
+    --------
+    LabelInspector : the same by hand, batch by batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.array([0, 0, 1, 1, 0])
+    >>> certain = np.array([0.9, 0.8, 0.1, 0.2, 0.05])
+    >>> pred_probs = np.stack([certain, 1 - certain], axis=1)
+    >>> find_label_issues_batched(labels, pred_probs, verbose=False)
+    array([4])
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        raise InputError(f"batch_size: got {batch_size!r}, it must be an integer of 1 or more")
+    for name, value in (("batch_size", batch_size), ("n_jobs", 1 if n_jobs is None else n_jobs)):
+        if value < 1:
+            raise InputError(f"{name}: got {value!r}, it must be an integer of 1 or more")
+    labels = _given("labels", labels, labels_file)
+    pred_probs = _given("pred_probs", pred_probs, pred_probs_file)
+    options = ScoreOptions.of(quality_score_kwargs, num_issue_kwargs)
+    examples = normalize(labels, pred_probs)
+    selection = _select(examples, options, n_jobs, verbose)
+    warn_of_sum(selection.statistics.worst_sum, examples.form.sum_tolerance)
+    if not return_mask:
+        return selection.issues.ranked()
+    mask = np.zeros(examples.form.num_examples, np.bool_)
+    mask[selection.issues.index] = True
+    if isinstance(labels, xr.DataArray):
+        return labels.copy(data=mask).rename("label_issues")
+    return mask
+
+
+def _given(name: str, array: Any, file: str | Path | None) -> Any:
+    if (array is None) == (file is None):
+        count = "neither" if array is None else "both"
+        raise InputError(f"{name}, {name}_file: got {count}, exactly one of them must be given")
+    return array if file is None else open_file(file, f"{name}_file")
+
+
+def _select(
+    examples: ExampleArrays, options: ScoreOptions, n_jobs: int | None, verbose: bool
+) -> Selection:
+    progress = progress_for(verbose)
+    if isinstance(examples, InMemoryExamples):
+        threads = n_jobs or os.cpu_count() or 1
+        with ThreadPoolExecutor(threads) as pool, progress:
+            regions = InMemoryRegions(examples, options, pool, threads, progress)
+            return select(regions, examples.form, options)
+    with progress:
+        return select(LazyRegions(examples, options, progress), examples.form, options)

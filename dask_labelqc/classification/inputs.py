@@ -1,0 +1,98 @@
+"""Labels and predictions of examples in any container become one of two things.
+
+In memory: NumPy arrays, memory maps too, and xarray over them. Lazy: everything else; the
+predictions are a Zarr array, which the tasks read, or a Dask array, which they depend on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from dask_labelqc.classification.options import ExampleFormat, check_format
+from dask_labelqc.errors import InputError
+from dask_labelqc.storage.arrays import BlockReader, open_array
+from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.typing import AnyArray
+
+__all__ = ["ExampleArrays", "InMemoryExamples", "LazyExamples", "normalize", "open_file"]
+
+ArrayLike: TypeAlias = Any
+"""numpy.ndarray (memmap too), zarr.Array, dask.array.Array, xarray.DataArray or a sequence."""
+
+
+@dataclass(frozen=True)
+class InMemoryExamples:
+    """Labels (N,) and predictions (N, K) that are arrays of this process."""
+
+    labels: AnyArray
+    pred_probs: AnyArray
+    form: ExampleFormat
+
+
+@dataclass(frozen=True)
+class LazyExamples:
+    """Labels (N,) anywhere, and predictions (N, K) in Zarr, or (K, N) if `transposed`, or Dask."""
+
+    labels: AnyArray | zarr.Array[Any] | da.Array
+    pred_probs: zarr.Array[Any] | da.Array
+    form: ExampleFormat
+    transposed: bool = False
+
+
+ExampleArrays: TypeAlias = InMemoryExamples | LazyExamples
+
+
+def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
+    """Check the inputs, and say how they will be read.
+
+    Raises
+    ------
+    InputError
+        Naming the argument, what it is, and what it may be.
+    """
+    scale = stored_scale(pred_probs)
+    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
+        pred_probs = in_order(labels, pred_probs)
+    given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
+    transposed = False
+    if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
+        transposed = BlockReader.of(given, predicted).axes == (1, 0)
+    shape = predicted.shape[::-1] if transposed else predicted.shape
+    form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
+    if isinstance(predicted, np.ndarray):
+        if isinstance(given, np.ndarray):
+            return InMemoryExamples(given, predicted, form)
+        predicted = da.from_array(predicted, chunks=(given.chunks[0], -1))
+    return LazyExamples(given, predicted, form, transposed)
+
+
+def open_file(path: str | Path, name: str) -> AnyArray | zarr.Array[Any]:
+    """Open a ``.npy`` file as a memory map, or else the Zarr array at a path or URL.
+
+    Raises
+    ------
+    InputError
+        There is neither; the message names the argument.
+    """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"{name}: got {type(path).__name__}, it must be the path of a .npy file, "
+            "or the path or URL of a Zarr array"
+        )
+    if not Path(path).is_file():
+        return open_array(path, name.removesuffix("_file"))
+    try:
+        array = np.load(path, mmap_mode="r")
+    except ValueError as error:
+        raise InputError(f"{name}: {str(path)!r} is not a .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{name}: {str(path)!r} holds several arrays; save one with numpy.save")
+    return array

@@ -1,0 +1,194 @@
+"""Regions of Zarr and Dask arrays, scanned by the tasks of the Dask scheduler in use.
+
+What is remembered of each region stays where it was computed, on the workers of a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from operator import add, attrgetter
+from typing import Any
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+import zarr
+from dask.callbacks import Callback
+
+from dask_labelqc.classification.facts import (
+    ExampleFacts,
+    ExampleStatistics,
+    RegionFacts,
+    scan_region,
+)
+from dask_labelqc.classification.inputs import LazyExamples
+from dask_labelqc.classification.options import ScoreOptions
+from dask_labelqc.classification.selection import Total
+from dask_labelqc.errors import InputError
+from dask_labelqc.graph.blocks import Plan, plan_blocks
+from dask_labelqc.graph.objects import from_blocks, map_objects, total
+from dask_labelqc.graph.sources import as_blocks
+from dask_labelqc.progress import Progress
+from dask_labelqc.storage.arrays import read_into
+from dask_labelqc.typing import AnyArray, Floats, Shape
+
+__all__ = ["LazyRegions"]
+
+REGION_BYTES = 192 * 2**20
+"""Predictions that one task reads from Zarr."""
+MOST_REGIONS = 4096
+"""Where that would be more tasks, each reads more."""
+
+
+class LazyRegions:
+    """The regions of arrays elsewhere; see `selection.Regions`."""
+
+    def __init__(self, examples: LazyExamples, options: ScoreOptions, progress: Progress) -> None:
+        self._examples, self._options, self._progress = examples, options, progress
+        if isinstance(examples.pred_probs, da.Array):
+            self._pred_probs = _whole_rows(examples.pred_probs)
+            chunks = self._pred_probs.chunks[0]
+        else:
+            self._plan = _plan(examples)
+            (chunks,) = self._plan.chunks
+        self._labels = as_blocks(examples.labels, (chunks,))
+        self._regions: da.Array | None = None
+
+    def scan(self, bound: float, thresholds: Floats | None = None) -> ExampleStatistics:
+        self._regions = None
+        self._regions = self._watched(self._scanned(bound, thresholds))
+        statistics = map_objects(attrgetter("statistics"), self._regions)
+        result: ExampleStatistics = _computed(total(add, statistics))
+        return result
+
+    def adjust(self, thresholds: Floats) -> None:
+        adjusted = map_objects(partial(_adjusted, thresholds), self._regions)
+        (self._regions,) = dask.persist(adjusted)
+
+    def total(self, function: Callable[[ExampleFacts], Total]) -> Total:
+        parts = map_objects(partial(_of_facts, function), self._regions)
+        result: Total = _computed(total(add, parts))
+        return result
+
+    def _watched(self, regions: da.Array) -> da.Array:
+        """Compute the regions where they are to stay, and tell the progress of each."""
+        form, number = self._examples.form, regions.numblocks[0]
+        share = form.num_examples * form.example_bytes // number
+        self._progress.stage("scan", number)
+        with _Watch(regions.name, partial(self._progress.advance, share)):
+            (persisted,) = dask.persist(regions)
+        futures = distributed.futures_of(persisted)
+        for _ in distributed.as_completed(futures) if futures else ():
+            self._progress.advance(share)
+        result: da.Array = persisted
+        return result
+
+    def _scanned(self, bound: float, thresholds: Floats | None) -> da.Array:
+        """Return the array of `RegionFacts` objects."""
+        examples, labels = self._examples, self._labels
+        starts = tuple(np.cumsum((0, *labels.chunks[0])).tolist())
+        scan = partial(
+            scan_region,
+            form=examples.form,
+            options=self._options,
+            bound=bound,
+            thresholds=thresholds,
+        )
+        if isinstance(examples.pred_probs, da.Array):
+            function = partial(_scan_block, scan, starts)
+            return from_blocks(function, labels, self._pred_probs)
+        reader = partial(_read_region, scan, self._plan, examples.pred_probs, examples.transposed)
+        return da.map_blocks(
+            reader,
+            labels,
+            chunks=((1,) * labels.numblocks[0],),
+            dtype=object,
+            meta=np.empty(0, object),
+        )
+
+
+class _Watch(Callback):
+    """Call a function whenever a block of an array is done by a scheduler of this process."""
+
+    def __init__(self, name: str, function: Callable[[], None]) -> None:
+        super().__init__(posttask=self._after)
+        self._name, self._function = name, function
+
+    def _after(self, key: Any, *_: Any) -> None:
+        if isinstance(key, tuple) and key[0] == self._name:
+            self._function()
+
+
+def _computed(scalar: da.Array) -> Any:
+    """Compute the one object of an array without dimensions."""
+    return scalar.compute()
+
+
+def _of_facts(function: Callable[[ExampleFacts], Any], region: RegionFacts) -> Any:
+    return function(region.facts)
+
+
+def _adjusted(thresholds: Floats, region: RegionFacts) -> RegionFacts:
+    return RegionFacts(region.statistics, region.facts.adjusted(thresholds))
+
+
+def _scan_block(
+    scan: Callable[..., RegionFacts],
+    starts: Shape,
+    position: Shape,
+    labels: AnyArray,
+    pred_probs: list[AnyArray],
+) -> RegionFacts:
+    (block,) = pred_probs
+    return scan(starts[position[0]], [slice(0, labels.size)], labels, block.__getitem__)
+
+
+def _read_region(
+    scan: Callable[..., RegionFacts],
+    plan: Plan,
+    pred_probs: zarr.Array[Any],
+    transposed: bool,
+    labels: AnyArray,
+    block_id: Shape,
+) -> RegionFacts:
+    """Scan a region of a Zarr array, decoding one block after the other into one buffer."""
+    region = plan.group_box(block_id)
+    start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]
+    blocks = [block.within(region).slices[0] for block in plan.blocks(region)]
+    buffer = np.empty(max(b.stop - b.start for b in blocks) * num_classes, pred_probs.dtype)
+
+    def read(block: slice) -> AnyArray:
+        size = block.stop - block.start
+        rows, classes = slice(start + block.start, start + block.stop), slice(0, num_classes)
+        target = buffer[: size * num_classes]
+        if transposed:
+            target = target.reshape(num_classes, size)
+            read_into(pred_probs, (classes, rows), target)
+            return target.T
+        target = target.reshape(size, num_classes)
+        read_into(pred_probs, (rows, classes), target)
+        return target
+
+    return scan(start, blocks, labels, read)
+
+
+def _plan(examples: LazyExamples) -> Plan:
+    """Cut Zarr predictions into regions, each a whole number of storage chunks."""
+    form, array = examples.form, examples.pred_probs
+    assert isinstance(array, zarr.Array)
+    chunk = array.chunks[1 if examples.transposed else 0]
+    share = form.num_examples * form.example_bytes // MOST_REGIONS
+    return plan_blocks(
+        (form.num_examples,), (chunk,), form.example_bytes, group_bytes=max(REGION_BYTES, share)
+    )
+
+
+def _whole_rows(pred_probs: da.Array) -> da.Array:
+    if any(np.isnan(n) for n in pred_probs.chunks[0]):
+        raise InputError(
+            "pred_probs: the sizes of the chunks of the Dask array are unknown; call its "
+            "compute_chunk_sizes() first"
+        )
+    return pred_probs.rechunk({1: -1})

@@ -1,0 +1,206 @@
+"""What is asked of a search for label issues, checked, in the form that travels to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from dask_labelqc.errors import InputError
+from dask_labelqc.kernels.examples import (
+    CONFIDENCE_WEIGHTED_ENTROPY,
+    NORMALIZED_MARGIN,
+    SELF_CONFIDENCE,
+    ExampleScanOptions,
+)
+from dask_labelqc.kernels.keys import KeySpace
+from dask_labelqc.kernels.predictions import decoding_table, probability_dtype
+from dask_labelqc.method.parameters import check_dtypes, check_scale, sum_tolerance
+from dask_labelqc.typing import Floats, Shape
+
+__all__ = ["EstimationMethod", "ExampleFormat", "ScoreMethod", "ScoreOptions", "check_format"]
+
+ScoreMethod: TypeAlias = Literal[
+    "self_confidence", "normalized_margin", "confidence_weighted_entropy"
+]
+EstimationMethod: TypeAlias = Literal["off_diagonal", "off_diagonal_calibrated"]
+
+KERNEL_METHODS = {
+    "self_confidence": SELF_CONFIDENCE,
+    "normalized_margin": NORMALIZED_MARGIN,
+    "confidence_weighted_entropy": CONFIDENCE_WEIGHTED_ENTROPY,
+}
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How examples are scored and their issues counted.
+
+    Attributes
+    ----------
+    method
+        The label quality score.
+    adjust_pred_probs
+        Subtract the confident thresholds from the probabilities before scoring.
+    estimation_method
+        Of the number of issues.
+    """
+
+    method: ScoreMethod = "self_confidence"
+    adjust_pred_probs: bool = False
+    estimation_method: EstimationMethod = "off_diagonal"
+
+    @classmethod
+    def of(
+        cls,
+        quality_score_kwargs: Mapping[str, Any] | None,
+        num_issue_kwargs: Mapping[str, Any] | None,
+    ) -> ScoreOptions:
+        """Check the two sets of keyword arguments.
+
+        Raises
+        ------
+        InputError
+            A keyword is unknown, or its value is not one of those allowed.
+
+        Examples
+        --------
+        >>> ScoreOptions.of({"method": "normalized_margin"}, None).method
+        'normalized_margin'
+        """
+        score = dict(quality_score_kwargs or {})
+        count = dict(num_issue_kwargs or {})
+        _check_keywords("quality_score_kwargs", score, ("method", "adjust_pred_probs"))
+        _check_keywords("num_issue_kwargs", count, ("estimation_method",))
+        options = cls(**score, **count)
+        for name, value, allowed in (
+            ("quality_score_kwargs: method", options.method, get_args(ScoreMethod)),
+            (
+                "num_issue_kwargs: estimation_method",
+                options.estimation_method,
+                get_args(EstimationMethod),
+            ),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+        if options.adjust_pred_probs and options.method == "confidence_weighted_entropy":
+            raise InputError(
+                "quality_score_kwargs: adjust_pred_probs=True does not go with "
+                "method='confidence_weighted_entropy', whose entropy needs plain probabilities"
+            )
+        return options
+
+    @property
+    def calibrated(self) -> bool:
+        return self.estimation_method == "off_diagonal_calibrated"
+
+    @property
+    def rescored(self) -> bool:
+        """Whether the thresholds must be known before a score can be."""
+        return self.adjust_pred_probs
+
+    @property
+    def reads_twice(self) -> bool:
+        """Whether the score needs all probabilities of an example and the thresholds."""
+        return self.adjust_pred_probs and self.method == "normalized_margin"
+
+    def bound(self, sum_tolerance: float) -> float:
+        """Return the highest score that can be selected when no sum exceeds one by more.
+
+        At least as many examples disagree with their prediction as are selected, unless the count
+        is calibrated. One that disagrees has s <= m, so s <= sum / 2, and a margin of at most
+        0.5. Of the entropy nothing such is known.
+        """
+        if self.calibrated or self.rescored or self.method == "confidence_weighted_entropy":
+            return float("inf")
+        return 0.5 if self.method == "normalized_margin" else (1 + sum_tolerance) / 2
+
+    def scan(self, bound: float, thresholds: Floats | None = None) -> ExampleScanOptions:
+        totals = self.rescored and not self.reads_twice
+        return ExampleScanOptions(KERNEL_METHODS[self.method], bound, thresholds, totals)
+
+
+def _check_keywords(name: str, given: Iterable[str], allowed: tuple[str, ...]) -> None:
+    for keyword in given:
+        if keyword not in allowed:
+            raise InputError(
+                f"{name}: got the unknown keyword {keyword!r}, it may have {', '.join(allowed)}"
+            )
+
+
+@dataclass(frozen=True)
+class ExampleFormat:
+    """How a dataset of N examples is stored.
+
+    Attributes
+    ----------
+    num_examples, num_classes
+        N and K.
+    dtype
+        Of the stored predictions, in native byte order.
+    scale
+        What an integer prediction of 1 means; None: the largest integer means 1.
+    """
+
+    num_examples: int
+    num_classes: int
+    dtype: np.dtype[np.generic]
+    scale: float | None = None
+
+    @property
+    def example_bytes(self) -> int:
+        return self.num_classes * self.dtype.itemsize
+
+    @property
+    def table(self) -> Floats | None:
+        return decoding_table(self.dtype, self.scale)
+
+    @property
+    def sum_tolerance(self) -> float:
+        return sum_tolerance(self.dtype, self.num_classes, self.scale)
+
+    def key_space(self, options: ScoreOptions) -> KeySpace:
+        plain = not options.rescored and options.method != "confidence_weighted_entropy"
+        bits = 8 * probability_dtype(self.dtype).itemsize if plain else 64
+        return KeySpace(bits, max((self.num_examples - 1).bit_length(), 1))
+
+
+def check_format(
+    labels_shape: Shape,
+    labels_dtype: np.dtype[np.generic],
+    probs_shape: Shape,
+    probs_dtype: np.dtype[np.generic],
+    scale: float | None = None,
+) -> ExampleFormat:
+    """Check labels (N,) and pred_probs (N, K) by their shapes and dtypes.
+
+    Raises
+    ------
+    InputError
+        Naming the argument, what it is, and what it may be.
+    """
+    if len(probs_shape) != 2:
+        raise InputError(f"pred_probs: got shape {probs_shape}, it must be (N, K)")
+    if len(labels_shape) != 1:
+        raise InputError(f"labels: got shape {labels_shape}, it must be (N,)")
+    if labels_shape[0] != probs_shape[0]:
+        raise InputError(
+            f"labels: there are {labels_shape[0]} of them, but pred_probs have shape "
+            f"{probs_shape}, {probs_shape[0]} examples"
+        )
+    if labels_shape[0] == 0:
+        raise InputError("labels: got shape (0,), the dataset is empty")
+    if probs_shape[1] < 2:
+        raise InputError(
+            f"pred_probs: got shape {probs_shape}, K = {probs_shape[1]} classes; it must be 2 up"
+        )
+    check_dtypes(labels_dtype, probs_dtype)
+    check_scale(scale)
+    return ExampleFormat(
+        labels_shape[0],
+        probs_shape[1],
+        probs_dtype.newbyteorder("="),
+        None if probs_dtype.kind == "f" or scale is None else float(scale),
+    )

@@ -1,0 +1,297 @@
+"""The command line: ``dask labelqc`` and ``dask-labelqc``. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from dask_labelqc.pipeline import JobPlan, JobReport
+
+__all__ = ["labelqc", "main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PARTIAL = 3
+"""Status of an audit that left images out; 1 is that of an error, 2 of a wrong command line."""
+
+
+def main() -> None:
+    """Run the command line under its own name."""
+    labelqc(prog_name="dask-labelqc")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dask-labelqc")
+def labelqc() -> None:
+    """Find the label errors of datasets that do not fit in memory."""
+
+
+def one_line_errors(command: F) -> F:
+    """Print errors and warnings as one line each; `--debug` lets the traceback through."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, debug: bool, **kwargs: Any) -> Any:
+        from dask_labelqc.errors import LabelQCWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", LabelQCWarning)
+            warnings.showwarning = _print_warning
+            try:
+                return command(*args, **kwargs)
+            except (click.exceptions.Exit, click.ClickException):
+                raise
+            except Exception as error:
+                if debug:
+                    raise
+                raise click.ClickException(_one_line(error)) from error
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _one_line(error: Exception) -> str:
+    from dask_labelqc.errors import LabelQCError
+
+    text = " ".join(str(error).split())
+    return text if isinstance(error, LabelQCError) else f"{type(error).__name__}: {text}"
+
+
+def _print_warning(message: Warning | str, *details: Any, **more: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
+def method_options(command: F) -> F:
+    """Add the options that say what is computed."""
+    for option in reversed(
+        (
+            click.option("--downsample", type=int, default=1, show_default=True,
+                         help="Factor to shrink the images by for counting and selecting issues."),
+            click.option("--label-downsample", type=click.Choice(["mean", "majority"]),
+                         default="mean", show_default=True, help="Label of a downsampled cell."),
+            click.option("--ignore-index", type=int, multiple=True,
+                         help="Label of pixels that take part in nothing; may be repeated."),
+            click.option("--temperature", type=float, default=0.1, show_default=True,
+                         help="Of the softmin image score."),
+            click.option("--from-logits", is_flag=True, help="The predictions are logits."),
+            click.option("--validate", type=click.Choice(["full", "labels", "none"]),
+                         default="full", show_default=True, help="What to check while computing."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def store_options(command: F) -> F:
+    """Add the option that says how to reach object stores."""
+    return click.option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_storage_options,
+        help="Of the object stores, such as endpoint=URL, region=NAME, anonymous=true, "
+        "profile=NAME; may be repeated. Keys come from the environment or the profile.",
+    )(command)
+
+
+def _storage_options(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[str, str] | None:
+    from dask_labelqc.errors import InputError
+    from dask_labelqc.storage.stores import parse_storage_options
+
+    try:
+        return parse_storage_options(pairs) or None
+    except InputError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@labelqc.command()
+@click.argument("labels")
+@click.argument("pred_probs")
+@click.argument("output")
+@method_options
+@click.option("--write-pixel-scores", is_flag=True, help="Also write the score of every pixel.")
+@click.option("--write-predicted-label", is_flag=True, help="Also write the predicted classes.")
+@click.option("--resume", is_flag=True, help="Finish an output that was begun by this command.")
+@click.option("--overwrite", is_flag=True, help="Replace the output.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on this Dask scheduler's workers.")
+@click.option("--scheduler-file", metavar="FILE", help="The same, by the file that it wrote.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes of a local cluster, one a core by default; 0 for threads.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Of each local worker.")  # fmt: skip
+@click.option("--memory-limit", default="auto", show_default=True, help="Of each local worker.")
+@store_options
+@click.option("--keep-going", is_flag=True,
+              help="Finish without images that cannot be audited; exit with 3 then.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="A line for each block at debug.",
+)
+@click.option(
+    "--performance-report",
+    metavar="FILE",
+    help="Write Dask's report of how the cluster spent its time, HTML.",
+)
+@one_line_errors
+def audit(
+    labels: str,
+    pred_probs: str,
+    output: str,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    workers: int | None,
+    threads: int,
+    memory_limit: str,
+    storage_option: dict[str, str] | None,
+    quiet: bool,
+    log_level: str,
+    performance_report: str | None,
+    **arguments: Any,
+) -> None:
+    """Find the label issues of a Zarr dataset and write them to Zarr.
+
+    LABELS (N, *spatial) and PRED_PROBS (N, K, *spatial) are Zarr arrays, OUTPUT the Zarr group
+    to make. A job that was killed goes on where it was when it is started again with --resume.
+    """
+    from rich.console import Console
+
+    from dask_labelqc.cluster import open_client
+    from dask_labelqc.logs import show_log
+    from dask_labelqc.performance import report_performance
+    from dask_labelqc.pipeline import audit_zarr, plan_audit
+    from dask_labelqc.progress import progress_for
+
+    console = Console(stderr=True)
+    method = {
+        name: arguments[name]
+        for name in (
+            "downsample",
+            "label_downsample",
+            "ignore_index",
+            "temperature",
+            "from_logits",
+            "validate",
+        )
+    }
+    plan_audit(labels, pred_probs, storage_options=storage_option, **method)
+    with (
+        show_log(log_level, console),
+        open_client(
+            scheduler, workers, memory_limit, threads=threads, scheduler_file=scheduler_file
+        ) as client,
+        report_performance(client, performance_report),
+    ):
+        if client is not None and client.dashboard_link and not quiet:
+            click.echo(f"Dask dashboard: {client.dashboard_link}", err=True)
+        report = audit_zarr(
+            labels,
+            pred_probs,
+            output,
+            client=client,
+            progress=progress_for(not quiet, console),
+            storage_options=storage_option,
+            **arguments,
+        )
+    _finish(report)
+
+
+@labelqc.command()
+@click.argument("store")
+@click.argument("pred_probs", required=False)
+@method_options
+@store_options
+@one_line_errors
+def info(
+    store: str, pred_probs: str | None, storage_option: dict[str, str] | None, **arguments: Any
+) -> None:
+    """Show what an audit would read and need, before anything runs.
+
+    STORE is a Zarr group that holds the arrays labels and pred_probs; or name the two arrays:
+    LABELS PRED_PROBS.
+    """
+    from dask_labelqc.pipeline import plan_audit
+
+    base = store.rstrip("/")
+    labels = store if pred_probs else f"{base}/labels"
+    probs = pred_probs or f"{base}/pred_probs"
+    _print_plan(plan_audit(labels, probs, storage_options=storage_option, **arguments))
+
+
+@labelqc.command()
+@click.argument("directory", default="demo-output")
+@click.option("--images", type=click.IntRange(min=1), default=240, show_default=True)
+@click.option("--size", type=click.IntRange(min=32), default=512, show_default=True,
+              help="Height and width in pixels.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--memory-limit", default="1GB", show_default=True, help="Of each worker.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@one_line_errors
+def demo(directory: str, **arguments: Any) -> None:
+    """Make a dataset with known label errors in DIRECTORY, audit it, and compare.
+
+    The predictions are larger than the memory of the workers.
+    """
+    from dask_labelqc.demo import run_demo
+
+    run_demo(directory, **arguments)
+
+
+def _print_plan(plan: JobPlan) -> None:
+    images, classes, *spatial = plan.shape
+    _print_table(
+        {
+            "images": f"{images:,} of {_times(spatial)} pixels",
+            "classes": str(classes),
+            "pred_probs": f"{plan.dtype}, chunks of {_times(plan.chunks)} pixels",
+            "read at a time": f"{_times(plan.block)} pixels",
+            "groups": f"{plan.num_groups:,} of {_times(plan.group)} pixels",
+            "bytes to read": _bytes(plan.bytes_to_read),
+            "memory of a worker": f"{_bytes(plan.process_bytes)}, "
+            f"and {_bytes(plan.worker_bytes)} for each of its threads",
+        }
+    )
+
+
+def _finish(report: JobReport) -> None:
+    """Print what was done, and leave with the status of an output that is not whole."""
+    _print_table(report.summary())
+    if report.failures:
+        raise click.exceptions.Exit(PARTIAL)
+
+
+def _print_table(rows: dict[str, str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value, style=None)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000  # a path that is cut is of no use to whoever reads it
+    console.print(table)
+
+
+def _times(shape: Any) -> str:
+    return " x ".join(f"{n:,}" for n in shape)
+
+
+def _bytes(count: int) -> str:
+    from dask.utils import format_bytes
+
+    text: str = format_bytes(count)
+    return text

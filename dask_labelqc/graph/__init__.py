@@ -1,0 +1,1 @@
+"""Blocks, exact distributed selection, and graphs of public Dask arrays. Nothing of Zarr."""

@@ -1,0 +1,127 @@
+"""The softmin score of an image as a streaming (lowest, sum, weighted sum).
+
+``softmin(s) = sum_i s_i w_i`` with ``w = softmax((1 - s) / T)``. Relative to the lowest score
+seen so far the weight of a pixel is ``exp((lowest - s_i) / T)``, so two parts of an image
+combine by rescaling the one with the higher minimum.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from dask_labelqc.typing import Floats
+
+__all__ = [
+    "LANES",
+    "accumulate_softmin",
+    "combine_softmin",
+    "empty_softmin",
+    "exp_nonpositive",
+    "finalize_softmin",
+]
+
+LOG2_E = 1.4426950408889634
+LN2_HIGH = 6.93147180369123816490e-01
+LN2_LOW = 1.90821492927058770002e-10
+ROUND_TO_INTEGER = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the integer in the low bits
+LOWEST_EXPONENT = -700.0  # exp of anything lower is zero for every purpose here
+
+
+LANES = 8  # partial sums in a fixed order: SIMD, and the same bits on every machine
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def exp_nonpositive(x, result, scratch):  # type: ignore[no-untyped-def]
+    """Write exp(x) to `result` for x <= 0, to 1e-15; loops that the compiler turns into SIMD."""
+    bits = scratch.view(np.int64)
+    for i in range(x.size):
+        value = LOWEST_EXPONENT if x[i] < LOWEST_EXPONENT else x[i]  # NaN stays
+        shifted = value * LOG2_E + ROUND_TO_INTEGER
+        power = shifted - ROUND_TO_INTEGER
+        r = value - power * LN2_HIGH - power * LN2_LOW
+        p = 1.0 / 479001600.0  # Taylor series to r**12; |r| <= ln(2) / 2
+        p = p * r + 1.0 / 39916800.0
+        p = p * r + 1.0 / 3628800.0
+        p = p * r + 1.0 / 362880.0
+        p = p * r + 1.0 / 40320.0
+        p = p * r + 1.0 / 5040.0
+        p = p * r + 1.0 / 720.0
+        p = p * r + 1.0 / 120.0
+        p = p * r + 1.0 / 24.0
+        p = p * r + 1.0 / 6.0
+        p = p * r + 0.5
+        p = p * r + 1.0
+        p = p * r + 1.0
+        scratch[i] = shifted
+        result[i] = p
+    for i in range(x.size):
+        bits[i] = (bits[i] << 52) + (1023 << 52)
+    for i in range(x.size):
+        result[i] *= scratch[i]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def accumulate_softmin(scores, temperature, state, scratch):  # type: ignore[no-untyped-def]
+    """Add one tile's pixels to `state`, the image's (lowest, sum, weighted sum).
+
+    `scores` is float64 (n,) with +inf at void pixels and at the padding to a multiple of
+    `LANES`; `scratch` is float64 (3, at least n).
+    """
+    n = scores.size
+    lowest = state[0]
+    for i in range(n):
+        lowest = min(lowest, scores[i])
+    if lowest == np.inf:
+        return
+    scale = 1.0 / temperature
+    exponents, weights = scratch[0, :n], scratch[1, :n]
+    for i in range(n):
+        exponents[i] = (lowest - scores[i]) * scale
+    exp_nonpositive(exponents, weights, scratch[2, :n])
+    total = np.zeros(LANES)
+    weighted = np.zeros(LANES)
+    for start in range(0, n, LANES):
+        for lane in range(LANES):
+            score = scores[start + lane]
+            weight = weights[start + lane] if score < np.inf else 0.0
+            total[lane] += weight
+            weighted[lane] += weight * (score if score < np.inf else 0.0)
+    rescale = math.exp((lowest - state[0]) * scale) if state[1] > 0 else 0.0
+    state[0] = lowest
+    state[1] = state[1] * rescale + total.sum()
+    state[2] = state[2] * rescale + weighted.sum()
+
+
+def empty_softmin(num_images: int) -> Floats:
+    """Return the state of images that no pixel was added to, float64 (N, 3)."""
+    return np.tile(np.array([np.inf, 0.0, 0.0]), (num_images, 1))
+
+
+def combine_softmin(a: Floats, b: Floats, temperature: float) -> Floats:
+    """Combine the states (..., 3) of two parts of the same images.
+
+    Examples
+    --------
+    >>> state = np.array([[0.25, 1.0, 0.25]])
+    >>> combine_softmin(state, empty_softmin(1), 0.1)
+    array([[0.25, 1.  , 0.25]])
+    """
+    lowest = np.minimum(a[..., 0], b[..., 0])
+    combined = np.zeros_like(a)
+    combined[..., 0] = lowest
+    for part in (a, b):
+        seen = part[..., 1] > 0
+        gap = np.subtract(lowest, part[..., 0], where=seen, out=np.zeros_like(lowest))
+        combined[..., 1:] += part[..., 1:] * np.exp(gap / temperature)[..., None]
+    return combined
+
+
+def finalize_softmin(state: Floats) -> Floats:
+    """Return the scores (...,) of finished states; NaN where every pixel of an image is void."""
+    total = state[..., 1]
+    scores = np.full(total.shape, np.nan)
+    np.divide(state[..., 2], total, where=total > 0, out=scores)
+    return scores

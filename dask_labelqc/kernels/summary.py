@@ -1,0 +1,383 @@
+"""One pass over a block of predictions: everything that the audit will ever need of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from dask_labelqc.kernels.cells import (
+    Geometry,
+    cell_scratch,
+    geometry,
+    unit_cells,
+)
+from dask_labelqc.kernels.fixed_point import fixed_point
+from dask_labelqc.kernels.labels import smallest_unsigned
+from dask_labelqc.kernels.predictions import decoded_runs
+from dask_labelqc.kernels.softmin import LANES, accumulate_softmin, empty_softmin
+from dask_labelqc.kernels.tiles import (
+    PROBABILITY_TOLERANCE,
+    TILE,
+    first_bad,
+    gather,
+    scan,
+)
+from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
+
+__all__ = ["BlockScan", "ScanOptions", "scan_block"]
+
+# Slots of `BlockScan.facts`.
+BAD_PIXEL, BAD_REASON, WORST_SUM_PIXEL, CANDIDATES, PIXELS = range(5)
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What `scan_block` computes.
+
+    Attributes
+    ----------
+    bound
+        Pixels that agree with the prediction are candidates up to this score; those that
+        disagree always are.
+    temperature
+        Of the softmin; infinity leaves the image scores out.
+    from_logits
+        The predictions are logits, to be put through a softmax.
+    check
+        Look for probabilities that are not finite, outside [0, 1], or all zero.
+    scores, predicted
+        Write the dense self-confidence, the dense predicted class.
+    factors
+        Of the downsampling, one for each spatial axis.
+    majority
+        Downsample labels by the most frequent class instead of the mean of the class ids.
+    """
+
+    bound: float
+    temperature: float = 0.1
+    from_logits: bool = False
+    check: bool = True
+    scores: bool = False
+    predicted: bool = False
+    factors: Shape = ()
+    majority: bool = False
+
+
+class BlockScan(NamedTuple):
+    """What `scan_block` found; the buffers that the compiled code fills.
+
+    Attributes
+    ----------
+    class_sum, class_count
+        int64 (K,): the self-confidence of the cells labelled k, in units of 1 / `FIXED_POINT`,
+        and their number. A cell is a pixel unless the block is downsampled.
+    pixel_count
+        int64 (K,): full-size pixels labelled k.
+    softmin
+        float64 (n, 3), the state of `kernels.softmin`.
+    image_count
+        int64 (n,): full-size pixels of each image that take part.
+    position, score, confidence, given, predicted
+        (C,): the candidates, flat position in the block's grid of cells.
+    pixel_cell, pixel_position, pixel_given, pixel_predicted
+        (D,): when downsampling, the full-size pixels of the candidates that disagree with their
+        prediction; `pixel_cell` is the ordinal of the candidate.
+    dense_score, dense_predicted
+        (n, S), or of size zero if not asked for.
+    facts
+        int64: the first unusable pixel (-1 if there is none), the reason, the pixel whose
+        probabilities' sum is farthest from one, and C and D.
+    worst_sum
+        float64: how far that sum is from one, and the sum.
+    """
+
+    class_sum: Ints
+    class_count: Ints
+    pixel_count: Ints
+    softmin: Floats
+    image_count: Ints
+    position: Ints
+    score: Floats
+    confidence: Floats
+    given: Ints
+    predicted: Ints
+    pixel_cell: Ints
+    pixel_position: Ints
+    pixel_given: Ints
+    pixel_predicted: Ints
+    dense_score: Floats
+    dense_predicted: Ints
+    facts: Ints
+    worst_sum: Floats
+
+
+class Tile(NamedTuple):
+    """Scratch space for one tile of at most P pixels."""
+
+    best: Floats  # (P,)
+    arg: Ints  # (P,)
+    total: Floats  # (P,)
+    score: Floats  # float64 (P + LANES,)
+    wide: Floats  # float64 (3, P + LANES)
+    best_bits: Ints  # the memory of `best` and `total` as integers
+    total_bits: Ints
+    limit_bits: Ints  # of 1, of the highest probability allowed, of infinity
+    seen_bits: Ints  # of the lowest and the highest sum of a block so far
+
+
+PIXELWISE = Geometry(TILE, TILE, TILE, 1, np.zeros(0, np.int64), np.zeros(0, np.bool_))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _check(planes, base, length, codes, tile, signs, position, out):  # type: ignore[no-untyped-def]
+    """Note the first unusable pixel and the worst sum of a tile.
+
+    Positive numbers are in the order of their bits, and integers have SIMD minima: only a tile
+    with a sum beyond those seen, or with something unusable, is looked at pixel by pixel.
+    """
+    one, above_one, infinity = tile.limit_bits
+    low, high, top = one, one, one
+    for i in range(length):
+        total = tile.total_bits[i] if codes[i] >= 0 else one
+        best = tile.best_bits[i] if codes[i] >= 0 else one
+        low = min(low, total)
+        high = max(high, total)
+        top = max(top, best)
+    if signs < 0 or low <= 0 or high >= infinity or top > above_one:
+        place, reason = first_bad(planes, base, length, codes)
+        if reason != 0 and out.facts[BAD_REASON] == 0:
+            out.facts[BAD_PIXEL] = position + place
+            out.facts[BAD_REASON] = reason
+    if low < tile.seen_bits[0] or high > tile.seen_bits[1]:
+        tile.seen_bits[0] = min(low, tile.seen_bits[0])
+        tile.seen_bits[1] = max(high, tile.seen_bits[1])
+        for i in range(length):
+            deviation = abs(np.float64(tile.total[i]) - 1.0)
+            if codes[i] >= 0 and deviation > out.worst_sum[0]:
+                out.worst_sum[0] = deviation
+                out.worst_sum[1] = tile.total[i]
+                out.facts[WORST_SUM_PIXEL] = position + i
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[no-untyped-def]
+    """Add the cells of a tile to the class sums and append its candidates."""
+    count = out.facts[CANDIDATES]
+    for i in range(length):
+        code = codes[i]
+        if code < 0:
+            continue
+        s = score[i]
+        out.class_sum[code] += fixed_point(s)
+        out.class_count[code] += 1
+        if arg[i] != code or s <= bound:
+            out.position[count] = first + i
+            out.score[count] = s
+            out.confidence[count] = best[i]
+            out.given[count] = code
+            out.predicted[count] = arg[i]
+            count += 1
+    out.facts[CANDIDATES] = count
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _finish_pixels(image, start, length, codes, tile, temperature, out):  # type: ignore[no-untyped-def]
+    """Per-image and dense outputs of a tile of full-size pixels."""
+    for i in range(length):
+        out.image_count[image] += codes[i] >= 0
+    if out.dense_score.size:
+        for i in range(length):
+            out.dense_score[image, start + i] = tile.score[i] if codes[i] >= 0 else np.nan
+    if out.dense_predicted.size:
+        for i in range(length):
+            out.dense_predicted[image, start + i] = tile.arg[i]
+    if temperature < np.inf:
+        padded = (length + LANES - 1) // LANES * LANES
+        tile.score[length:padded] = np.inf
+        accumulate_softmin(tile.score[:padded], temperature, out.softmin[image], tile.wide)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _scan_run(  # type: ignore[no-untyped-def]
+    planes, bits, codes, images, offset, length, size, options, shape, tile, cells, out
+):
+    """Scan columns `offset` to `offset + length` of the images, whose first is image `images`."""
+    bound, temperature, check = options
+    for n in range(planes.shape[0]):
+        image = images + n
+        for base in range(0, length, shape.pixels):
+            count = min(shape.pixels, length - base)
+            start = offset + base
+            here = codes[image, start : start + count]
+            signs = scan(planes[n], bits[n], base, count, tile.best, tile.arg, tile.total)
+            if check:
+                _check(planes[n], base, count, here, tile, signs, image * size + start, out)
+            if cells is None or temperature < np.inf or out.dense_score.size:
+                gather(planes[n], base, count, here, tile.score)
+            if cells is None:
+                position = image * size + start
+                _tally(count, position, here, tile.best, tile.arg, tile.score, bound, out)
+            else:
+                first_cell = (image * size + start) // shape.pixels * shape.cells
+                unit_cells(planes[n], base, here, shape, cells)
+                _scan_cells(here, first_cell, image * size + start, bound, shape, tile, cells, out)
+            _finish_pixels(image, start, count, here, tile, temperature, out)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _scan_cells(codes, first_cell, first_pixel, bound, shape, tile, cells, out):  # type: ignore[no-untyped-def]
+    """Tally the cells of a unit and list the disagreeing pixels of those that are candidates."""
+    scan(cells.planes, cells.bits, 0, shape.cells, cells.best, cells.arg, cells.total)
+    gather(cells.planes, 0, shape.cells, cells.codes, cells.score)
+    ordinal = out.facts[CANDIDATES]
+    _tally(shape.cells, first_cell, cells.codes, cells.best, cells.arg, cells.score, bound, out)
+    cells.place[:] = -1
+    for candidate in range(ordinal, out.facts[CANDIDATES]):
+        cells.place[out.position[candidate] - first_cell] = candidate
+    _count_labels(codes, out.pixel_count)
+    row_cells = shape.width // shape.factor
+    for row in range(shape.cell_row.size):
+        for column in range(row_cells):
+            candidate = cells.place[shape.cell_row[row] * row_cells + column]
+            if candidate >= 0:
+                start = row * shape.width + column * shape.factor
+                _list_pixels(start, shape.factor, candidate, first_pixel, codes, tile.arg, out)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _count_labels(codes, count):  # type: ignore[no-untyped-def]
+    """Count the labels; images have long runs of one label, which are added at once."""
+    label, run = codes[0], 0
+    for i in range(codes.size):
+        if codes[i] != label:
+            if label >= 0:
+                count[label] += run
+            label, run = codes[i], 0
+        run += 1
+    if label >= 0:
+        count[label] += run
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _list_pixels(start, length, candidate, first_pixel, codes, arg, out):  # type: ignore[no-untyped-def]
+    """List those of a row of a candidate's pixels that disagree with their prediction."""
+    count = out.facts[PIXELS]
+    for i in range(start, start + length):
+        if codes[i] >= 0 and arg[i] != codes[i]:
+            out.pixel_cell[count] = candidate
+            out.pixel_position[count] = first_pixel + i
+            out.pixel_given[count] = codes[i]
+            out.pixel_predicted[count] = arg[i]
+            count += 1
+    out.facts[PIXELS] = count
+
+
+def scan_block(
+    stored: AnyArray, codes: Ints, options: ScanOptions, table: Floats | None = None
+) -> BlockScan:
+    """Scan a block of predictions once.
+
+    Parameters
+    ----------
+    stored
+        C-contiguous (n, K, *spatial): float32, float64, or codes to look up in `table`.
+    codes
+        int32 (n, *spatial) from `encode_labels`.
+    options
+        What to compute.
+    table
+        float32: the probability that each code of an integer (or float16, seen as uint16) means.
+
+    See Also
+    --------
+    dask_labelqc.kernels.labels.encode_labels, dask_labelqc.kernels.predictions.decoding_table
+    """
+    num_images, num_classes, *spatial = stored.shape
+    size = math.prod(spatial)
+    dtype = stored.dtype if table is None else table.dtype
+    downsampling = any(f > 1 for f in options.factors)
+    shape = geometry(tuple(spatial), options.factors) if downsampling else PIXELWISE
+    cells = cell_scratch(shape, num_classes, dtype, options.majority) if downsampling else None
+    tile = _tile(shape.pixels, dtype)
+    out = _outputs(num_images, num_classes, size, dtype, options, downsampling)
+    plain = (options.bound, options.temperature, options.check)
+    flat, flat_codes = (
+        stored.reshape(num_images, num_classes, size),
+        codes.reshape(num_images, size),
+    )
+    if table is None and not options.from_logits:
+        bits = flat.view(f"i{dtype.itemsize}")
+        _scan_run(flat, bits, flat_codes, 0, 0, size, size, plain, shape, tile, cells, out)
+    else:
+        for image, start, planes in decoded_runs(flat, shape.pixels, options.from_logits, table):
+            bits = planes.view(f"i{dtype.itemsize}")
+            run = (image, start, planes.shape[2])
+            _scan_run(planes, bits, flat_codes, *run, size, plain, shape, tile, cells, out)
+    return _trimmed(out, downsampling)
+
+
+def _tile(pixels: int, dtype: np.dtype[np.generic]) -> Tile:
+    best, total = np.empty(pixels, dtype), np.empty(pixels, dtype)
+    bits = f"i{dtype.itemsize}"
+    limits = np.array([1.0, 1.0 + PROBABILITY_TOLERANCE, np.inf], dtype).view(bits)
+    return Tile(
+        best=best,
+        arg=np.empty(pixels, np.int32),
+        total=total,
+        score=np.empty(pixels + LANES),
+        wide=np.empty((3, pixels + LANES)),
+        best_bits=best.view(bits),
+        total_bits=total.view(bits),
+        limit_bits=limits,
+        seen_bits=np.array([1.0, 1.0], dtype).view(bits),
+    )
+
+
+def _outputs(
+    num_images: int,
+    num_classes: int,
+    size: int,
+    dtype: np.dtype[np.generic],
+    options: ScanOptions,
+    downsampling: bool,
+) -> BlockScan:
+    """Allocate for the worst case; memory that is never touched is never used."""
+    pixels = num_images * size
+    cells = pixels // math.prod(options.factors)
+    class_dtype = smallest_unsigned(num_classes)
+    listed = pixels if downsampling else 0
+    return BlockScan(
+        class_sum=np.zeros(num_classes, np.int64),
+        class_count=np.zeros(num_classes, np.int64),
+        pixel_count=np.zeros(num_classes, np.int64),
+        softmin=empty_softmin(num_images),
+        image_count=np.zeros(num_images, np.int64),
+        position=np.empty(cells, np.int64),
+        score=np.empty(cells, dtype),
+        confidence=np.empty(cells, dtype),
+        given=np.empty(cells, class_dtype),
+        predicted=np.empty(cells, class_dtype),
+        pixel_cell=np.empty(listed, np.int64),
+        pixel_position=np.empty(listed, np.int64),
+        pixel_given=np.empty(listed, class_dtype),
+        pixel_predicted=np.empty(listed, class_dtype),
+        dense_score=np.empty((num_images, size if options.scores else 0), dtype),
+        dense_predicted=np.empty((num_images, size if options.predicted else 0), class_dtype),
+        facts=np.array([-1, 0, -1, 0, 0]),
+        worst_sum=np.array([0.0, 1.0]),
+    )
+
+
+def _trimmed(out: BlockScan, downsampling: bool) -> BlockScan:
+    """Copy what was filled of the lists, so that the rest is given back."""
+    names = ("position", "score", "confidence", "given", "predicted")
+    pixel_names = ("pixel_cell", "pixel_position", "pixel_given", "pixel_predicted")
+    lists = {name: getattr(out, name)[: out.facts[CANDIDATES]].copy() for name in names}
+    lists |= {name: getattr(out, name)[: out.facts[PIXELS]].copy() for name in pixel_names}
+    if not downsampling:
+        lists["pixel_count"] = out.class_count
+    return out._replace(**lists)

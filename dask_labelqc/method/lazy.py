@@ -1,0 +1,190 @@
+"""The stages as one graph of public Dask arrays; nothing runs before something is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from operator import add, attrgetter
+from typing import TypeAlias
+
+import dask.array as da
+import numpy as np
+
+from dask_labelqc.errors import InputError
+from dask_labelqc.graph.blocks import Box
+from dask_labelqc.graph.objects import along_images, map_objects, to_blocks, total
+from dask_labelqc.graph.select import Search
+from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.kernels.softmin import combine_softmin, finalize_softmin
+from dask_labelqc.method.issues import (
+    Issues,
+    confident_thresholds,
+    count_off_diagonal,
+    find_issues,
+    full_size,
+    paint,
+)
+from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.summary import Candidates, ImageStatistics, Statistics
+from dask_labelqc.method.validity import warn_of_sums
+from dask_labelqc.typing import AnyArray, Floats, Ints
+
+__all__ = ["LazyAudit", "Rescan", "lazy_audit"]
+
+Rescan: TypeAlias = Callable[[Box, float], Candidates]
+"""Summarizes a region again, with another bound of the candidates' score."""
+
+
+@dataclass(frozen=True)
+class LazyAudit:
+    """Every output of an audit as a lazy array; see the table of `segmentation.audit`."""
+
+    label_issues: da.Array
+    image_score: da.Array
+    image_issue_fraction: da.Array
+    image_issue_count: da.Array
+    confident_threshold: da.Array
+    class_count: da.Array
+    class_issue_count: da.Array
+    issue_matrix: da.Array
+    pixel_scores: da.Array | None
+    predicted_label: da.Array | None
+
+
+def lazy_audit(
+    summaries: da.Array,
+    chunks: tuple[tuple[int, ...], ...],
+    params: Parameters,
+    rescan: Rescan | None,
+) -> LazyAudit:
+    """Build the graph on top of the summaries of all regions.
+
+    Parameters
+    ----------
+    summaries
+        Array of `RegionSummary` objects.
+    chunks
+        Extents of the regions, (N, *spatial).
+    params
+        Of the audit.
+    rescan
+        How to summarize a region again, for the case that needs it; None if the predictions
+        cannot be read again.
+    """
+    statistics = total(
+        add, map_objects(attrgetter("statistics"), summaries), partial(_warned, params)
+    )
+    issues = _issues(summaries, statistics, params, rescan)
+    images = along_images(
+        partial(_add_images, params.temperature), map_objects(attrgetter("images"), summaries)
+    )
+    counts = along_images(add, map_objects(Issues.per_image, issues))
+    num_classes = params.num_classes
+    count_matrix = partial(Issues.matrix, num_classes=num_classes)
+    matrix = total(add, map_objects(count_matrix, issues))
+    per_image, per_class = chunks[:1], ((num_classes,),)
+    issue_count = to_blocks(_itself, counts, per_image, np.int64)
+    pixel_count = to_blocks(attrgetter("count"), images, per_image, np.int64)
+    issue_matrix = to_blocks(_itself, matrix, per_class * 2, np.int64, new_axes=2)
+    dense = params.probability_dtype, params.class_dtype
+    return LazyAudit(
+        label_issues=to_blocks(paint, issues, chunks, np.bool_),
+        image_score=to_blocks(
+            _itself, map_objects(_image_score, images, statistics), per_image, np.float64
+        ),
+        image_issue_fraction=da.map_blocks(_fraction, issue_count, pixel_count, dtype=np.float64),
+        image_issue_count=issue_count,
+        confident_threshold=to_blocks(_thresholds, statistics, per_class, np.float64, new_axes=1),
+        class_count=to_blocks(
+            attrgetter("pixel_count"), statistics, per_class, np.int64, new_axes=1
+        ),
+        class_issue_count=issue_matrix.sum(axis=1),
+        issue_matrix=issue_matrix,
+        pixel_scores=(
+            to_blocks(attrgetter("dense.scores"), summaries, chunks, dense[0])
+            if params.scores
+            else None
+        ),
+        predicted_label=(
+            to_blocks(attrgetter("dense.predicted"), summaries, chunks, dense[1])
+            if params.predicted
+            else None
+        ),
+    )
+
+
+def _issues(
+    summaries: da.Array, statistics: da.Array, params: Parameters, rescan: Rescan | None
+) -> da.Array:
+    """Stages B to C: the issues of each region, as objects."""
+    candidates = map_objects(attrgetter("candidates"), summaries)
+    thresholds = map_objects(_thresholds, statistics)
+    num_selected = total(add, map_objects(count_off_diagonal, candidates, thresholds))
+    bound = map_objects(_missing_bound, statistics, num_selected)
+    candidates = map_objects(partial(_complete, params, rescan), candidates, bound)
+    search = map_objects(partial(Search.start, params.key_space), num_selected)
+    for _ in range(params.key_space.levels):
+        histogram = total(add, map_objects(partial(_histogram, params), candidates, search))
+        search = map_objects(Search.narrowed, search, histogram)
+    return map_objects(partial(_find, params), candidates, search)
+
+
+def _itself(block: AnyArray) -> AnyArray:
+    return block
+
+
+def _thresholds(statistics: Statistics) -> Floats:
+    return confident_thresholds(statistics.class_sum, statistics.class_count)
+
+
+def _warned(params: Parameters, statistics: Statistics) -> Statistics:
+    """Warn if the probabilities of some pixel do not sum to one."""
+    warn_of_sums(statistics.worst_sum, params)
+    return statistics
+
+
+def _missing_bound(statistics: Statistics, num_selected: int) -> float | None:
+    """Return up to which score candidates are missing, None if they are complete."""
+    complete = num_selected <= statistics.below_bound
+    return None if complete else statistics.highest_disagreeing
+
+
+def _complete(
+    params: Parameters, rescan: Rescan | None, candidates: Candidates, bound: float | None
+) -> Candidates:
+    if bound is None:
+        return candidates
+    if rescan is None:
+        raise InputError(
+            "pred_probs: the probabilities sum to more than 1 and the cut falls above a score of "
+            f"{params.bound:.3g}, so that they have to be read again, which a Dask array does not "
+            "allow; pass a Zarr or NumPy array, or probabilities that sum to 1"
+        )
+    return rescan(full_size(candidates.box, params.factors), bound)
+
+
+def _histogram(params: Parameters, candidates: Candidates, search: Search) -> Histogram:
+    return NOTHING if search.done else candidates.keys(params).histogram(search.prefix)
+
+
+NOTHING = Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _find(params: Parameters, candidates: Candidates, search: Search) -> Issues:
+    return find_issues(candidates, search, params)
+
+
+def _add_images(temperature: float, a: ImageStatistics, b: ImageStatistics) -> ImageStatistics:
+    return ImageStatistics(combine_softmin(a.softmin, b.softmin, temperature), a.count + b.count)
+
+
+def _image_score(images: ImageStatistics, statistics: Statistics) -> Floats:
+    """Return the scores of images; the statistics are asked for because they warn."""
+    return finalize_softmin(images.softmin)
+
+
+def _fraction(issue_count: Ints, pixel_count: Ints) -> Floats:
+    """Return the fraction of pixels that are issues; NaN where none takes part."""
+    with np.errstate(invalid="ignore"):
+        return issue_count / pixel_count

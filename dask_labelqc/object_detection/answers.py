@@ -1,0 +1,47 @@
+"""Answers in the shape of the question: lists for lists, xarray for the columnar dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dask_labelqc.object_detection.blocks import Boxes
+from dask_labelqc.object_detection.passes import OUTPUTS
+from dask_labelqc.typing import AnyArray, Ints
+
+__all__ = ["named", "per_image", "shaped"]
+
+
+def shaped(boxes: Boxes, name: str, values: Any) -> Any:
+    """Return an output of the second pass as the caller of a public function expects it.
+
+    From lists: an array (N,), or for scores of boxes a list of N arrays. From a columnar
+    dataset: a DataArray, lazy if the dataset is.
+    """
+    if boxes.coords is not None:
+        return named(boxes, name, values)
+    dim = OUTPUTS[name]
+    if dim == "image":
+        return values
+    offsets = boxes.given_offsets if dim == "given_box" else boxes.predicted_offsets
+    return per_image(values, offsets)
+
+
+def named(boxes: Boxes, name: str, values: Any) -> xr.DataArray:
+    """Return an output as a DataArray with the coordinates of its images."""
+    dim = OUTPUTS[name]
+    coords = {key: coord for key, coord in (boxes.coords or {}).items() if coord.dims == ("image",)}
+    return xr.DataArray(values, dims=(dim,), coords=coords if dim == "image" else None, name=name)
+
+
+def per_image(values: AnyArray, offsets: Ints) -> list[AnyArray]:
+    """Cut values of boxes into one array for each image.
+
+    Examples
+    --------
+    >>> per_image(np.array([0.1, 0.2, 0.3]), np.array([0, 2, 2, 3]))
+    [array([0.1, 0.2]), array([], dtype=float64), array([0.3])]
+    """
+    return np.split(values, offsets[1:-1])

@@ -1,0 +1,85 @@
+"""Find the images of a detection dataset with at least one wrong box.
+
+The name, arguments and answers are those of `cleanlab.object_detection.filter`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask import delayed
+
+from dask_labelqc.object_detection.answers import shaped
+from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
+from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.passes import precision_by_class, score, survey
+from dask_labelqc.typing import AnyArray, Ints
+
+__all__ = ["find_label_issues"]
+
+
+def find_label_issues(
+    labels: Any,
+    predictions: Any = None,
+    *,
+    return_indices_ranked_by_score: bool | None = False,
+    overlapping_label_check: bool | None = True,
+    block_boxes: int = BLOCK_BOXES,
+) -> Any:
+    """Find the images with a box that was overlooked, badly placed or given another's class.
+
+    Parameters
+    ----------
+    labels, predictions, overlapping_label_check, block_boxes
+        As in `dask_labelqc.object_detection.rank.get_label_quality_scores`.
+    return_indices_ranked_by_score
+        Return the indices of those images instead of a mask, worst first.
+
+    Returns
+    -------
+    numpy.ndarray, xarray.DataArray or dask.array.Array
+        bool (N,): a DataArray for a columnar dataset, lazy if the dataset is. Or int64 indices,
+        by `get_label_quality_scores` with its defaults, ties by index; a Dask array of unknown
+        length for a lazy dataset.
+
+    Raises
+    ------
+    InputError
+        Naming the image whose boxes, classes or probabilities cannot be used.
+
+    Notes
+    -----
+    A box is an issue when a score of it is at most ``0.8 * 0.25 * AP`` of its class, AP the
+    average precision of the predictions, mean over the IoU thresholds 0.5, 0.55, ..., 0.95.
+    Agrees with `cleanlab.object_detection.filter.find_label_issues`.
+
+    Examples
+    --------
+    >>> labels = [{"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([0])}] * 2
+    >>> good = [[[0, 0, 9, 9, 0.99]], [[90, 90, 99, 99, 0.1]]]
+    >>> swapped = [[], [[0, 0, 9, 9, 0.99]]]
+    >>> find_label_issues(labels, [good, swapped])
+    array([False,  True])
+    """
+    boxes = open_boxes(labels, predictions)
+    options = ScoreOptions(overlapping_label_check=bool(overlapping_label_check))
+    total, matched = survey(boxes, options.alpha, block_boxes, matches=True)
+    precision = precision_by_class(boxes, total, matched)
+
+    def found(name: str, options: ScoreOptions) -> Any:
+        return score(boxes, [name], options, total, precision, block_boxes=block_boxes)[name]
+
+    issues = found("label_issues", options)
+    if not return_indices_ranked_by_score:
+        return shaped(boxes, "label_issues", issues)
+    scores = found("image_score", ScoreOptions())
+    if not boxes.lazy:
+        return _ranked(issues, scores)
+    return da.from_delayed(delayed(_ranked)(issues, scores), (np.nan,), np.int64)
+
+
+def _ranked(issues: AnyArray, scores: AnyArray) -> Ints:
+    indices = np.flatnonzero(issues)
+    return indices[np.argsort(scores[indices], kind="stable")]

@@ -1,0 +1,336 @@
+"""Score the boxes and images of a detection dataset by how likely their labels are right.
+
+The names, arguments and answers are those of `cleanlab.object_detection.rank` (ObjectLab). Every
+function also takes the columnar dataset (see `dask_labelqc.object_detection.dataset`) as `labels`,
+with `predictions` left out; it then returns a DataArray, lazy if the dataset is Dask or Zarr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask import delayed
+
+from dask_labelqc.errors import InputError
+from dask_labelqc.kernels.boxes import pool_softmin
+from dask_labelqc.object_detection.answers import shaped
+from dask_labelqc.object_detection.auxiliary import get_auxiliary_inputs, score_auxiliary
+from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
+from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.passes import score, survey
+from dask_labelqc.typing import AnyArray
+
+__all__ = [
+    "compute_badloc_box_scores",
+    "compute_overlooked_box_scores",
+    "compute_spurious_box_scores",
+    "compute_swap_box_scores",
+    "get_auxiliary_inputs",
+    "get_label_quality_scores",
+    "issues_from_scores",
+    "pool_box_scores_per_image",
+]
+
+_get_valid_inputs_for_compute_scores = get_auxiliary_inputs
+"""The name by which cleanlab's documentation tells users to make `auxiliary_inputs`."""
+
+
+def get_label_quality_scores(
+    labels: Any,
+    predictions: Any = None,
+    *,
+    aggregation_weights: Mapping[str, float] | None = None,
+    overlapping_label_check: bool | None = True,
+    verbose: bool = True,
+    block_boxes: int = BLOCK_BOXES,
+) -> Any:
+    """Score each image between 0 and 1; the lower, the more likely its boxes are wrong.
+
+    Parameters
+    ----------
+    labels
+        N dictionaries ``{"bboxes": (L, 4), "labels": (L,)}``, x1, y1, x2, y2 in pixels; or a
+        columnar dataset: xarray Dataset, Zarr group, its path or URL.
+    predictions
+        N sequences of K arrays (M, 5): x1, y1, x2, y2, probability. None with a dataset.
+    aggregation_weights
+        Weight of "overlooked", "badloc" and "swap" in the image score, a third each by default;
+        "spurious" may be added. Not negative, sum 1.
+    overlapping_label_check
+        Whether a given box that nearly coincides with one of another class counts as swapped.
+    verbose
+        Taken for compatibility; there is nothing to print, since no prediction is left out.
+    block_boxes
+        Boxes that a task holds at a time.
+
+    Returns
+    -------
+    numpy.ndarray or xarray.DataArray
+        float64 (N,).
+
+    Raises
+    ------
+    InputError
+        Naming the image whose boxes, classes or probabilities cannot be used.
+
+    Notes
+    -----
+    ``exp(sum_k w_k log(1e-100 + s_k))`` over the kinds of error, s_k the softmin of their box
+    scores. Agrees with `cleanlab.object_detection.rank.get_label_quality_scores`.
+
+    Examples
+    --------
+    >>> labels = [{"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([0])}]
+    >>> good = [[np.array([[0, 0, 9, 9, 0.99]])]]
+    >>> get_label_quality_scores(labels, good)
+    array([1.])
+    """
+    options = ScoreOptions.given(
+        weights=aggregation_weights, overlapping_label_check=bool(overlapping_label_check)
+    )
+    return _scores("image_score", labels, predictions, options, block_boxes)
+
+
+def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> Any:
+    """Return the indices of the images with a score of at most `threshold`, lowest score first.
+
+    Parameters
+    ----------
+    label_quality_scores
+        (N,): array, DataArray or Dask array.
+    threshold
+        At most 1.
+
+    Returns
+    -------
+    numpy.ndarray or dask.array.Array
+        int64; ties by index. Lazy, of unknown length, for lazy scores.
+
+    Examples
+    --------
+    >>> issues_from_scores(np.array([0.05, 0.9, 0.01, 0.1]))
+    array([2, 0, 3])
+    """
+    if threshold > 1.0:
+        raise InputError(f"threshold must be at most 1, as the scores are, got {threshold}")
+    scores = getattr(label_quality_scores, "data", label_quality_scores)
+    if isinstance(scores, da.Array):
+        issues = delayed(_lowest)(scores, threshold)
+        return da.from_delayed(issues, (np.nan,), np.int64)
+    return _lowest(np.asarray(label_quality_scores), threshold)
+
+
+def compute_overlooked_box_scores(
+    *,
+    labels: Any = None,
+    predictions: Any = None,
+    alpha: float | None = None,
+    high_probability_threshold: float | None = None,
+    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> Any:
+    """Score each predicted box: low when an object was probably not annotated.
+
+    Parameters
+    ----------
+    labels, predictions, block_boxes
+        As in `get_label_quality_scores`.
+    alpha
+        Weight of the IoU against the distance of the centres in the similarity, 0.9 by default.
+    high_probability_threshold
+        Predictions less probable than this are not scored, 0.95 by default.
+    auxiliary_inputs
+        What `get_auxiliary_inputs` made of labels and predictions, instead of them.
+
+    Returns
+    -------
+    list of numpy.ndarray, or xarray.DataArray
+        (M,) for each image, or (P,); NaN for boxes that are not scored: improbable ones and those
+        that overlap a given box.
+
+    Examples
+    --------
+    >>> labels = [{"bboxes": np.array([]), "labels": np.array([])}]
+    >>> compute_overlooked_box_scores(labels=labels, predictions=[[[[0, 0, 9, 9, 0.75]]]])
+    [array([nan])]
+    """
+    options = ScoreOptions.given(alpha=alpha, high_probability_threshold=high_probability_threshold)
+    if auxiliary_inputs is not None:
+        return score_auxiliary("overlooked", auxiliary_inputs, options)
+    return _scores("overlooked_box_score", labels, predictions, options, block_boxes)
+
+
+def compute_badloc_box_scores(
+    *,
+    labels: Any = None,
+    predictions: Any = None,
+    alpha: float | None = None,
+    low_probability_threshold: float | None = None,
+    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> Any:
+    """Score each given box: low when its edges are probably in the wrong place.
+
+    Parameters
+    ----------
+    labels, predictions, alpha, auxiliary_inputs, block_boxes
+        As in `compute_overlooked_box_scores`.
+    low_probability_threshold
+        Only predictions more probable than this count, 0.5 by default.
+
+    Returns
+    -------
+    list of numpy.ndarray, or xarray.DataArray
+        (L,) for each image, or (B,).
+
+    Examples
+    --------
+    >>> labels = [{"bboxes": np.array([[0, 0, 10, 10]]), "labels": np.array([0])}]
+    >>> compute_badloc_box_scores(labels=labels, predictions=[[[[0, 0, 10, 5, 0.9]]]], alpha=1)
+    [array([0.5])]
+    """
+    options = ScoreOptions.given(alpha=alpha, low_probability_threshold=low_probability_threshold)
+    if auxiliary_inputs is not None:
+        return score_auxiliary("badloc", auxiliary_inputs, options)
+    return _scores("badloc_box_score", labels, predictions, options, block_boxes)
+
+
+def compute_swap_box_scores(
+    *,
+    labels: Any = None,
+    predictions: Any = None,
+    alpha: float | None = None,
+    high_probability_threshold: float | None = None,
+    overlapping_label_check: bool | None = True,
+    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> Any:
+    """Score each given box: low when its class was probably swapped with another.
+
+    Parameters
+    ----------
+    labels, predictions, alpha, auxiliary_inputs, block_boxes
+        As in `compute_overlooked_box_scores`.
+    high_probability_threshold
+        Only predictions more probable than this count, 0.95 by default.
+    overlapping_label_check
+        Whether a given box that nearly coincides with one of another class counts as swapped.
+
+    Returns
+    -------
+    list of numpy.ndarray, or xarray.DataArray
+        (L,) for each image, or (B,).
+
+    Examples
+    --------
+    >>> labels = [{"bboxes": np.array([[0, 0, 10, 10]]), "labels": np.array([0])}]
+    >>> predictions = [[[], [[0, 0, 10, 5, 0.99]]]]
+    >>> compute_swap_box_scores(labels=labels, predictions=predictions, alpha=1)
+    [array([0.5])]
+    """
+    options = ScoreOptions.given(
+        alpha=alpha,
+        high_probability_threshold=high_probability_threshold,
+        overlapping_label_check=bool(overlapping_label_check),
+    )
+    if auxiliary_inputs is not None:
+        return score_auxiliary("swap", auxiliary_inputs, options)
+    return _scores("swap_box_score", labels, predictions, options, block_boxes)
+
+
+def compute_spurious_box_scores(
+    *,
+    labels: Any = None,
+    predictions: Any = None,
+    alpha: float | None = None,
+    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> Any:
+    """Score each given box: low when there is probably no object, since no prediction supports it.
+
+    Parameters
+    ----------
+    labels, predictions, alpha, auxiliary_inputs, block_boxes
+        As in `compute_overlooked_box_scores`.
+
+    Returns
+    -------
+    list of numpy.ndarray, or xarray.DataArray
+        (L,) for each image, or (B,): the highest product of similarity and probability over the
+        predictions of any class that overlap the box; the smallest similarity of the dataset
+        that is not zero when there are none. cleanlab has no such score.
+
+    Examples
+    --------
+    >>> labels = [{"bboxes": np.array([[0, 0, 10, 10]]), "labels": np.array([0])}]
+    >>> compute_spurious_box_scores(labels=labels, predictions=[[[[0, 0, 10, 10, 0.75]]]])
+    [array([0.75])]
+    """
+    options = ScoreOptions.given(alpha=alpha)
+    if auxiliary_inputs is not None:
+        return score_auxiliary("spurious", auxiliary_inputs, options)
+    return _scores("spurious_box_score", labels, predictions, options, block_boxes)
+
+
+def pool_box_scores_per_image(
+    box_scores: Any, *, temperature: float | None = None, offsets: AnyArray | None = None
+) -> Any:
+    """Return the softmin of the box scores of each image.
+
+    Parameters
+    ----------
+    box_scores
+        N arrays of scores between 0 and 1, NaN for boxes that were not scored; or the scores of
+        all boxes (B,), with `offsets`.
+    temperature
+        Of the softmin, 0.1 by default; the lower, the nearer to the minimum.
+    offsets
+        (N + 1,): image i has the boxes ``offsets[i]:offsets[i + 1]``.
+
+    Returns
+    -------
+    numpy.ndarray or xarray.DataArray
+        float64 (N,), 1 for an image without a scored box. Lazy for lazy scores.
+
+    Examples
+    --------
+    >>> pool_box_scores_per_image([np.array([0.5, np.nan, 0.5]), np.array([])])
+    array([0.5, 1. ])
+    """
+    temperature = ScoreOptions.given(temperature=temperature).temperature
+    if offsets is None:
+        counts = [len(scores) for scores in box_scores]
+        flat = np.concatenate([np.asarray(s, np.float64) for s in box_scores] or [np.zeros(0)])
+        return pool_softmin(flat, np.cumsum([0, *counts]), temperature)
+    offsets = np.asarray(offsets).astype(np.int64)
+    scores = getattr(box_scores, "data", box_scores)
+    if isinstance(scores, da.Array):
+        pooled = da.from_delayed(
+            delayed(_pool)(scores, offsets, temperature), (len(offsets) - 1,), np.float64
+        )
+    else:
+        pooled = _pool(np.asarray(box_scores), offsets, temperature)
+    return xr.DataArray(pooled, dims="image") if isinstance(box_scores, xr.DataArray) else pooled
+
+
+def _pool(scores: AnyArray, offsets: AnyArray, temperature: float) -> AnyArray:
+    pooled: AnyArray = pool_softmin(scores.astype(np.float64), offsets, temperature)
+    return pooled
+
+
+def _scores(
+    name: str, labels: Any, predictions: Any, options: ScoreOptions, block_boxes: int
+) -> Any:
+    boxes = open_boxes(labels, predictions)
+    total, _ = survey(boxes, options.alpha, block_boxes)
+    found = score(boxes, [name], options, total, block_boxes=block_boxes)
+    return shaped(boxes, name, found[name])
+
+
+def _lowest(scores: AnyArray, threshold: float) -> AnyArray:
+    low = np.flatnonzero(scores <= threshold)
+    return low[np.argsort(scores[low], kind="stable")]

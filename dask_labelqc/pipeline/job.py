@@ -1,0 +1,289 @@
+"""Audit predictions in Zarr into an output in Zarr, on threads or a cluster, restartable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from distributed import Client
+
+from dask_labelqc.graph.blocks import GROUP_BYTES
+from dask_labelqc.method.stages import Selection, select
+from dask_labelqc.method.validity import warn_of_sums
+from dask_labelqc.pipeline.groups import Job
+from dask_labelqc.pipeline.images import Images
+from dask_labelqc.pipeline.info import open_inputs
+from dask_labelqc.pipeline.lease import hold
+from dask_labelqc.pipeline.output import (
+    check_apart,
+    copy_coordinates,
+    finish_output,
+    open_output,
+    output_dims,
+    output_store,
+    tidy_output,
+    write_small,
+    writing,
+)
+from dask_labelqc.pipeline.report import summary_of
+from dask_labelqc.pipeline.stages import Failure, JobStages, Measures
+from dask_labelqc.pipeline.window import open_workers
+from dask_labelqc.pipeline.workers import check_workers
+from dask_labelqc.progress import Progress, progress_for
+from dask_labelqc.storage.arrays import StoreLocation
+from dask_labelqc.storage.stores import open_store
+from dask_labelqc.typing import Ints, LabelDownsample, Validate
+
+__all__ = ["JobReport", "audit_zarr"]
+
+WORST_IMAGES = 5
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What a job did; everything else is in its output.
+
+    Attributes
+    ----------
+    output
+        Where it is.
+    num_images, num_pixels, num_issues
+        Of the dataset.
+    num_groups, num_resumed
+        Groups in all, and those that an earlier run had finished.
+    bytes_read
+        Of predictions, decoded.
+    seconds
+        Of each stage.
+    worst_images
+        (image, softmin score) of those with the lowest scores, the lowest first.
+    read_ratio
+        Part of the time of the tasks that read the predictions for which they waited for data.
+    peak_bytes
+        The most memory that a worker process has held, 0 if nothing was run.
+    failures
+        Images that were left out, and why.
+    storage_options
+        With which it was written.
+    """
+
+    output: str
+    num_images: int
+    num_pixels: int
+    num_issues: int
+    num_groups: int
+    num_resumed: int
+    bytes_read: int
+    seconds: Mapping[str, float]
+    worst_images: tuple[tuple[int, float], ...]
+    read_ratio: float = 0.0
+    peak_bytes: int = 0
+    failures: tuple[Failure, ...] = ()
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def open(self) -> xr.Dataset:
+        """Open the output, lazily."""
+        dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
+        return dataset
+
+    def summary(self) -> dict[str, str]:
+        """Return what was done, as text by name; the command line prints it at the end."""
+        return summary_of(self)
+
+
+def audit_zarr(
+    labels: StoreLocation,
+    pred_probs: StoreLocation,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    downsample: int = 1,
+    label_downsample: LabelDownsample = "mean",
+    ignore_index: int | Iterable[int] | None = None,
+    temperature: float = 0.1,
+    from_logits: bool = False,
+    validate: Validate = "full",
+    write_pixel_scores: bool = False,
+    write_predicted_label: bool = False,
+    client: Client | None = None,
+    n_jobs: int | None = None,
+    group_bytes: int = GROUP_BYTES,
+    keep_going: bool = False,
+    progress: Progress | bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> JobReport:
+    r"""Find the label issues of a Zarr dataset and write them to Zarr.
+
+    The predictions are read once, group by group; what is learned of a group is put on record in
+    the output as soon as it is done. A job that was killed, at any moment, goes on from there when
+    it is started again with ``resume=True``, and writes the same bytes.
+
+    Parameters
+    ----------
+    labels
+        Integers (N, \*spatial): path, URL or open Zarr array.
+    pred_probs
+        Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
+    output
+        Path or URL of the Zarr group to make.
+    resume
+        Finish the output if it was begun by the same inputs and parameters.
+    overwrite
+        Replace the output.
+    downsample
+        Factor to shrink the images by for counting and selecting issues.
+    label_downsample
+        Label of a cell: "mean" of the class ids, or the "majority".
+    ignore_index
+        Label, or several, of pixels that take part in nothing.
+    temperature
+        Of the softmin image score.
+    from_logits
+        The predictions are logits.
+    validate
+        "full", "labels" or "none".
+    write_pixel_scores, write_predicted_label
+        Also write the score and the predicted class of every pixel.
+    client
+        The cluster to run on; threads of this process without one.
+    n_jobs
+        Threads, without a client.
+    group_bytes
+        Predictions that one task goes through, about; a whole number of storage chunks.
+    keep_going
+        Finish without the images that cannot be audited: their scores are NaN, they have no
+        issues and take part in no threshold, and the attribute ``not_audited`` lists them. The
+        output's ``status`` is "partial"; ``resume=True`` tries these images again.
+    progress
+        Shown on the standard error, or told to an object of your own.
+    storage_options
+        Of the stores that the URLs name, as in `dask_labelqc.storage.stores.open_store`: keys and
+        settings.
+
+    Returns
+    -------
+    JobReport
+        Its ``open()`` is the output as an xarray Dataset.
+
+    Raises
+    ------
+    InputError
+        The inputs or arguments cannot be used, or workers lack this version of the package.
+    OutputError
+        The output cannot be made, or another job is writing it.
+    BlockError
+        Images failed three times, on different workers if there are any; the output is
+        unfinished.
+
+    See Also
+    --------
+    dask_labelqc.segmentation.audit, dask_labelqc.pipeline.plan_audit
+    """
+    inputs = open_inputs(
+        labels,
+        pred_probs,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        downsample=downsample,
+        label_downsample=label_downsample,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        from_logits=from_logits,
+        validate=validate,
+        scores=write_pixel_scores,
+        predicted=write_predicted_label,
+    )
+    store = output_store(output, storage_options)
+    check_apart(output, store, inputs.reader)
+    if client is not None:
+        check_workers(client)
+    dims = output_dims(inputs.reader)
+    place = str(output)
+    target = open_output(output, store, inputs, dims, resume=resume, overwrite=overwrite)
+    job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)
+    if target.complete:
+        tidy_output(target.group)
+        measures = Measures()
+        measures.num_resumed = job.plan.num_groups
+        return _report(job, place, measures, (), storage_options)
+    shown = progress if not isinstance(progress, bool) else progress_for(progress)
+    with (
+        hold(job.output, place) as lease,
+        open_workers(client, n_jobs) as workers,
+        shown,
+    ):
+        with writing(output):
+            copy_coordinates(inputs.reader, job.output, dims, storage_options)
+        stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
+        selection = select(stages, job.params)
+        warn_of_sums(selection.statistics.worst_sum, job.params)
+        images, matrix = stages.paint(selection.search)
+        lease.end()
+        lease.check()
+        with writing(output):
+            _write_results(job, dims, selection, images, matrix, stages.failures)
+    return _report(job, place, stages.measures, stages.failures, storage_options)
+
+
+def _write_results(
+    job: Job,
+    dims: tuple[str, ...],
+    selection: Selection,
+    images: Images,
+    matrix: Ints,
+    failures: Sequence[Failure],
+) -> None:
+    image = dims[0]
+    small = (
+        ("image_score", (image,), images.score()),
+        ("image_issue_fraction", (image,), images.issue_fraction()),
+        ("image_issue_count", (image,), images.issue_count),
+        ("confident_threshold", ("class",), selection.thresholds),
+        ("class_count", ("class",), selection.statistics.pixel_count),
+        ("class_issue_count", ("class",), matrix.sum(axis=1)),
+        ("issue_matrix", ("given_class", "predicted_class"), matrix),
+    )
+    # In an object store each takes several requests, one after the other.
+    with ThreadPoolExecutor(len(small)) as pool:
+        for written in [pool.submit(write_small, job.output, *output) for output in small]:
+            written.result()
+    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
+    not_audited = [image for failure in failures for image in range(*failure.images)]
+    finish_output(job.output, job.params.attributes() | facts, sorted(not_audited))
+
+
+def _report(
+    job: Job,
+    output: str,
+    measures: Measures,
+    failures: Sequence[Failure],
+    storage_options: Mapping[str, Any] | None,
+) -> JobReport:
+    stored = job.output["image_score"]
+    assert isinstance(stored, zarr.Array)
+    scores = np.asarray(stored[:])
+    worst = np.argsort(scores, kind="stable")[:WORST_IMAGES]
+    num_issues = job.output.attrs["num_issues"]
+    assert isinstance(num_issues, int)
+    return JobReport(
+        output=output,
+        num_images=job.plan.shape[0],
+        num_pixels=int(np.prod(job.plan.shape)),
+        num_issues=num_issues,
+        num_groups=job.plan.num_groups,
+        num_resumed=measures.num_resumed,
+        bytes_read=measures.bytes_read,
+        seconds=dict(measures.seconds),
+        worst_images=tuple((int(i), float(scores[i])) for i in worst if not np.isnan(scores[i])),
+        read_ratio=measures.read_seconds / measures.task_seconds if measures.task_seconds else 0.0,
+        peak_bytes=measures.peak_bytes,
+        failures=tuple(failures),
+        storage_options=storage_options,
+    )

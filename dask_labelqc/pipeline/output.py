@@ -1,0 +1,361 @@
+"""The output of an audit: one Zarr group that xarray opens as it is."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.errors import (
+    GroupNotFoundError,
+    NodeNotFoundError,
+    UnstableSpecificationWarning,
+    ZarrUserWarning,
+)
+from zarr.storage import LocalStore
+
+from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.graph.blocks import Plan
+from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.pipeline.groups import CHECKPOINT
+from dask_labelqc.pipeline.info import Inputs
+from dask_labelqc.pipeline.lease import wait_until_free
+from dask_labelqc.storage.arrays import (
+    BlockReader,
+    dimension_names,
+    location,
+    siblings,
+)
+from dask_labelqc.storage.groups import consolidate
+from dask_labelqc.storage.records import Records
+from dask_labelqc.storage.stores import open_store, store_url
+
+__all__ = [
+    "Fingerprint",
+    "Output",
+    "check_apart",
+    "copy_coordinates",
+    "finish_output",
+    "open_output",
+    "output_dims",
+    "output_store",
+    "tidy_output",
+    "write_small",
+    "writing",
+]
+
+SPATIAL = ("z", "y", "x")
+NOT_AUDITED = "not_audited"
+Fingerprint = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output that is ours to write.
+
+    Attributes
+    ----------
+    group
+        The Zarr group.
+    complete
+        It was finished before, by the same inputs and parameters.
+    arrays
+        What the tasks write, by name: the dense outputs and the records.
+    """
+
+    group: zarr.Group
+    complete: bool
+    arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
+
+
+def output_dims(reader: BlockReader) -> tuple[str, ...]:
+    """Return the names of the dimensions (N, *spatial): the labels' own, or image, y, x."""
+    names = dimension_names(reader.labels)
+    return names or ("image", *SPATIAL[len(SPATIAL) + 1 - reader.labels.ndim :])
+
+
+def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerprint:
+    """Return what makes an output this one: its inputs, parameters and groups, as plain JSON."""
+    what: Fingerprint = {
+        f"{name}.{key}": value
+        for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs))
+        for key, value in (
+            ("location", location(array)),
+            ("shape", array.shape),
+            ("dtype", str(array.dtype)),
+            ("chunks", array.chunks),
+        )
+    }
+    plain: Fingerprint = json.loads(
+        json.dumps(
+            what
+            | params.attributes()
+            | {
+                "groups": plan.group,
+                "pixel_scores": params.scores,
+                "predicted_label": params.predicted,
+            }
+        )
+    )
+    return plain
+
+
+def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Store:
+    """Open the store that the output goes to.
+
+    Raises
+    ------
+    InputError
+        The URL or the options cannot be used.
+    """
+    try:
+        return open_store(url, storage_options, read_only=False)
+    except InputError as error:
+        raise InputError(f"output: {error}") from error
+
+
+def check_apart(url: str | Path, store: Store, reader: BlockReader) -> None:
+    """Raise OutputError if an input lies in the output, which would overwrite it."""
+    place = store_url(store).rstrip("/")
+    for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs)):
+        if f"{location(array)}/".startswith(f"{place}/"):
+            raise OutputError(
+                f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "
+                "name another place for the output"
+            )
+
+
+def open_output(
+    url: str | Path,
+    store: Store,
+    inputs: Inputs,
+    dims: tuple[str, ...],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Output:
+    """Create the output's arrays, or find those of an earlier run.
+
+    Raises
+    ------
+    OutputError
+        The output exists and neither `resume` nor `overwrite` was asked for, it is not an audit,
+        it was made by other inputs or parameters, another job is writing it, or it cannot be
+        written.
+    """
+    if resume and overwrite:
+        raise OutputError("resume, overwrite: both were given, they exclude each other")
+    wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
+    try:
+        with writing(url):
+            found = _existing(url, store)
+            if found is not None and (resume or overwrite):
+                wait_until_free(found, str(url))
+            if found is not None and not overwrite:
+                if not resume:
+                    state = found.attrs.get("status", "not an audit")
+                    raise OutputError(
+                        f"output: {str(url)!r} exists already ({state}); resume=True (--resume) "
+                        "finishes it, overwrite=True (--overwrite) replaces it"
+                    )
+                _check_same(url, found, wanted)
+                if found.attrs.get("status") == "complete":
+                    return Output(found, complete=True)
+                found.attrs["status"] = "unfinished"
+            else:
+                if found is not None:
+                    _clear(found)
+                found = zarr.open_group(
+                    store,
+                    mode="w-" if found is None else "w",  # "w" deletes whatever is there
+                    attributes={"status": "unfinished", "fingerprint": wanted},
+                )
+            arrays = _create_arrays(found, inputs.params, inputs.plan, dims)
+    except ValueError as error:
+        raise OutputError(
+            f"output: {str(url)!r} is damaged ({error}); overwrite=True (--overwrite) replaces it"
+        ) from error
+    return Output(found, complete=False, arrays=arrays)
+
+
+@contextmanager
+def writing(url: str | Path) -> Iterator[None]:
+    """Say which output cannot be written."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except FileExistsError as error:
+        raise _not_ours(url) from error
+    except PermissionError as error:
+        raise OutputError(f"output: no permission to write {str(url)!r}: {error}") from error
+    except OSError as error:
+        raise OutputError(f"output: {str(url)!r} cannot be written: {error}") from error
+
+
+def _not_ours(url: str | Path) -> OutputError:
+    return OutputError(
+        f"output: {str(url)!r} exists and is not an audit; name a new place for the output"
+    )
+
+
+def _clear(group: zarr.Group) -> None:
+    """Delete an audit from the inside out.
+
+    Killed on the way, it is an audit still, and not one that looks complete.
+    """
+    group.attrs["status"] = "unfinished"
+    with warnings.catch_warnings(), suppress(ValueError):
+        # Damaged or missing metadata: what is left is deleted all the same.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        names = list(group)
+        # In an object store each takes several requests, one after the other.
+        with ThreadPoolExecutor(len(names) or 1) as pool:
+            list(pool.map(group.__delitem__, names))
+
+
+def _existing(url: str | Path, store: Store) -> zarr.Group | None:
+    """Return the audit at a URL, None if nothing is there.
+
+    Raises OutputError if something else is there: it is not ours to replace.
+    """
+    try:
+        group = zarr.open_group(store, mode="r+")
+    except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError):
+        if isinstance(store, LocalStore):
+            _drop_partial(store.root)
+        return None
+    except (TypeError, ValueError) as error:
+        raise _not_ours(url) from error
+    if "fingerprint" not in group.attrs:
+        raise _not_ours(url)
+    if group.attrs.get("status") == "complete":
+        return group
+    # Where a complete output was being replaced, the consolidated metadata are out of date.
+    return zarr.open_group(store, mode="r+", use_consolidated=False)
+
+
+def _drop_partial(path: Path) -> None:
+    """Delete what Zarr leaves behind if it is killed in the very first write of a group."""
+    if path.is_dir() and all(file.match("zarr.*.partial") for file in path.iterdir()):
+        for file in path.iterdir():
+            file.unlink()
+
+
+def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint) -> None:
+    had = group.attrs["fingerprint"]
+    assert isinstance(had, dict)
+    differing = [
+        f"{key} was {had.get(key)!r} and is {wanted.get(key)!r}"
+        for key in sorted(had.keys() | wanted.keys())
+        if had.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise OutputError(
+            f"output: {str(url)!r} was made by other inputs or parameters: {'; '.join(differing)}; "
+            "overwrite=True (--overwrite) replaces it"
+        )
+
+
+def _create_arrays(
+    group: zarr.Group, params: Parameters, plan: Plan, dims: tuple[str, ...]
+) -> dict[str, zarr.Array[Any]]:
+    dense: list[tuple[str, Any, Any]] = [("label_issues", np.dtype(bool), False)]
+    if params.scores:
+        dense.append(("pixel_scores", params.probability_dtype, np.nan))
+    if params.predicted:
+        dense.append(("predicted_label", params.class_dtype, 0))
+    arrays = {}
+    for name, dtype, fill in dense:
+        found = group.get(name)
+        if not isinstance(found, zarr.Array):
+            found = group.create_array(
+                name,
+                shape=params.shape,
+                chunks=plan.group,
+                dtype=dtype,
+                fill_value=fill,
+                dimension_names=dims,
+            )
+        arrays[name] = found
+    checkpoint = group.require_group(CHECKPOINT)
+    return arrays | {CHECKPOINT: Records.open(checkpoint, "summaries", plan.num_groups).array}
+
+
+def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any) -> None:
+    """Write a small output whole."""
+    data = np.asarray(values)
+    group.create_array(name, data=data, chunks=data.shape, dimension_names=dims, overwrite=True)
+
+
+def copy_coordinates(
+    reader: BlockReader,
+    group: zarr.Group,
+    dims: tuple[str, ...],
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Carry over what lies beside the inputs: coordinates of the labels, and of the classes.
+
+    xarray lists the coordinates that are not called like a dimension in an attribute.
+    """
+    beside = siblings(reader.labels, storage_options)
+    listed = str(reader.labels.attrs.get("coordinates", "")).split()
+    copied = [name for name in (*dims, *listed) if _copy(beside, name, group, name, dims)]
+    if others := [name for name in listed if name in copied]:
+        group["label_issues"].attrs["coordinates"] = " ".join(others)
+    for name in set(dimension_names(reader.pred_probs) or ()) - set(dims):
+        _copy(siblings(reader.pred_probs, storage_options), name, group, "class", (name,))
+
+
+def _copy(
+    source: zarr.Group | None, name: str, group: zarr.Group, new_name: str, dims: tuple[str, ...]
+) -> bool:
+    """Copy a coordinate if there is one along these dimensions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
+        coordinate = source.get(name) if source is not None else None
+        if not isinstance(coordinate, zarr.Array):
+            return False
+        along = dimension_names(coordinate)
+        if along is None or not set(along) <= set(dims):
+            return False
+        renamed = tuple(new_name if dim == name else dim for dim in along)
+        write_small(group, new_name, renamed, coordinate[...])
+        attributes = dict(coordinate.attrs)
+        attributes.pop("_ARRAY_DIMENSIONS", None)
+        group[new_name].attrs.update(attributes)
+    return True
+
+
+def finish_output(
+    group: zarr.Group, attributes: Mapping[str, Any], not_audited: Sequence[int]
+) -> None:
+    """Mark an output whole, then tidy it; or partial, and keep the records for a later run."""
+    had = {key: value for key, value in group.attrs.items() if key != NOT_AUDITED}
+    what = {"version": version("dask-labelqc"), "status": "partial" if not_audited else "complete"}
+    left_out = {NOT_AUDITED: list(not_audited)} if not_audited else {}
+    group.attrs.put(had | {**attributes} | what | left_out)
+    if not_audited:
+        consolidate(group)
+    else:
+        tidy_output(group)
+
+
+def tidy_output(group: zarr.Group) -> None:
+    """Delete the records of a complete output and consolidate its metadata, unless it is done.
+
+    xarray looks for consolidated metadata first, and warns if there are none.
+    """
+    if group.metadata.consolidated_metadata is not None:
+        return
+    del group[CHECKPOINT]
+    consolidate(group)

@@ -1,0 +1,89 @@
+"""Where things are: boxes of pixels, in whole numbers. Coordinates are (image, *spatial)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dask_labelqc.typing import Ints, Shape
+
+__all__ = ["Box", "name_images"]
+
+
+def name_images(first: int, last: int) -> str:
+    """Name a run of images in a message.
+
+    Examples
+    --------
+    >>> name_images(3, 3), name_images(3, 7)
+    ('image 3', 'images 3 to 7')
+    """
+    return f"image {first}" if first == last else f"images {first} to {last}"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of pixels, or of the cells of a downsampled grid.
+
+    Examples
+    --------
+    >>> Box((2, 0), (4, 3)).shape
+    (2, 3)
+    """
+
+    start: Shape
+    stop: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def images(self) -> slice:
+        return slice(self.start[0], self.stop[0])
+
+    def within(self, outer: Box) -> Box:
+        """Return this box in coordinates that start at the corner of `outer`."""
+        return Box(
+            tuple(a - o for a, o in zip(self.start, outer.start, strict=True)),
+            tuple(b - o for b, o in zip(self.stop, outer.start, strict=True)),
+        )
+
+    def coarsened(self, factors: Shape) -> Box:
+        """Return the box of cells, given the factor of each spatial axis."""
+        every = (1, *factors)
+        return Box(
+            tuple(a // f for a, f in zip(self.start, every, strict=True)),
+            tuple(b // f for b, f in zip(self.stop, every, strict=True)),
+        )
+
+    def flat_index(self, index: Ints, shape: Shape) -> Ints:
+        """Translate flat positions in this box to flat positions in an array of `shape`.
+
+        Examples
+        --------
+        >>> Box((1, 2), (3, 4)).flat_index(np.array([0, 3]), (4, 10))
+        array([12, 23])
+        """
+        if self.shape[1:] == shape[1:]:
+            return index.astype(np.int64) + self.start[0] * math.prod(shape[1:])
+        places = np.unravel_index(index, self.shape)
+        moved = tuple(p + a for p, a in zip(places, self.start, strict=True))
+        return np.ravel_multi_index(moved, shape).astype(np.int64)
+
+    def place(self, index: int) -> tuple[int, Shape]:
+        """Return the image and the pixel of a flat position in this box."""
+        image, *pixel = (
+            int(p) + a for p, a in zip(np.unravel_index(index, self.shape), self.start, strict=True)
+        )
+        return image, tuple(pixel)

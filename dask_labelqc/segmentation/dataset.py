@@ -1,0 +1,135 @@
+"""The whole audit of segmentation labels in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+import xarray as xr
+
+from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Like, normalize
+from dask_labelqc.segmentation.memory import audit_in_memory
+from dask_labelqc.typing import LabelDownsample, Validate
+
+__all__ = ["audit"]
+
+SPATIAL = ("z", "y", "x")
+PER_PIXEL = ("label_issues", "pixel_scores", "predicted_label")
+PER_IMAGE = ("image_score", "image_issue_fraction", "image_issue_count")
+PER_CLASS = ("confident_threshold", "class_count", "class_issue_count")
+
+
+def audit(
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    *,
+    downsample: int = 1,
+    label_downsample: LabelDownsample = "mean",
+    ignore_index: int | Iterable[int] | None = None,
+    temperature: float = 0.1,
+    from_logits: bool = False,
+    validate: Validate = "full",
+    pixel_scores: bool = False,
+    predicted_label: bool = False,
+    batch_size: int | None = None,
+    n_jobs: int | None = None,
+    verbose: bool = False,
+) -> xr.Dataset:
+    r"""Find the label issues of a segmentation dataset, with every output from one read.
+
+    Of arrays in memory everything is computed at once. Of Zarr and Dask arrays nothing is: the
+    variables are lazy and share one graph, so compute (or write) together what belongs together;
+    what is computed separately reads the predictions again.
+
+    Parameters
+    ----------
+    labels
+        Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray.
+    pred_probs
+        (N, K, \*spatial): probabilities in float16, float32 or float64, or uint8 or uint16 whose
+        largest value (or the ``scale_factor`` in their attributes) means 1. xarray and Zarr
+        arrays with named dimensions may have them in any order.
+    downsample
+        Factor, a divisor of every spatial extent, to count and select issues on a smaller grid.
+    label_downsample
+        Label of a cell of that grid: the "mean" of the class ids rounded half to even, as
+        cleanlab has it, or the "majority", the lowest class on ties.
+    ignore_index
+        Label, or several, of pixels that take part in nothing: their mask is False, their score
+        NaN.
+    temperature
+        Of the softmin image score.
+    from_logits
+        Put the predictions through a softmax over the classes first.
+    validate
+        "full"; "labels" does not look at the probabilities; "none" leaves labels out of range
+        aside as if they were ignored.
+    pixel_scores, predicted_label
+        Also return the score and the predicted class of every pixel.
+    batch_size
+        Images that are gone through at a time.
+    n_jobs
+        Threads for arrays in memory, by default one for each core.
+    verbose
+        Show the progress, for arrays in memory.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``label_issues`` (image, y, x) bool; ``pixel_scores`` and ``predicted_label`` if asked
+        for; ``image_score``, ``image_issue_fraction``, ``image_issue_count`` (image,);
+        ``confident_threshold``, ``class_count``, ``class_issue_count`` (class,) and
+        ``issue_matrix`` (given_class, predicted_class). Dimensions and coordinates of xarray
+        labels are kept.
+
+    Raises
+    ------
+    InputError
+        The inputs or arguments cannot be used; lazily, when something is computed.
+
+    See Also
+    --------
+    dask_labelqc.pipeline.audit_zarr : the same as a job from Zarr to Zarr that can be resumed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.array([[[0, 0, 1, 1]]])
+    >>> certain = np.array([0.9, 0.9, 0.1, 0.9])
+    >>> pred_probs = np.stack([certain, 1 - certain])[None, :, None, :]
+    >>> audit(labels, pred_probs).label_issues.values
+    array([[[False, False, False,  True]]])
+    """
+    inputs = normalize(
+        labels,
+        pred_probs,
+        downsample=downsample,
+        label_downsample=label_downsample,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        from_logits=from_logits,
+        validate=validate,
+        scores=pixel_scores,
+        predicted=predicted_label,
+    )
+    if isinstance(inputs, InMemory):
+        values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
+    else:
+        values = {n: v for n, v in vars(inputs.audit(batch_size)).items() if v is not None}
+    return _dataset(values, inputs.params, inputs.like)
+
+
+def _dataset(values: dict[str, Any], params: Parameters, like: Like) -> xr.Dataset:
+    dims = like.dims or ("image", *SPATIAL[len(SPATIAL) + 1 - len(params.shape) :])
+    kept = {} if like.template is None else like.template.attrs
+    variables = {
+        **{name: (dims, values[name], kept) for name in PER_PIXEL if name in values},
+        **{name: (dims[:1], values[name]) for name in PER_IMAGE},
+        **{name: (("class",), values[name]) for name in PER_CLASS},
+        "issue_matrix": (("given_class", "predicted_class"), values["issue_matrix"]),
+    }
+    coords = {} if like.template is None else like.template.coords
+    attributes = {**params.attributes(), "version": version("dask-labelqc")}
+    return xr.Dataset(variables, coords, attributes)

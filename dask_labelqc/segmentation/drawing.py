@@ -1,0 +1,192 @@
+"""Figures of the images with the most label issues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from dask_labelqc.colors import class_colors
+from dask_labelqc.errors import InputError
+from dask_labelqc.figures import pyplot, show
+from dask_labelqc.graph.objects import total
+from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["WorstImages", "draw_images", "worst_images"]
+
+ISSUE_COLOR = (255, 0, 0)
+NO_ISSUE_COLOR = (255, 255, 255)
+NO_CLASS_COLOR = (0, 0, 0)
+"""Of labels that are no class, such as ignored ones."""
+MOST_CLASSES = 2**16
+"""Where nothing says how many classes there are."""
+PANEL = 5.0
+"""Inches, the side of a panel."""
+LEGEND_COLUMNS = 6
+BLOCK_BYTES = 2**24
+"""Mask that is looked through at a time."""
+
+
+@dataclass(frozen=True)
+class WorstImages:
+    """The images of a block with the most issues, most first, ties by index.
+
+    Attributes
+    ----------
+    index, count
+        int64 (m,): which images, and how many issues they have.
+    masks
+        bool (m, H, W).
+    most
+        How many are kept at the most.
+    """
+
+    index: Ints
+    count: Ints
+    masks: BoolArray
+    most: int
+
+    @classmethod
+    def of(cls, masks: BoolArray, start: int, most: int) -> WorstImages:
+        """Choose among the images (n, H, W) of a block, the first of which is number `start`."""
+        count = np.count_nonzero(masks, axis=(1, 2)).astype(np.int64)
+        kept = np.argsort(-count, kind="stable")[:most]
+        return cls(kept + start, count[kept], masks[kept], most)
+
+    def __add__(self, other: WorstImages) -> WorstImages:
+        index = np.concatenate([self.index, other.index])
+        count = np.concatenate([self.count, other.count])
+        kept = np.lexsort((index, -count))[: self.most]
+        masks = np.concatenate([self.masks, other.masks])[kept]
+        return WorstImages(index[kept], count[kept], masks, self.most)
+
+
+def worst_images(issues: Any, most: int) -> WorstImages:
+    """Return the images of a mask (N, H, W) with the most issues, from one read of the mask."""
+    if isinstance(issues, zarr.Array):
+        images = max(BLOCK_BYTES // int(np.prod(issues.shape[1:])), 1)
+        images = -(-images // issues.chunks[0]) * issues.chunks[0]
+        issues = da.from_zarr(issues, chunks=(images, *issues.shape[1:]))
+    if isinstance(issues, np.ndarray):
+        return WorstImages.of(issues, 0, most)
+    whole = issues.rechunk({1: -1, 2: -1})
+    starts = tuple(np.cumsum((0, *whole.chunks[0])).tolist())
+    parts = da.map_blocks(
+        partial(_worst_of_block, starts, most),
+        whole,
+        chunks=((1,) * whole.numblocks[0],),
+        drop_axis=(1, 2),
+        dtype=object,
+        meta=np.empty(0, object),
+    )
+    found: WorstImages = total(WorstImages.__add__, parts).compute()
+    return found
+
+
+def _worst_of_block(starts: Shape, most: int, masks: BoolArray, block_id: Shape) -> WorstImages:
+    return WorstImages.of(masks, starts[block_id[0]], most)
+
+
+def draw_images(
+    issues: Any,
+    labels: Any,
+    pred_probs: Any,
+    class_names: Sequence[str] | None,
+    exclude: Sequence[int],
+    top: int,
+    **kwargs: Any,
+) -> list[Figure]:
+    """Draw and show a figure for each of the `top` worst images; see `summary.display_issues`."""
+    plt = pyplot()
+    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
+        pred_probs = in_order(labels, pred_probs)
+    mask = plain_array(issues, "issues")
+    given = None if labels is None else plain_array(labels, "labels")
+    predicted = None if pred_probs is None else plain_array(pred_probs, "pred_probs")
+    _check_shapes(mask, given, predicted)
+    num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
+    worst = worst_images(mask, top)
+    figures = []
+    if class_names is not None and not (given is None and predicted is None):
+        figures.append(_draw_legend(plt, class_names))
+        show(figures[-1], **kwargs)
+    for image, flagged in zip(worst.index.tolist(), worst.masks, strict=True):
+        panels = []
+        if given is not None:
+            shown = _read(given, image)
+            flagged = flagged & ~np.isin(shown, list(exclude))
+            panels.append(("Given labels", _painted(shown, num_classes)))
+        if predicted is not None:
+            classes = _read(predicted, image).argmax(axis=0)
+            panels.append(("Predicted labels", _painted(classes, num_classes)))
+        colors = np.array([NO_ISSUE_COLOR, ISSUE_COLOR], np.uint8)
+        panels.append((f"Image {image}: label issues (red)", colors[flagged.astype(int)]))
+        figures.append(_draw_panels(plt, panels))
+        show(figures[-1], **kwargs)
+    return figures
+
+
+def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:
+    if len(issues.shape) != 3 or 0 in issues.shape:
+        raise InputError(f"issues: got shape {issues.shape}, it must be (N, H, W) and not empty")
+    if issues.dtype != np.bool_:
+        raise InputError(f"issues: got dtype {issues.dtype}, it must be bool")
+    if labels is not None and labels.shape != issues.shape:
+        raise InputError(
+            f"labels: got shape {labels.shape}, it must be that of issues {issues.shape}"
+        )
+    if pred_probs is not None:
+        shape = pred_probs.shape
+        if len(shape) != 4 or (shape[0], *shape[2:]) != issues.shape:
+            raise InputError(
+                f"pred_probs: got shape {shape}, it must be (N, K, H, W) for issues {issues.shape}"
+            )
+
+
+def _read(array: Any, image: int) -> AnyArray:
+    """Read one image."""
+    part = array[image]
+    return np.asarray(part.compute() if isinstance(part, da.Array) else part)
+
+
+def _painted(labels: Ints, num_classes: int) -> AnyArray:
+    """Return the RGB image of a map of labels."""
+    codes = np.where((labels >= 0) & (labels < num_classes), labels, -1).astype(np.int64)
+    palette = np.concatenate([class_colors(int(codes.max()) + 1), [NO_CLASS_COLOR]])
+    return palette.astype(np.uint8)[codes]
+
+
+def _draw_panels(plt: Any, panels: Sequence[tuple[str, AnyArray]]) -> Figure:
+    figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), PANEL), squeeze=False)
+    for axis, (title, picture) in zip(axes[0], panels, strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title)
+    drawn: Figure = figure
+    return drawn
+
+
+def _draw_legend(plt: Any, class_names: Sequence[str]) -> Figure:
+    from matplotlib.patches import Patch
+
+    colors = class_colors(len(class_names)) / 255
+    patches = [
+        Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=str(name))
+        for color, name in zip(colors, class_names, strict=True)
+    ]
+    columns = min(len(patches), LEGEND_COLUMNS)
+    rows = -(-len(patches) // max(columns, 1))
+    figure: Figure = plt.figure(figsize=(2 * max(columns, 1), 0.4 * rows + 0.4))
+    # Notebooks leave out figures without axes.
+    figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[])
+    figure.legend(handles=patches, loc="center", ncols=max(columns, 1), frameon=False)
+    return figure

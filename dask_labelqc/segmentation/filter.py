@@ -1,0 +1,89 @@
+"""Find mislabeled pixels; the module path of ``cleanlab.segmentation.filter``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
+from dask_labelqc.segmentation.memory import audit_in_memory
+from dask_labelqc.typing import LabelDownsample, Validate
+
+__all__ = ["find_label_issues"]
+
+
+def find_label_issues(
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    *,
+    batch_size: int | None = None,
+    n_jobs: int | None = None,
+    verbose: bool = True,
+    downsample: int = 1,
+    label_downsample: LabelDownsample = "mean",
+    ignore_index: int | Iterable[int] | None = None,
+    from_logits: bool = False,
+    validate: Validate = "full",
+) -> Any:
+    r"""Return a boolean mask of the pixels whose label is estimated to be wrong.
+
+    The thresholds and the number of issues are those of confident learning (Northcutt et al.,
+    Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021), the selection that
+    of ``cleanlab.segmentation.filter.find_label_issues``, with whose answers it agrees.
+
+    Parameters
+    ----------
+    labels
+        Integers (N, \*spatial); NumPy, Zarr, Dask or xarray.
+    pred_probs
+        (N, K, \*spatial) predicted probabilities; see `audit`.
+    batch_size
+        Images that are gone through at a time.
+    n_jobs
+        Threads for arrays in memory, by default one for each core. Lazy arrays are computed by
+        the Dask scheduler in use.
+    verbose
+        Show the progress, for arrays in memory.
+    downsample, label_downsample, ignore_index, from_logits, validate
+        As in `audit`.
+
+    Returns
+    -------
+    mask
+        bool (N, \*spatial) in the container of the labels: a NumPy array for NumPy arrays, a lazy
+        Dask array for Zarr and Dask arrays, a DataArray for a DataArray. Slicing a lazy mask and
+        computing the slice reads all predictions: write the mask to Zarr instead.
+
+    Raises
+    ------
+    InputError
+        The inputs or arguments cannot be used; lazily, when the mask is computed.
+
+    See Also
+    --------
+    dask_labelqc.segmentation.audit : all outputs from one read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.array([[[0, 0, 1, 1]]])
+    >>> certain = np.array([0.9, 0.9, 0.1, 0.9])
+    >>> pred_probs = np.stack([certain, 1 - certain])[None, :, None, :]
+    >>> find_label_issues(labels, pred_probs, verbose=False)
+    array([[[False, False, False,  True]]])
+    """
+    inputs = normalize(
+        labels,
+        pred_probs,
+        downsample=downsample,
+        label_downsample=label_downsample,
+        ignore_index=ignore_index,
+        from_logits=from_logits,
+        validate=validate,
+        image_scores=False,
+    )
+    if isinstance(inputs, InMemory):
+        mask: Any = audit_in_memory(inputs, batch_size, n_jobs, verbose)["label_issues"]
+    else:
+        mask = inputs.audit(batch_size).label_issues
+    return inputs.like.per_pixel(mask, "label_issues")

@@ -1,0 +1,243 @@
+"""Functions of flagged pixels, block by block; predictions are only read where there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from dask_labelqc.errors import InputError
+from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
+from dask_labelqc.graph.objects import total
+from dask_labelqc.graph.sources import as_blocks
+from dask_labelqc.kernels.flagged import count_pairs, select_class
+from dask_labelqc.storage.arrays import BlockReader
+from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
+
+__all__ = ["FlaggedPixels", "normalize_flagged"]
+
+MEMORY_BLOCK_PIXELS = 2**21
+REGION_BYTES = 64 * 2**20
+"""Predictions that one task reads at the most, where the storage chunks are smaller."""
+
+ReadBox: TypeAlias = Callable[[Box], AnyArray]
+"""Reads the predictions (n, K, *spatial) of a box."""
+
+
+@dataclass(frozen=True)
+class FlaggedPixels:
+    """A mask, the given labels (N, *spatial), and the predictions (N, K, *spatial).
+
+    Attributes
+    ----------
+    issues, labels, pred_probs
+        NumPy, Zarr or Dask arrays.
+    axes
+        For each of (N, K, *spatial), which axis of `pred_probs` it is.
+    """
+
+    issues: Any
+    labels: Any
+    pred_probs: Any
+    axes: Shape
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.pred_probs.shape[self.axes[1]])
+
+    @property
+    def in_memory(self) -> bool:
+        return all(isinstance(a, np.ndarray) for a in (self.issues, self.labels, self.pred_probs))
+
+    def matrix(self) -> Ints:
+        """Count the flagged pixels of each pair of given and predicted class, int64 (K, K)."""
+        if self.in_memory:
+            counts = reduce(add, self._map(_count_box))
+        else:
+            counts = total(add, self._blocks(_count_box, object, objects=True)).compute()
+        matrix: Ints = np.zeros((self.num_classes,) * 2, np.int64) + counts
+        return matrix
+
+    def of_class(self, wanted: BoolArray) -> Any:
+        """Return the mask of the flagged pixels whose given or predicted class is wanted."""
+        select = partial(_select_box, wanted)
+        if self.in_memory:
+            mask = np.zeros(self.issues.shape, np.bool_)
+            for box, selected in zip(self._boxes(), self._map(select), strict=True):
+                mask[box.slices] = selected
+            return mask
+        return self._blocks(select, np.bool_, objects=False)
+
+    def _boxes(self) -> Iterator[Box]:
+        shape = self.issues.shape
+        images = max(MEMORY_BLOCK_PIXELS // max(int(np.prod(shape[1:])), 1), 1)
+        for start in range(0, shape[0], images):
+            stop = min(start + images, shape[0])
+            yield Box((start, *(0,) * (len(shape) - 1)), (stop, *shape[1:]))
+
+    def _map(self, function: Callable[..., Any]) -> Iterator[Any]:
+        """Yield the function of each box in memory, on the threads of this process."""
+
+        def call(box: Box) -> Any:
+            read = partial(_sliced, self.pred_probs)
+            return function(box, self.issues[box.slices], self.labels[box.slices], read)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            yield from pool.map(call, self._boxes())
+
+    def _blocks(self, function: Callable[..., Any], dtype: Any, *, objects: bool) -> da.Array:
+        """Return the array of the function of each block: an object each, or their masks."""
+        if isinstance(self.pred_probs, zarr.Array):
+            plan = self._plan()
+            chunks, read = plan.chunks, partial(_stored, self.pred_probs, self.axes)
+            probs = None
+        else:
+            probs = self._dask_predictions()
+            chunks, read = (probs.chunks[0], *probs.chunks[2:]), None
+        issues, labels = as_blocks(self.issues, chunks), as_blocks(self.labels, chunks)
+        axes = tuple(range(issues.ndim))
+        starts = [np.cumsum((0, *sizes)).tolist() for sizes in chunks]
+        pairs: list[Any] = [_corners(starts), axes, issues, axes, labels, axes]
+        if probs is not None:
+            pairs += [probs, (0, issues.ndim, *axes[1:])]
+        return da.blockwise(
+            partial(_block, function, read),
+            axes,
+            *pairs,
+            adjust_chunks={a: (1,) * len(chunks[a]) if objects else chunks[a] for a in axes},
+            align_arrays=False,
+            concatenate=None,
+            dtype=dtype,
+            meta=np.empty((0,) * issues.ndim, dtype),
+        )
+
+    def _plan(self) -> Plan:
+        order = (self.axes[0], *self.axes[2:])
+        return plan_blocks(
+            self.issues.shape,
+            tuple(self.pred_probs.chunks[axis] for axis in order),
+            self.num_classes * self.pred_probs.dtype.itemsize,
+            group_bytes=REGION_BYTES,
+        )
+
+    def _dask_predictions(self) -> da.Array:
+        if isinstance(self.pred_probs, da.Array):
+            return self.pred_probs.transpose(self.axes).rechunk({1: -1})
+        chunks = tuple(
+            (n,) if axis else tuple(b.stop[0] - b.start[0] for b in self._boxes())
+            for axis, n in enumerate(self.pred_probs.shape)
+        )
+        return as_blocks(self.pred_probs, chunks)
+
+
+def _corners(starts: list[list[int]]) -> da.Array:
+    """Return the array of the corners of all blocks, as objects."""
+    chunks = tuple((1,) * (len(axis) - 1) for axis in starts)
+    return da.map_blocks(
+        partial(_corner, starts),
+        chunks=chunks,
+        dtype=object,
+        meta=np.empty((0,) * len(chunks), object),
+    )
+
+
+def _corner(starts: list[list[int]], block_id: Shape) -> Shape:
+    return tuple(axis[i] for axis, i in zip(starts, block_id, strict=True))
+
+
+def _block(
+    function: Callable[..., Any],
+    read: ReadBox | None,
+    corner: Shape,
+    issues: BoolArray,
+    labels: Ints,
+    probs: list[AnyArray] | None = None,
+) -> Any:
+    box = Box(corner, tuple(a + n for a, n in zip(corner, issues.shape, strict=True)))
+    if read is None:
+        assert probs is not None
+        (block,) = probs
+        return function(box, issues, labels, lambda _: block)
+    return function(box, issues, labels, read)
+
+
+def _sliced(pred_probs: AnyArray, box: Box) -> AnyArray:
+    image, *pixels = box.slices
+    return pred_probs[(image, slice(None), *pixels)]
+
+
+def _stored(pred_probs: zarr.Array[Any], axes: Shape, box: Box) -> AnyArray:
+    slices = [slice(None)] * len(axes)
+    for axis, part in zip((axes[0], *axes[2:]), box.slices, strict=True):
+        slices[axis] = part
+    return np.asarray(pred_probs[tuple(slices)]).transpose(axes)
+
+
+def _count_box(box: Box, issues: BoolArray, labels: Ints, read: ReadBox) -> Ints | int:
+    """Count the pairs of a box; 0 where nothing is flagged, and nothing is read."""
+    if not issues.any():
+        return 0
+    matrix, place = count_pairs(issues, labels, read(box))
+    _check(place, box)
+    return matrix
+
+
+def _select_box(
+    wanted: BoolArray, box: Box, issues: BoolArray, labels: Ints, read: ReadBox
+) -> BoolArray:
+    if not issues.any():
+        return np.zeros(issues.shape, np.bool_)
+    selected, place = select_class(issues, labels, read(box), wanted)
+    _check(place, box)
+    return selected
+
+
+def _check(position: int, box: Box) -> None:
+    if position >= 0:
+        image, pixel = box.place(position)
+        raise InputError(
+            f"pred_probs: a prediction is not finite at image {image}, pixel {pixel}, which is a "
+            "label issue; it must be finite"
+        )
+
+
+def normalize_flagged(issues: Any, labels: Any, pred_probs: Any) -> FlaggedPixels:
+    """Check the three arrays, and say how they will be read.
+
+    Raises
+    ------
+    InputError
+        Naming the argument, what it is, and what it may be.
+    """
+    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
+        pred_probs = in_order(labels, pred_probs)
+    mask, given = plain_array(issues, "issues"), plain_array(labels, "labels")
+    predicted = plain_array(pred_probs, "pred_probs")
+    axes = tuple(range(predicted.ndim))
+    if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
+        axes = BlockReader.of(given, predicted).axes
+    shape = tuple(predicted.shape[axis] for axis in axes)
+    if len(shape) < 3:
+        raise InputError(f"pred_probs: got shape {shape}, it must be (N, K, *spatial)")
+    wanted = (shape[0], *shape[2:])
+    for name, array, kinds in (("issues", mask, "b"), ("labels", given, "iub")):
+        if array.shape != wanted:
+            raise InputError(
+                f"{name}: got shape {array.shape}, it must be {wanted} for pred_probs {shape}"
+            )
+        if array.dtype.kind not in kinds:
+            allowed = "bool" if kinds == "b" else "an integer dtype"
+            raise InputError(f"{name}: got dtype {array.dtype}, it must be {allowed}")
+    if predicted.dtype.kind not in "fu" or predicted.dtype.itemsize > 8:
+        raise InputError(f"pred_probs: got dtype {predicted.dtype}, it must be floating point")
+    return FlaggedPixels(mask, given, predicted, axes)

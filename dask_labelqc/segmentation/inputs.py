@@ -1,0 +1,220 @@
+"""Labels and predictions in any container become one of two things: in memory, or lazy.
+
+NumPy arrays, and xarray over them, are read where they are. Zarr arrays are read inside the tasks
+of a graph. Dask arrays, and xarray over them, are dependencies of a graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+
+from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
+from dask_labelqc.graph.objects import from_blocks, from_positions
+from dask_labelqc.method.lazy import LazyAudit, lazy_audit
+from dask_labelqc.method.parameters import Parameters, make_parameters
+from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
+from dask_labelqc.storage.arrays import BlockReader, dimension_names
+from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.typing import AnyArray, Shape
+
+__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "normalize"]
+
+ArrayLike: TypeAlias = Any
+"""numpy.ndarray (memmap too), zarr.Array, dask.array.Array or xarray.DataArray."""
+
+LAZY_GROUPS = 32
+"""Into how many tasks the reading of a Zarr array is cut at least, as long as they are worth it."""
+LEAST_GROUP_BYTES = 64 * 2**20
+"""Predictions that are worth a task of a lazy graph."""
+WHOLE_IMAGE_BYTES = 256 * 2**20
+"""Images in memory that are larger than this are cut into rows."""
+
+
+@dataclass(frozen=True)
+class Like:
+    """What results look like: the labels' dims, coordinates and attributes, if they have any.
+
+    How the labels are encoded in their store is not taken over: results have other dtypes.
+    """
+
+    template: xr.DataArray | None
+
+    @property
+    def dims(self) -> tuple[Hashable, ...] | None:
+        return None if self.template is None else self.template.dims
+
+    def per_pixel(self, values: Any, name: str) -> Any:
+        """Return values (N, *spatial) in the labels' container."""
+        if self.template is None:
+            return values
+        return self.template.copy(data=values).rename(name)
+
+    def per_image(self, values: Any, name: str) -> Any:
+        """Return values (N,) with the coordinates of the images."""
+        if self.template is None:
+            return values
+        dim = self.template.dims[0]
+        coords = {n: c for n, c in self.template.coords.items() if set(c.dims) <= {dim}}
+        return xr.DataArray(values, coords, (dim,), name, self.template.attrs)
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Labels and predictions that are arrays of this process."""
+
+    labels: AnyArray
+    pred_probs: AnyArray
+    params: Parameters
+    like: Like
+
+    def plan(self, threads: int, batch_size: int | None) -> Plan:
+        """Cut the images so that every thread has several groups."""
+        params = self.params
+        size = params.pixel_bytes
+        image = (1, *params.shape[1:])
+        if np.prod(image) * size > WHOLE_IMAGE_BYTES:
+            image = (1, *(min(256, n) for n in params.shape[1:-1]), params.shape[-1])
+        total = int(np.prod(params.shape)) * size
+        groups = max(total // (4 * threads), 1)
+        share = -(-params.shape[0] // threads)
+        images = None if batch_size is None else min(batch_size, share)
+        return plan_blocks(
+            params.shape, image, size, params.factors, group_bytes=groups, group_images=images
+        )
+
+    def summarize(
+        self, plan: Plan, bound: float | None, dense: Dense, region: Box
+    ) -> RegionSummary:
+        """Summarize a region; its dense outputs go to their place in those of all images."""
+        blocks = plan.blocks(region)
+        return summarize(region, blocks, self._read, self.params, bound, dense.at(region))
+
+    def _read(self, box: Box) -> tuple[AnyArray, AnyArray]:
+        image, *pixels = box.slices
+        return self.labels[box.slices], self.pred_probs[(image, slice(None), *pixels)]
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """Labels and predictions that are read when something is computed."""
+
+    source: BlockReader | tuple[da.Array, da.Array]
+    params: Parameters
+    like: Like
+
+    def audit(self, batch_size: int | None) -> LazyAudit:
+        """Build the graph."""
+        params = self.params
+        if batch_size is not None:
+            batch_size = positive_integer("batch_size", batch_size)
+        if isinstance(self.source, BlockReader):
+            share = math.prod(params.shape) * params.pixel_bytes // LAZY_GROUPS
+            plan = plan_blocks(
+                params.shape,
+                self.source.chunk,
+                params.pixel_bytes,
+                params.factors,
+                group_bytes=min(max(share, LEAST_GROUP_BYTES), GROUP_BYTES),
+                group_images=batch_size,
+            )
+            summaries = from_positions(partial(_read_region, self.source, plan, params), plan.grid)
+            rescan = partial(_rescan, self.source, plan, params)
+            return lazy_audit(summaries, plan.chunks, params, rescan)
+        labels, pred_probs = _aligned(*self.source, params.downsample, batch_size)
+        starts = tuple(tuple(np.cumsum((0, *c)).tolist()) for c in labels.chunks)
+        summaries = from_blocks(partial(_scan_region, params, starts), labels, pred_probs)
+        return lazy_audit(summaries, labels.chunks, params, None)
+
+
+def _read_region(
+    reader: BlockReader, plan: Plan, params: Parameters, block_id: Shape
+) -> RegionSummary:
+    region = plan.group_box(block_id)
+    with reader.for_region(region, plan.blocks(region)) as read:
+        return summarize(region, plan.blocks(region), read, params)
+
+
+def _rescan(
+    reader: BlockReader, plan: Plan, params: Parameters, region: Box, bound: float
+) -> Candidates:
+    with reader.for_region(region, plan.blocks(region)) as read:
+        return summarize(region, plan.blocks(region), read, params, bound).candidates
+
+
+def _scan_region(
+    params: Parameters,
+    starts: tuple[Shape, ...],
+    position: Shape,
+    labels: AnyArray,
+    pred_probs: list[AnyArray],
+) -> RegionSummary:
+    corner = tuple(axis[i] for axis, i in zip(starts, position, strict=True))
+    region = Box(corner, tuple(a + n for a, n in zip(corner, labels.shape, strict=True)))
+    (block,) = pred_probs
+    return summarize(region, [region], lambda _: (labels, block), params)
+
+
+def _aligned(
+    labels: da.Array, pred_probs: da.Array, downsample: int, batch_size: int | None
+) -> tuple[da.Array, da.Array]:
+    """Give both arrays the same chunks: all classes together, no cell of the small grid split."""
+    chunks: list[tuple[int, ...]] = [_multiples(c, downsample) for c in pred_probs.chunks[2:]]
+    images = pred_probs.chunks[0]
+    if batch_size is not None:
+        images = _multiples((batch_size,) * -(-labels.shape[0] // batch_size), 1, labels.shape[0])
+    wanted = (images, pred_probs.shape[1:2], *chunks)
+    return labels.rechunk((images, *chunks)), pred_probs.rechunk(wanted)
+
+
+def _multiples(chunks: tuple[int, ...], factor: int, total: int | None = None) -> tuple[int, ...]:
+    """Move the ends of chunks up to multiples of a factor that divides their total."""
+    total = sum(chunks) if total is None else total
+    ends = sorted({min(-(-end // factor) * factor, total) for end in np.cumsum(chunks).tolist()})
+    return tuple(int(n) for n in np.diff([0, *ends]))
+
+
+def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InMemory | Lazy:
+    """Check the inputs and the arguments, and say how they will be read.
+
+    Raises
+    ------
+    InputError
+        Naming the argument, what it is, and what it may be.
+    """
+    like = Like(labels.drop_encoding() if isinstance(labels, xr.DataArray) else None)
+    scale = stored_scale(pred_probs)
+    if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
+        reader = BlockReader.of(labels, pred_probs)
+        params = make_parameters(
+            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, scale=scale, **arguments
+        )
+        return Lazy(reader, params, like)
+    if isinstance(labels, xr.DataArray):
+        if isinstance(pred_probs, zarr.Array) and dimension_names(pred_probs) is not None:
+            pred_probs = xr.DataArray(_dask(pred_probs), dims=dimension_names(pred_probs))
+        if isinstance(pred_probs, xr.DataArray):
+            pred_probs = in_order(labels, pred_probs)
+    given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
+    params = make_parameters(
+        given.shape, given.dtype, predicted.shape, predicted.dtype, scale=scale, **arguments
+    )
+    if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):
+        return InMemory(given, predicted, params, like)
+    return Lazy((_dask(given), _dask(predicted)), params, like)
+
+
+def _dask(array: Any) -> da.Array:
+    if isinstance(array, da.Array):
+        return array
+    if isinstance(array, zarr.Array):
+        return da.from_zarr(array)
+    return da.from_array(array, chunks=(1, *array.shape[1:]))

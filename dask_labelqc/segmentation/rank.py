@@ -1,0 +1,163 @@
+"""Score images and pixels; the module path of ``cleanlab.segmentation.rank``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
+from dask_labelqc.segmentation.memory import audit_in_memory, score_in_memory
+from dask_labelqc.typing import LabelDownsample, Validate
+
+__all__ = ["get_label_quality_scores", "issues_from_scores"]
+
+Method = Literal["softmin", "num_pixel_issues"]
+
+
+def get_label_quality_scores(
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    *,
+    method: Method = "softmin",
+    batch_size: int | None = None,
+    n_jobs: int | None = None,
+    verbose: bool = True,
+    downsample: int = 1,
+    temperature: float = 0.1,
+    label_downsample: LabelDownsample = "mean",
+    ignore_index: int | Iterable[int] | None = None,
+    from_logits: bool = False,
+    validate: Validate = "full",
+) -> tuple[Any, Any]:
+    r"""Return a label quality score for each image and each pixel; lower is worse.
+
+    Agrees with ``cleanlab.segmentation.rank.get_label_quality_scores``.
+
+    Parameters
+    ----------
+    labels
+        Integers (N, \*spatial); NumPy, Zarr, Dask or xarray.
+    pred_probs
+        (N, K, \*spatial) predicted probabilities; see `audit`.
+    method
+        "softmin": the mean of the image's pixel scores s weighted by softmax((1 - s) /
+        temperature). "num_pixel_issues": one minus the fraction of its pixels that are label
+        issues.
+    batch_size
+        Images that are gone through at a time.
+    n_jobs
+        Threads for arrays in memory, by default one for each core.
+    verbose
+        Show the progress, for arrays in memory.
+    downsample, label_downsample
+        For "num_pixel_issues"; see `audit`.
+    temperature
+        Of the softmin.
+    ignore_index, from_logits, validate
+        As in `audit`.
+
+    Returns
+    -------
+    image_scores
+        float64 (N,).
+    pixel_scores
+        (N, \*spatial): the probability of the given label, float32 or wider.
+
+    Raises
+    ------
+    InputError
+        The inputs or arguments cannot be used; lazily, when something is computed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.array([[[0, 1]]])
+    >>> pred_probs = np.array([[[[0.9, 0.9]], [[0.1, 0.1]]]])
+    >>> image_scores, pixel_scores = get_label_quality_scores(labels, pred_probs, verbose=False)
+    >>> image_scores.round(3), pixel_scores
+    (array([0.1]), array([[[0.9, 0.1]]]))
+    """
+    if method not in get_args(Method):
+        raise InputError(f"method: got {method!r}, it must be one of {', '.join(get_args(Method))}")
+    softmin = method == "softmin"
+    if softmin and downsample != 1:
+        warnings.warn(
+            f"downsample: {downsample} has no effect with method='softmin'",
+            LabelQCWarning,
+            stacklevel=2,
+        )
+    inputs = normalize(
+        labels,
+        pred_probs,
+        downsample=1 if softmin else downsample,
+        label_downsample=label_downsample,
+        temperature=temperature,
+        ignore_index=ignore_index,
+        from_logits=from_logits,
+        validate=validate,
+        scores=True,
+        image_scores=softmin,
+    )
+    if isinstance(inputs, InMemory):
+        compute = score_in_memory if softmin else audit_in_memory
+        values: Any = compute(inputs, batch_size, n_jobs, verbose)
+    else:
+        values = vars(inputs.audit(batch_size))
+    images = values["image_score"] if softmin else 1 - values["image_issue_fraction"]
+    like = inputs.like
+    return (
+        like.per_image(images, "image_score"),
+        like.per_pixel(values["pixel_scores"], "pixel_scores"),
+    )
+
+
+def issues_from_scores(
+    image_scores: ArrayLike, pixel_scores: ArrayLike | None = None, threshold: float = 0.1
+) -> Any:
+    r"""Return the images, or the pixels, whose score is below a threshold.
+
+    Parameters
+    ----------
+    image_scores
+        (N,) from `get_label_quality_scores`.
+    pixel_scores
+        (N, \*spatial) from `get_label_quality_scores`.
+    threshold
+        Between 0 and 1.
+
+    Returns
+    -------
+    issues
+        With `pixel_scores`, a boolean mask of their shape and container. Without, the indices of
+        the images below the threshold, the lowest score first: a NumPy array, for which lazy
+        scores are computed.
+
+    Raises
+    ------
+    InputError
+        The threshold is not between 0 and 1, or there are no image scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> issues_from_scores(np.array([0.3, 0.05, 0.5, 0.01]), threshold=0.2)
+    array([3, 1])
+    """
+    if image_scores is None:
+        raise InputError("image_scores: got None, they must be given")
+    if threshold is None or not 0 <= threshold <= 1:
+        raise InputError(f"threshold: got {threshold!r}, it must be between 0 and 1")
+    if pixel_scores is not None:
+        scores = pixel_scores
+        if not isinstance(scores, da.Array | xr.DataArray):
+            scores = da.from_zarr(scores) if hasattr(scores, "store_path") else np.asarray(scores)
+        return scores < threshold
+    scores = np.asarray(image_scores)
+    ranking = np.argsort(scores, kind="stable")
+    return ranking[scores[ranking] < threshold]

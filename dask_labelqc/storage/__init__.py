@@ -1,0 +1,1 @@
+"""Zarr arrays at any URL, read by box; records of finished work."""

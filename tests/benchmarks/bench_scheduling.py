@@ -1,0 +1,139 @@
+"""What a cluster costs: two workers against one, and jobs of blocks that are nothing to read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import zarr
+from distributed import Client, LocalCluster
+
+from dask_labelqc.pipeline import audit_zarr
+from dask_labelqc.pipeline.memory import peak_bytes
+from tests.benchmarks.data import IMAGE_BYTES, write_zarr
+from tests.benchmarks.table import Row, medians, print_rows
+
+ROOT = Path(__file__).parents[2]
+
+
+def speed_up_row(root: Path, gigabytes: float = 12, runs: int = 3) -> Row:
+    """Run the same job on one worker process and on two."""
+    path = root / "job-12.zarr"
+    write_zarr(path, int(gigabytes * 1e9 / IMAGE_BYTES))
+    # A worker is one core, as on a cluster: Zarr is not to decode on others meanwhile.
+    with (
+        zarr.config.set({"threading.max_workers": 1}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as one,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as two,
+        Client(one, set_as_default=False) as alone,
+        Client(two, set_as_default=False) as pair,
+    ):
+
+        def audit(client: Client) -> None:
+            audit_zarr(
+                path / "labels",
+                path / "pred_probs",
+                root / "out.zarr",
+                overwrite=True,
+                client=client,
+                progress=False,
+            )
+
+        for client in (alone, pair):
+            client.run(zarr.config.set, {"threading.max_workers": 1})
+            audit(client)  # the kernels are loaded, and the files in the page cache
+        taken = medians(runs, one=lambda: audit(alone), two=lambda: audit(pair))
+    shutil.rmtree(root / "out.zarr")
+    return Row(
+        "two workers against one, blocks from a local store",
+        "1.8 x",
+        f"{taken['one'] / taken['two']:.2f} x",
+        f"{gigabytes:.1f} GB, zstd, processes of one thread, medians of {runs}: "
+        f"{taken['one']:.1f} s and {taken['two']:.1f} s",
+    )
+
+
+def schedule(root: Path, count: int) -> dict[str, float]:
+    """Run a job of so many blocks that are not stored: they read as zeros and halves."""
+    path = root / "nothing.zarr"
+    shutil.rmtree(path, ignore_errors=True)
+    group = zarr.open_group(path, mode="w")
+    group.create_array("labels", shape=(count, 4, 4), chunks=(1, 4, 4), dtype="u1", fill_value=0)
+    group.create_array(
+        "pred_probs", shape=(count, 2, 4, 4), chunks=(1, 2, 4, 4), dtype="f4", fill_value=0.5
+    )
+    output = root / "scheduled.zarr"
+    shutil.rmtree(output, ignore_errors=True)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        begun = time.perf_counter()
+        report = audit_zarr(
+            path / "labels",
+            path / "pred_probs",
+            output,
+            client=client,
+            group_bytes=1,
+            progress=False,
+        )
+        taken = time.perf_counter() - begun
+    assert report.num_groups == count
+    peak = peak_bytes()
+    shutil.rmtree(path)
+    shutil.rmtree(output)
+    return {"seconds": taken, "stages": sum(report.seconds.values()), "peak": peak}
+
+
+def scheduling_rows(root: Path, few: int = 10_000, many: int = 100_000) -> list[Row]:
+    """Run both jobs, each with a scheduler and a client in a process of their own."""
+    found = {count: _apart(root, count) for count in (few, many)}
+    low, high = found[few], found[many]
+    cost = {count: it["stages"] / count * 1e3 for count, it in found.items()}
+    return [
+        Row(
+            "scheduling cost",
+            "3 ms a block or less, flat",
+            f"{cost[few]:.2f} and {cost[many]:.2f} ms",
+            f"all stages of {few:,} and {many:,} groups of one block, each with a record; two "
+            f"workers of one thread, scheduler and client on the same machine; "
+            f"{high['seconds']:.0f} s with the end, at which the records are deleted",
+        ),
+        Row(
+            f"scheduler and client memory at {many:,} blocks",
+            f"within 20 % of {few:,}",
+            f"{high['peak'] / low['peak']:.2f}",
+            f"the most that their process held: {low['peak'] / 1e6:.0f} and "
+            f"{high['peak'] / 1e6:.0f} MB",
+        ),
+    ]
+
+
+def _apart(root: Path, count: int) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.bench_scheduling", str(root), str(count)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
+
+
+def rows(root: Path) -> list[Row]:
+    root = root.resolve()
+    return [speed_up_row(root), *scheduling_rows(root)]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(schedule(Path(sys.argv[1]), int(sys.argv[2]))))
+    else:
+        data = Path("benchmark-data")
+        data.mkdir(exist_ok=True)
+        print_rows(rows(data), "scheduling")

@@ -1,0 +1,284 @@
+"""One answer for every container, scheduler and chunking; an error for every bad input."""
+
+from __future__ import annotations
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from distributed import Client, LocalCluster
+
+from dask_labelqc import InputError, LabelQCWarning
+from dask_labelqc.classification import find_label_issues_batched
+from dask_labelqc.classification.lazy import LazyRegions
+from tests.classification.conftest import draw_examples
+
+OPTIONS = [
+    {},
+    {"quality_score_kwargs": {"method": "normalized_margin"}},
+    {"quality_score_kwargs": {"method": "normalized_margin", "adjust_pred_probs": True}},
+    {"quality_score_kwargs": {"adjust_pred_probs": True}},
+    {"quality_score_kwargs": {"method": "confidence_weighted_entropy"}},
+    {"num_issue_kwargs": {"estimation_method": "off_diagonal_calibrated"}},
+]
+
+
+def to_zarr(path, array, chunks, **kwargs):
+    zarr.create_array(path, data=array, chunks=chunks, **kwargs)
+    return zarr.open_array(path, mode="r")
+
+
+@pytest.fixture
+def containers(examples, tmp_path):
+    """The same examples in every container, by name."""
+    labels, pred_probs = examples
+    zarr_labels = to_zarr(tmp_path / "labels.zarr", labels, (700,))
+    np.save(tmp_path / "labels.npy", labels)
+    np.save(tmp_path / "pred_probs.npy", pred_probs)
+    mapped = tuple(np.load(tmp_path / f"{n}.npy", mmap_mode="r") for n in ("labels", "pred_probs"))
+    named = {"dimension_names": ("class", "example")}
+    return {
+        "memmap": mapped,
+        "lists": (labels.tolist(), pred_probs),
+        "fortran": (labels, np.asfortranarray(pred_probs)),
+        "uint8 labels": (labels.astype(np.uint8), pred_probs),
+        "big endian": (labels.astype(">i4"), pred_probs.astype(">f4")),
+        "zarr": (zarr_labels, to_zarr(tmp_path / "p.zarr", pred_probs, (501, 12))),
+        "zarr, classes in chunks": (labels, to_zarr(tmp_path / "c.zarr", pred_probs, (640, 5))),
+        "zarr, transposed by name": (
+            to_zarr(tmp_path / "n.zarr", labels, (900,), dimension_names=("example",)),
+            to_zarr(tmp_path / "t.zarr", pred_probs.T.copy(), (12, 333), **named),
+        ),
+        "zarr labels, numpy": (zarr_labels, pred_probs),
+        "dask": (da.from_array(labels, chunks=800), da.from_array(pred_probs, chunks=(650, 7))),
+        "numpy labels, dask": (labels, da.from_array(pred_probs, chunks=(650, 12))),
+        "xarray": (
+            xr.DataArray(labels, dims="example"),
+            xr.DataArray(pred_probs.T, dims=("class", "example")),
+        ),
+    }
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_containers_and_chunkings_agree(examples, containers, options, threads, monkeypatch):
+    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
+    monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 10_000)
+    kwargs = {"verbose": False, **options}
+    expected = find_label_issues_batched(*examples, **kwargs)
+    assert 0 < expected.size < 900
+    assert expected.dtype == np.int64
+    for name, (labels, pred_probs) in containers.items():
+        found = find_label_issues_batched(labels, pred_probs, n_jobs=threads, **kwargs)
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "zarr"])
+def test_files(examples, containers, tmp_path, suffix):
+    labels, pred_probs = examples
+    to_zarr(tmp_path / "pred_probs.zarr", pred_probs, (700, 12))
+    files = {
+        "labels_file": str(tmp_path / f"labels.{suffix}"),
+        "pred_probs_file": tmp_path / f"pred_probs.{suffix}",
+    }
+    found = find_label_issues_batched(**files, verbose=False)
+    np.testing.assert_array_equal(
+        found, find_label_issues_batched(labels, pred_probs, verbose=False)
+    )
+    url = f"file://{tmp_path}/pred_probs.zarr"
+    mixed = find_label_issues_batched(labels, pred_probs_file=url, verbose=False)
+    np.testing.assert_array_equal(mixed, found)
+
+
+def test_a_mask_has_the_container_of_the_labels(examples):
+    labels, pred_probs = examples
+    coords = {"example": np.arange(len(labels)) * 2}
+    given = xr.DataArray(labels, coords, ("example",), attrs={"source": "survey"})
+    mask = find_label_issues_batched(given, pred_probs, verbose=False, return_mask=True)
+    assert mask.name == "label_issues"
+    assert mask.attrs == given.attrs
+    np.testing.assert_array_equal(mask["example"], coords["example"])
+    plain = find_label_issues_batched(labels, pred_probs, verbose=False, return_mask=True)
+    assert isinstance(plain, np.ndarray)
+    np.testing.assert_array_equal(mask.values, plain)
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_schedulers(examples, containers, scheduler):
+    expected = find_label_issues_batched(*examples, verbose=False)
+    with dask.config.set(scheduler=scheduler):
+        found = find_label_issues_batched(*containers["zarr"], verbose=False)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_on_a_cluster(examples, containers, monkeypatch):
+    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
+    cluster = LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+    )
+    with cluster, Client(cluster):
+        for name in ("zarr", "zarr, classes in chunks", "numpy labels, dask", "fortran"):
+            for options in OPTIONS[:3]:
+                found = find_label_issues_batched(*containers[name], verbose=False, **options)
+                expected = find_label_issues_batched(*examples, verbose=False, **options)
+                np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize(("options", "reads"), list(zip(OPTIONS, [1, 1, 2, 1, 1, 1], strict=True)))
+def test_each_chunk_is_read_once(examples, tmp_path, options, reads, monkeypatch):
+    """Twice only for the margin of adjusted probabilities."""
+    labels, pred_probs = examples
+    seen = []
+    read_into = LazyRegions.scan.__globals__["read_into"]
+
+    def counting(array, box, target):
+        seen.append((box[0].start, box[0].stop))
+        read_into(array, box, target)
+
+    monkeypatch.setattr("dask_labelqc.classification.lazy.read_into", counting)
+    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 100_000)
+    monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 30_000)
+    stored = to_zarr(tmp_path / "p.zarr", pred_probs, (300, 12))
+    find_label_issues_batched(labels, stored, verbose=False, **options)
+    assert sorted(seen) == sorted([(i, i + 600) for i in range(0, 3000, 600)] * reads)
+
+
+@pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")  # the floats, after rounding
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_scaled_integers(tmp_path, dtype):
+    labels, pred_probs = draw_examples(4, 1000, 5)
+    largest = np.iinfo(dtype).max
+    stored = np.rint(pred_probs * largest).astype(dtype)
+    plain = (stored / np.float64(largest)).astype(np.float32)
+    expected = find_label_issues_batched(labels, plain, verbose=False)
+    found = find_label_issues_batched(labels, stored, verbose=False)
+    np.testing.assert_array_equal(found, expected)
+    codes = np.rint(pred_probs * largest / 2).astype(dtype)
+    scaled = to_zarr(tmp_path / "p.zarr", codes, (400, 5), attributes={"scale_factor": 2 / largest})
+    expected = find_label_issues_batched(
+        labels, (codes * (2 / largest)).astype(np.float32), verbose=False
+    )
+    found = find_label_issues_batched(labels, scaled, verbose=False)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_progress_is_shown(examples, containers, clustered, capfd, monkeypatch):
+    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
+    if clustered:
+        with Client(n_workers=1, processes=False, dashboard_address=":0"):
+            find_label_issues_batched(*containers["zarr"])
+    else:
+        find_label_issues_batched(*containers["zarr"])
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "scan: 0 of 6 blocks"
+    assert lines[-1].startswith("scan: 6 of 6 blocks")
+    if not clustered:
+        find_label_issues_batched(*examples)
+        assert "scan: 1 of 1 blocks" in capfd.readouterr().err
+
+
+def raised(labels, pred_probs, **kwargs):
+    with pytest.raises(InputError) as caught:
+        find_label_issues_batched(labels, pred_probs, verbose=False, **kwargs)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([0.5, np.nan, 0.5], "pred_probs: class 1 is nan at example 77; it must be finite"),
+        ([0.5, -0.5, 1], "pred_probs: class 1 is -0.5 at example 77; probabilities must lie"),
+        ([0.5, 7, 1], "pred_probs: class 1 is 7 at example 77; probabilities must lie between"),
+        ([0, 0, 0], "pred_probs: all 3 probabilities are 0 at example 77; a chunk that is"),
+    ],
+)
+def test_unusable_probabilities(row, message, lazy, tmp_path):
+    labels, pred_probs = draw_examples(0, 100, 3)
+    pred_probs[77] = row
+    if lazy:
+        pred_probs = to_zarr(tmp_path / "p.zarr", pred_probs, (10, 3))
+    assert raised(labels, pred_probs).startswith(message)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 255])
+def test_labels_outside_the_classes(label):
+    labels, pred_probs = draw_examples(0, 100, 3)
+    labels[[41, 60]] = label
+    assert raised(labels, pred_probs) == (
+        "labels: 2 of the 100 labels of examples 0 to 99 are outside 0..2, "
+        f"the first is {label} at example 41"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda y, p: (y[:-1], p), "labels: there are 99 of them, but pred_probs have shape"),
+        (lambda y, p: (y[:, None], p), r"labels: got shape (100, 1), it must be (N,)"),
+        (lambda y, p: (y, p[0]), r"pred_probs: got shape (3,), it must be (N, K)"),
+        (lambda y, p: (y[:0], p[:0]), "labels: got shape (0,), the dataset is empty"),
+        (lambda y, p: (y, p[:, :1]), "pred_probs: got shape (100, 1), K = 1 classes"),
+        (lambda y, p: (y / 1, p), "labels: got dtype float64, it must be an integer dtype"),
+        (lambda y, p: (y, p.astype(int)), "pred_probs: got dtype int64, it must be float16"),
+        (lambda y, p: (None, p), "labels, labels_file: got neither, exactly one of them"),
+        (lambda y, p: (y, "p"), "pred_probs: got str, it must be a NumPy, Zarr, Dask or xarray"),
+    ],
+)
+def test_unusable_inputs(change, message):
+    assert raised(*change(*draw_examples(0, 100, 3))).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: got 0, it must be an integer of 1 or more"),
+        ({"batch_size": 1.5}, "batch_size: got 1.5, it must be an integer of 1 or more"),
+        ({"n_jobs": 0}, "n_jobs: got 0, it must be an integer of 1 or more"),
+        ({"labels_file": "y.npy"}, "labels, labels_file: got both, exactly one of them"),
+        ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method is 'best'"),
+        ({"quality_score_kwargs": {"rank": 1}}, "quality_score_kwargs: got the unknown keyword"),
+        (
+            {"num_issue_kwargs": {"estimation_method": "off_diagonal_custom"}},
+            "num_issue_kwargs: estimation_method is 'off_diagonal_custom', it must be one of",
+        ),
+        (
+            {
+                "quality_score_kwargs": {
+                    "method": "confidence_weighted_entropy",
+                    "adjust_pred_probs": True,
+                }
+            },
+            "quality_score_kwargs: adjust_pred_probs=True does not go with",
+        ),
+    ],
+)
+def test_unusable_arguments(kwargs, message):
+    assert raised(*draw_examples(0, 100, 3), **kwargs).startswith(message)
+
+
+def test_unusable_files(tmp_path):
+    labels, _ = draw_examples(0, 100, 3)
+    (tmp_path / "text.npy").write_text("no array")
+    np.savez(tmp_path / "two.npz", a=labels, b=labels)
+    for file, message in (
+        (tmp_path / "none.zarr", "pred_probs: there is no Zarr array at"),
+        (tmp_path / "text.npy", "pred_probs_file: "),
+        (tmp_path / "two.npz", "pred_probs_file: "),
+        (3, "pred_probs_file: got int, it must be the path of a .npy file"),
+    ):
+        assert raised(labels, None, pred_probs_file=file).startswith(message)
+
+
+def test_sums_that_are_off_are_warned_of(tmp_path):
+    labels, pred_probs = draw_examples(0, 100, 3)
+    pred_probs[55] *= 0.9
+    message = r"should sum to 1 \(within 0.01\); the worst sum is 0.9 at example 55"
+    with pytest.warns(LabelQCWarning, match=message) as caught:
+        find_label_issues_batched(labels, pred_probs, verbose=False)
+    assert caught[0].filename == __file__
+    with pytest.warns(LabelQCWarning, match=message):
+        find_label_issues_batched(labels, da.from_array(pred_probs, chunks=20), verbose=False)

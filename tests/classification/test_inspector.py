@@ -1,0 +1,252 @@
+"""Inspectors: batches, merging, saving, and what they refuse."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import pickle
+from functools import reduce
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_labelqc import InputError, LabelQCWarning
+from dask_labelqc.classification import LabelInspector, find_label_issues_batched
+from tests.classification.conftest import draw_examples
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "quality_score_kwargs": st.sampled_from(
+            [
+                {"method": "self_confidence"},
+                {"method": "normalized_margin"},
+                {"method": "normalized_margin", "adjust_pred_probs": True},
+                {"adjust_pred_probs": True},
+            ]
+        ),
+        "num_issue_kwargs": st.sampled_from(
+            [
+                {"estimation_method": "off_diagonal"},
+                {"estimation_method": "off_diagonal_calibrated"},
+            ]
+        ),
+    }
+)
+
+
+def batches(labels, pred_probs, ends):
+    cuts = [0, *sorted(ends), len(labels)]
+    return [(labels[a:b], pred_probs[a:b]) for a, b in pairwise(cuts)]
+
+
+def state(inspector):
+    return (
+        inspector.get_confident_thresholds().tolist(),
+        inspector.get_num_issues(),
+        inspector.get_quality_scores().tolist(),
+        inspector.get_label_issues().tolist(),
+        inspector.examples_processed_thresh,
+        inspector.examples_processed_quality,
+    )
+
+
+def inspect_at_once(labels, pred_probs, **kwargs):
+    inspector = LabelInspector(num_class=pred_probs.shape[1], verbose=False, **kwargs)
+    inspector.update_confident_thresholds(labels, pred_probs)
+    inspector.score_label_quality(labels, pred_probs)
+    return inspector
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    ends=st.lists(st.integers(0, 300), max_size=4),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    kwargs=SETTINGS,
+    threads=st.sampled_from([1, 3]),
+)
+def test_batches_and_merging_change_nothing(seed, ends, dtype, kwargs, threads):
+    labels, pred_probs = draw_examples(seed, 300, 4, dtype)
+    expected = state(inspect_at_once(labels, pred_probs, **kwargs))
+    parts = batches(labels, pred_probs, ends)
+
+    streaming = LabelInspector(num_class=4, verbose=False, n_jobs=threads, **kwargs)
+    for part in parts:
+        streaming.update_confident_thresholds(*part)
+    scores = [streaming.score_label_quality(*part) for part in parts]
+    assert state(streaming) == expected
+    assert np.concatenate(scores).tolist() == expected[2]
+
+    first = [LabelInspector(num_class=4, verbose=False, **kwargs) for _ in parts]
+    for inspector, part in zip(first, parts, strict=True):
+        inspector.update_confident_thresholds(*part)
+    whole = reduce(operator.add, first)
+    second = [pickle.loads(pickle.dumps(whole)) for _ in parts]
+    for inspector, part in zip(second, parts, strict=True):
+        inspector.score_label_quality(*part)
+    assert state(reduce(operator.add, second))[:4] == expected[:4]
+    if all(len(part[0]) for part in parts):
+        assert state(reduce(operator.add, second)) == expected
+
+
+def test_agrees_with_the_function(examples):
+    labels, pred_probs = examples
+    ranked = inspect_at_once(labels, pred_probs).get_label_issues()
+    issues = find_label_issues_batched(labels, pred_probs, verbose=False)
+    assert issues.tolist() == [i for i in ranked if pred_probs[i].argmax() != labels[i]]
+
+
+def test_the_state_has_a_fixed_size_without_results(examples):
+    labels, pred_probs = examples
+    sizes = []
+    inspector = LabelInspector(num_class=12, verbose=False, store_results=False)
+    for _ in range(3):
+        inspector.update_confident_thresholds(labels, pred_probs)
+        inspector.score_label_quality(labels, pred_probs)
+        sizes.append(len(pickle.dumps(inspector)))
+    assert max(sizes) - min(sizes) < 100  # Python integers grow by a byte now and then
+    assert inspector.get_num_issues() == 3 * inspect_at_once(*examples).get_num_issues()
+    for method in (inspector.get_quality_scores, inspector.get_label_issues):
+        with pytest.raises(InputError, match="store_results: it is False"):
+            method()
+
+
+def test_thresholds_can_come_from_a_subset(examples):
+    labels, pred_probs = examples
+    inspector = LabelInspector(num_class=12, verbose=False)
+    inspector.update_confident_thresholds(labels[:500], pred_probs[:500])
+    inspector.score_label_quality(labels, pred_probs, update_num_issues=False)
+    assert inspector.get_num_issues() == 0
+    inspector.score_label_quality(labels, pred_probs)
+    assert inspector.get_num_issues() > 0
+    assert inspector.examples_processed_thresh == 500
+    assert inspector.examples_processed_quality == 6000
+
+
+def test_saved_and_loaded(examples, tmp_path):
+    labels, pred_probs = examples
+    whole = inspect_at_once(
+        labels, pred_probs, num_issue_kwargs={"estimation_method": "off_diagonal_calibrated"}
+    )
+    half = LabelInspector(
+        num_class=12,
+        verbose=False,
+        num_issue_kwargs={"estimation_method": "off_diagonal_calibrated"},
+    )
+    half.update_confident_thresholds(labels, pred_probs)
+    half.score_label_quality(labels[:1000], pred_probs[:1000])
+    half.save(tmp_path / "state")
+    loaded = LabelInspector.load(tmp_path / "state", verbose=False)
+    assert state(loaded) == state(half)
+    loaded.score_label_quality(labels[1000:], pred_probs[1000:])
+    assert state(loaded) == state(whole)
+    assert loaded.get_quality_scores().dtype == np.float32
+
+
+def test_sums_beyond_64_bits_survive(tmp_path):
+    labels, pred_probs = draw_examples(0, 50, 3)
+    inspector = fresh(labels, pred_probs)
+    expected = inspector.get_confident_thresholds().tolist()
+    for _ in range(39):
+        inspector = inspector + copy.deepcopy(inspector)
+    inspector.save(tmp_path / "state")
+    loaded = LabelInspector.load(tmp_path / "state", verbose=False)
+    assert loaded.get_confident_thresholds().tolist() == expected
+    assert loaded.examples_processed_thresh == 50 * 2**39
+
+
+def fresh(labels, pred_probs):
+    inspector = LabelInspector(num_class=3, verbose=False)
+    inspector.update_confident_thresholds(labels, pred_probs)
+    return inspector
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_other_files_are_refused(content, tmp_path):
+    path = tmp_path / "state"
+    if content is None:
+        with path.open("wb") as file:
+            np.savez(file, a=np.zeros(3))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="holds no LabelInspector"):
+        LabelInspector.load(path)
+
+
+def test_what_is_missing_is_said():
+    inspector = LabelInspector(num_class=3, verbose=False)
+    labels, pred_probs = draw_examples(0, 50, 3)
+    for call in (
+        inspector.get_confident_thresholds,
+        lambda: inspector.score_label_quality(labels, pred_probs),
+    ):
+        with pytest.raises(InputError, match=r"call update_confident_thresholds\(\) first"):
+            call()
+    for call in (inspector.get_num_issues, inspector.get_label_issues):
+        with pytest.raises(InputError, match=r"call score_label_quality\(\) first"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_class": 1}, "num_class: got 1, it must be an integer of 2 or more"),
+        ({"num_class": 2.0}, "num_class: got 2.0, it must be an integer of 2 or more"),
+        ({"num_class": 2, "n_jobs": -1}, "n_jobs: got -1, it must be an integer of 1 or more"),
+        ({"num_class": 2, "num_issue_kwargs": {"a": 1}}, "num_issue_kwargs: got the unknown"),
+    ],
+)
+def test_unusable_arguments(kwargs, message):
+    with pytest.raises(InputError) as caught:
+        LabelInspector(**kwargs)
+    assert str(caught.value).startswith(message)
+
+
+def test_unusable_batches():
+    labels, pred_probs = draw_examples(0, 50, 3)
+    inspector = LabelInspector(num_class=4, verbose=False)
+    with pytest.raises(InputError, match=r"got shape \(50, 3\), it must be \(n, 4\) for num_class"):
+        inspector.update_confident_thresholds(labels, pred_probs)
+    inspector = fresh(labels, pred_probs)
+    bad = pred_probs.copy()
+    bad[7, 1] = np.nan
+    with pytest.raises(InputError, match="class 1 is nan at example 57"):
+        inspector.update_confident_thresholds(labels, bad)
+    with pytest.raises(InputError, match="labels: there are 49 of them"):
+        inspector.update_confident_thresholds(labels[1:], pred_probs)
+    assert inspector.examples_processed_thresh == 50
+
+
+def test_different_settings_do_not_add_up():
+    one = LabelInspector(num_class=3)
+    with pytest.raises(InputError, match=r"other: its settings are .*'num_class': 4"):
+        one + LabelInspector(num_class=4)
+    with pytest.raises(TypeError):
+        one + 1
+
+
+def test_examples_are_counted_aloud(capfd):
+    labels, pred_probs = draw_examples(0, 50, 3)
+    inspector = LabelInspector(num_class=3)
+    inspector.update_confident_thresholds(labels, pred_probs)
+    inspector.score_label_quality(labels, pred_probs)
+    assert capfd.readouterr().err == ""
+    inspector.get_confident_thresholds()
+    inspector.get_num_issues()
+    assert capfd.readouterr().err.splitlines() == [
+        "number of examples used for the confident thresholds: 50",
+        "number of examples whose labels were scored: 50",
+    ]
+
+
+def test_sums_that_are_off_are_warned_of_once():
+    labels, pred_probs = draw_examples(0, 50, 3)
+    pred_probs[9] *= 0.5
+    inspector = LabelInspector(num_class=3)
+    with pytest.warns(LabelQCWarning, match=r"worst sum is 0.5 at example 9") as caught:
+        inspector.update_confident_thresholds(labels, pred_probs)
+    assert caught[0].filename == __file__
+    inspector.score_label_quality(labels, pred_probs)

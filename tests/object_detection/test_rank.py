@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_labelqc.errors import InputError
+from dask_labelqc.object_detection import from_lists, rank
+
+SCORES = {
+    "compute_overlooked_box_scores": [{}, {"alpha": 0.4}, {"high_probability_threshold": 0.7}],
+    "compute_badloc_box_scores": [{}, {"alpha": 0.4}, {"low_probability_threshold": 0.9}],
+    "compute_swap_box_scores": [
+        {},
+        {"alpha": 0.4, "high_probability_threshold": 0.7},
+        {"overlapping_label_check": False},
+    ],
+}
+CASES = [(name, options) for name, every in SCORES.items() for options in every]
+BOX = [0.0, 0.0, 9.0, 9.0]
+
+
+def assert_lists_agree(found, expected):
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("num_images", "num_classes"), [(1, 1), (12, 2), (8, 40)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"overlapping_label_check": False},
+        {"aggregation_weights": {"overlooked": 0.7, "badloc": 0.3, "swap": 0.0}},
+    ],
+)
+def test_quality_scores_are_cleanlabs(cleanlab, lists, dtype, num_images, num_classes, options):
+    labels, predictions = lists(3, num_images, num_classes, dtype=dtype)
+    expected = cleanlab.rank.get_label_quality_scores(labels, predictions, verbose=False, **options)
+    found = rank.get_label_quality_scores(labels, predictions, **options)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    if dtype == np.float64:
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_half_precision_predictions(cleanlab, lists):
+    labels, predictions = lists(9)
+    predictions = [[rows.astype(np.float16) for rows in prediction] for prediction in predictions]
+    expected = cleanlab.rank.get_label_quality_scores(labels, predictions, verbose=False)
+    found = rank.get_label_quality_scores(labels, predictions)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_box_scores_are_cleanlabs(cleanlab, lists, seed, name, options):
+    labels, predictions = lists(seed)
+    expected = getattr(cleanlab.rank, name)(labels=labels, predictions=predictions, **options)
+    found = getattr(rank, name)(labels=labels, predictions=predictions, **options)
+    assert_lists_agree(found, expected)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_auxiliary_inputs_of_either_package_serve(cleanlab, lists, name, options):
+    labels, predictions = lists(5)
+    theirs = cleanlab.rank._get_valid_inputs_for_compute_scores(0.6, labels, predictions)
+    ours = rank.get_auxiliary_inputs(0.6, labels, predictions)
+    expected = getattr(cleanlab.rank, name)(auxiliary_inputs=theirs, **options)
+    assert_lists_agree(getattr(rank, name)(auxiliary_inputs=theirs, **options), expected)
+    assert_lists_agree(getattr(rank, name)(auxiliary_inputs=ours, **options), expected)
+    assert set(theirs[0]) == set(ours[0])
+
+
+def test_auxiliary_inputs_without_matrices(cleanlab, lists):
+    """Matrices and the smallest similarity are then those of the image."""
+    labels, predictions = lists(7, given=4)
+    parts = [
+        {"label": label, "prediction": prediction}
+        for label, prediction in zip(labels, predictions, strict=True)
+        if len(label["labels"]) and sum(map(len, prediction))
+    ]
+    for name in ("compute_overlooked_box_scores", "compute_badloc_box_scores"):
+        expected = getattr(cleanlab.rank, name)(auxiliary_inputs=parts)
+        assert_lists_agree(getattr(rank, name)(auxiliary_inputs=parts), expected)
+    with pytest.raises(InputError, match=r"auxiliary_inputs\[0\] has .*it needs 'lab_labels'"):
+        rank.compute_swap_box_scores(auxiliary_inputs=[{"prediction": predictions[0]}])
+    with pytest.raises(InputError, match=r"auxiliary_inputs\[0\] has .*it needs \['pred_bboxes'"):
+        rank.compute_swap_box_scores(auxiliary_inputs=[{"label": labels[0]}])
+
+
+def test_spurious_scores(lists):
+    labels = [{"bboxes": np.array([BOX, [50, 50, 60, 60]]), "labels": np.array([0, 0])}]
+    predictions = [[np.zeros((0, 5)), np.array([[*BOX, 0.8]])]]
+    supported, alone = rank.compute_spurious_box_scores(labels=labels, predictions=predictions)[0]
+    assert supported == pytest.approx(0.8)
+    auxiliary = rank.get_auxiliary_inputs(0.9, labels, predictions)
+    assert alone == auxiliary[0]["min_possible_similarity"] < 0.1
+    again = rank.compute_spurious_box_scores(auxiliary_inputs=auxiliary)[0]
+    np.testing.assert_array_equal(again, [supported, alone])
+    weights = {"overlooked": 0.0, "badloc": 0.0, "swap": 0.0, "spurious": 1.0}
+    score = rank.get_label_quality_scores(labels, predictions, aggregation_weights=weights)
+    np.testing.assert_allclose(score, rank.pool_box_scores_per_image([[supported, alone]]))
+
+
+@pytest.mark.parametrize("temperature", [None, 1e-9, 0.01, 1.0, 50.0])
+def test_pooling_is_cleanlabs(cleanlab, temperature):
+    scores = [np.array([0.1, np.nan, 0.7]), np.array([np.nan]), np.array([]), np.array([0.3])]
+    expected = cleanlab.rank.pool_box_scores_per_image(scores, temperature=temperature)
+    found = rank.pool_box_scores_per_image(scores, temperature=temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    flat = np.concatenate(scores)
+    offsets = [0, 3, 4, 4, 5]
+    for form in (flat, da.from_array(flat, chunks=2), xr.DataArray(flat)):
+        pooled = rank.pool_box_scores_per_image(form, temperature=temperature, offsets=offsets)
+        np.testing.assert_array_equal(np.asarray(pooled), found)
+
+
+def test_issues_from_scores_is_cleanlabs(cleanlab):
+    scores = np.random.default_rng(0).permutation(np.linspace(0, 1, 101))
+    for threshold in (-1.0, 0.1, 0.5, 1.0):
+        expected = cleanlab.rank.issues_from_scores(scores, threshold=threshold)
+        found = rank.issues_from_scores(scores, threshold=threshold)
+        np.testing.assert_array_equal(found, expected)
+        lazy = rank.issues_from_scores(da.from_array(scores, chunks=10), threshold=threshold)
+        assert isinstance(lazy, da.Array)
+        np.testing.assert_array_equal(lazy.compute(), expected)
+    assert rank.issues_from_scores(np.array([0.5, 0.0, 0.5, 0.5]), threshold=0.5).tolist() == [
+        1, 0, 2, 3,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"threshold must be at most 1.*got 1\.5"):
+        rank.issues_from_scores(scores, threshold=1.5)
+
+
+@pytest.mark.parametrize("block_boxes", [1, 23, 10**6])
+def test_columnar_is_lists_in_any_blocks(lists, sources, block_boxes):
+    labels, predictions = lists(11)
+    expected = rank.get_label_quality_scores(labels, predictions)
+    overlooked = rank.compute_overlooked_box_scores(labels=labels, predictions=predictions)
+    badloc = rank.compute_badloc_box_scores(labels=labels, predictions=predictions)
+    for form, source in sources(labels, predictions).items():
+        scores = rank.get_label_quality_scores(source, block_boxes=block_boxes)
+        assert isinstance(scores, xr.DataArray)
+        assert dask.is_dask_collection(scores) == (form != "numpy")
+        np.testing.assert_array_equal(scores.values, expected)
+        of_predicted = rank.compute_overlooked_box_scores(labels=source, block_boxes=block_boxes)
+        np.testing.assert_array_equal(of_predicted.values, np.concatenate(overlooked))
+        of_given = rank.compute_badloc_box_scores(labels=source, block_boxes=block_boxes)
+        np.testing.assert_array_equal(of_given.values, np.concatenate(badloc))
+
+
+@given(seed=st.integers(0, 2**32 - 1), block_boxes=st.integers(1, 200), chunk=st.integers(1, 50))
+@settings(deadline=None, max_examples=15)
+def test_any_chunks_and_blocks_give_the_same(lists, seed, block_boxes, chunk):
+    labels, predictions = lists(seed, 6)
+    expected = rank.get_label_quality_scores(labels, predictions)
+    dataset = from_lists(labels, predictions)
+    for form in (dataset, dataset.chunk(given_box=chunk, predicted_box=2 * chunk)):
+        found = rank.get_label_quality_scores(form, block_boxes=block_boxes)
+        np.testing.assert_array_equal(found.values, expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_quantised_boxes_and_probabilities(cleanlab, lists, seed):
+    """Many boxes then touch, coincide or are exactly as probable as a threshold."""
+    labels, predictions = lists(seed, 20, 3)
+    for label, prediction in zip(labels, predictions, strict=True):
+        label["bboxes"] = np.round(label["bboxes"], -1).astype(np.int64)
+        for rows in prediction:
+            rows[:, :4] = np.round(rows[:, :4], -1)
+            rows[:, 4] = np.round(rows[:, 4] * 20) / 20
+    expected = cleanlab.rank.get_label_quality_scores(labels, predictions, verbose=False)
+    found = rank.get_label_quality_scores(labels, predictions)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_images_without_boxes(cleanlab):
+    none, one = np.zeros((0, 5)), np.array([[*BOX, 0.97]])
+    given = {"bboxes": np.array([BOX]), "labels": np.array([0])}
+    empty = {"bboxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+    labels = [given, given, empty, empty]
+    predictions = [[one, none], [none, none], [none, one], [none, none]]
+    expected = cleanlab.rank.get_label_quality_scores(labels, predictions, verbose=False)
+    found = rank.get_label_quality_scores(labels, predictions)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    bare = {"bboxes": np.array([]), "labels": np.array([])}
+    same = rank.get_label_quality_scores([given, given, bare, bare], predictions)
+    np.testing.assert_array_equal(same, found)
+    flat = [[one, []], [[], []], [[], one], [np.array([]), []]]
+    np.testing.assert_array_equal(rank.get_label_quality_scores(labels, flat), found)
+    for i in range(4):  # one image alone, also one without any box
+        alone = rank.get_label_quality_scores(labels[i : i + 1], predictions[i : i + 1])
+        theirs = cleanlab.rank.get_label_quality_scores(
+            labels[i : i + 1], predictions[i : i + 1], verbose=False
+        )
+        np.testing.assert_allclose(alone, theirs, rtol=1e-12)
+
+
+def test_coordinates_are_carried_over(lists):
+    labels, predictions = lists(0, 3)
+    for i, label in enumerate(labels):
+        label["image_name"] = f"street {i}"
+    scores = rank.get_label_quality_scores(from_lists(labels, predictions))
+    assert scores["image_name"].values.tolist() == ["street 0", "street 1", "street 2"]
+
+
+def test_building_computes_nothing_but_offsets(lists, sources):
+    def refuse(*args, **kwargs):
+        raise AssertionError("computed")
+
+    every = sources(*lists(0))
+    with dask.config.set(scheduler=refuse):
+        for form in ("path", "group"):
+            rank.get_label_quality_scores(every[form])
+
+
+def test_tasks_a_block_do_not_grow_with_the_blocks(lists):
+    labels, predictions = lists(0, 60)
+    dataset = from_lists(labels, predictions).chunk(given_box=20, predicted_box=50)
+    tasks = {}
+    for block_boxes in (100, 50):
+        scores = rank.get_label_quality_scores(dataset, block_boxes=block_boxes)
+        tasks[scores.data.numblocks[0]] = len(dict(scores.__dask_graph__()))
+    (few, at_few), (many, at_many) = sorted(tasks.items())
+    assert at_many / many <= at_few / few
+    assert at_many / many < 60
+
+
+def broken(image, **change):
+    labels = [{"bboxes": np.array([BOX]), "labels": np.array([0])} for _ in range(4)]
+    predictions = [[np.array([[*BOX, 0.9]])] for _ in range(4)]
+    if "prediction" in change:
+        predictions[image] = change["prediction"]
+    else:
+        labels[image] = labels[image] | change if "label" not in change else change["label"]
+    return labels, predictions
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.array([3])}, r"image 2, given box 0: classes is 3; .* 0\.\.0"),
+        ({"labels": np.array([-1])}, "image 2, given box 0: classes is -1"),
+        ({"labels": np.array([0.5])}, r"labels\[2\]: 'labels' must be whole numbers, got \[0.5\]"),
+        ({"labels": np.array([0, 0])}, r"labels\[2\]: 'bboxes' has shape \(1, 4\), for 2 'labels'"),
+        ({"bboxes": np.array([[9, 0, 0, 9]])}, r"image 2, given box 0: boxes is \[9.0, 0.0, 0.0, "),
+        ({"bboxes": np.array([[0, 0, np.nan, 9]])}, "image 2, given box 0: boxes is .*nan"),
+        ({"label": [BOX]}, r"labels\[2\] must be a dictionary .* got list"),
+        ({"label": {"bboxes": []}}, r"labels\[2\] must be a dictionary .* got \['bboxes'\]"),
+        ({"prediction": [np.array([[*BOX, 1.5]])]}, "image 2, predicted box 0: scores is 1.5"),
+        ({"prediction": [np.array([[0, 0, -1, 1, 0.5]])]}, "image 2, predicted box 0: boxes"),
+        ({"prediction": [np.zeros((1, 4))]}, r"predictions\[2\]\[0\] has shape \(1, 4\)"),
+        ({"prediction": []}, r"predictions\[2\] has 0 classes, predictions\[0\] has 1"),
+    ],
+)
+def test_bad_boxes_are_named(change, message):
+    with pytest.raises(InputError, match=message):
+        rank.get_label_quality_scores(*broken(2, **change))
+
+
+def test_bad_boxes_are_named_in_any_block(lists, sources):
+    labels, predictions = lists(1, 9, given=3)
+    labels[6] = {"bboxes": np.array([BOX, BOX]), "labels": np.array([0, 77])}
+    for source in sources(labels, predictions).values():
+        with pytest.raises(InputError, match="image 6, given box 1: classes is 77"):
+            np.asarray(rank.get_label_quality_scores(source, block_boxes=8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aggregation_weights": {"overlooked": 1.0}}, r"missing \['badloc', 'swap'\]"),
+        (
+            {"aggregation_weights": {"overlooked": 1, "badloc": 0, "swap": 0, "typo": 0}},
+            r"unknown \['typo'\]",
+        ),
+        (
+            {"aggregation_weights": {"overlooked": 2, "badloc": -1, "swap": 0}},
+            "must not be negative and must sum to 1, got",
+        ),
+        ({"block_boxes": 0}, "block_boxes must be at least 1, got 0"),
+    ],
+)
+def test_bad_options(lists, options, message):
+    with pytest.raises(InputError, match=message):
+        rank.get_label_quality_scores(*lists(0), **options)
+
+
+def test_bad_arguments(lists):
+    labels, predictions = lists(0, 3)
+    with pytest.raises(InputError, match=r"len\(labels\) is 2, len\(predictions\) is 3"):
+        rank.get_label_quality_scores(labels[:2], predictions)
+    with pytest.raises(InputError, match="predictions is empty"):
+        rank.get_label_quality_scores([], [])
+    with pytest.raises(InputError, match=r"predictions\[0\] has no classes"):
+        rank.get_label_quality_scores(labels[:1], [[]])
+    with pytest.raises(InputError, match="labels and predictions are needed"):
+        rank.compute_swap_box_scores(labels=labels)
+    with pytest.raises(InputError, match="predictions must be None"):
+        rank.get_label_quality_scores(from_lists(labels, predictions), predictions)
+    with pytest.raises(InputError, match=r"alpha must be between 0 and 1, got 1.5"):
+        rank.compute_swap_box_scores(labels=labels, predictions=predictions, alpha=1.5)
+    with pytest.raises(InputError, match="temperature must be greater than 0, got 0"):
+        rank.pool_box_scores_per_image([np.array([0.5])], temperature=0)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from dask_labelqc.errors import InputError
+from dask_labelqc.object_detection import rank, summary
+
+NAMES = {str(k): f"class {k}" for k in range(4)}
+
+
+def test_counts_are_cleanlabs(cleanlab, lists, sources):
+    labels, predictions = lists(0)
+    expected = cleanlab.summary.object_counts_per_image(labels, predictions)
+    expected_sorted = cleanlab.summary.get_sorted_bbox_count_idxs(labels, predictions)
+    assert summary.object_counts_per_image(labels, predictions) == expected
+    assert summary.get_sorted_bbox_count_idxs(labels, predictions) == expected_sorted
+    for source in sources(labels, predictions).values():
+        assert summary.object_counts_per_image(source) == expected
+        assert summary.get_sorted_bbox_count_idxs(source) == expected_sorted
+
+
+@pytest.mark.parametrize("class_names", [None, NAMES, {"2": "two"}])
+@pytest.mark.parametrize("sort", [True, False])
+def test_sizes_are_cleanlabs(cleanlab, lists, sources, class_names, sort):
+    labels, predictions = lists(1, 12)
+    options = {"class_names": class_names, "sort": sort}
+    expected = cleanlab.summary.bounding_box_size_distribution(labels, predictions, **options)
+    forms = [(labels, predictions), *((s, None) for s in sources(labels, predictions).values())]
+    for form in forms:
+        found = summary.bounding_box_size_distribution(*form, **options)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine == {k: pytest.approx(areas) for k, areas in theirs.items()}
+            if sort:
+                assert list(map(len, mine.values())) == list(map(len, theirs.values()))
+
+
+@pytest.mark.parametrize("class_names", [None, NAMES])
+def test_shares_are_cleanlabs(cleanlab, lists, sources, class_names):
+    labels, predictions = lists(2, 12)
+    expected = cleanlab.summary.class_label_distribution(
+        labels, predictions, class_names=class_names
+    )
+    forms = [(labels, predictions), *((s, None) for s in sources(labels, predictions).values())]
+    for form in forms:
+        assert summary.class_label_distribution(*form, class_names=class_names) == expected
+    with pytest.raises(InputError, match=r"class_names has no name for class \d; it has \['9'\]"):
+        summary.class_label_distribution(labels, predictions, class_names={"9": "nine"})
+
+
+def test_auxiliary_inputs_are_taken(cleanlab, lists):
+    labels, predictions = lists(3)
+    for inputs in (
+        rank.get_auxiliary_inputs(0.9, labels, predictions),
+        cleanlab.rank._get_valid_inputs_for_compute_scores(0.9, labels, predictions),
+    ):
+        for name in (
+            "object_counts_per_image",
+            "bounding_box_size_distribution",
+            "class_label_distribution",
+        ):
+            function = getattr(summary, name)
+            assert function(auxiliary_inputs=inputs) == function(labels, predictions)
+
+
+@pytest.mark.parametrize("class_names", [None, NAMES, dict.fromkeys("0123", "same")])
+def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
+    labels, predictions = lists(4, 12)
+    for name in ("get_average_per_class_confusion_matrix", "calculate_per_class_metrics"):
+        expected = getattr(cleanlab.summary, name)(labels, predictions, class_names=class_names)
+        forms = [(labels, predictions), *((s, None) for s in sources(labels, predictions).values())]
+        for form in forms:
+            found = getattr(summary, name)(*form, class_names=class_names)
+            if class_names is None:  # cleanlab's default keys are the ids, too
+                assert list(found) == [0, 1, 2, 3]
+            assert found == {k: pytest.approx(values) for k, values in expected.items()}
+    with pytest.raises(InputError, match="class_names has 1 names for 4 classes"):
+        summary.calculate_per_class_metrics(labels, predictions, class_names={"0": "only"})
+
+
+@pytest.fixture
+def pyplot():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+def test_plots(pyplot, lists, sources):
+    labels, predictions = lists(5)
+    figures = summary.plot_class_size_distributions(labels, predictions, class_to_show=2)
+    assert len(figures) == 2
+    assert [axis.get_title() for axis in figures[0].axes] == ["given", "predicted"]
+    figure = summary.plot_class_distribution(labels, predictions, class_names=NAMES)
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert "class 0" in texts
+    for source in sources(labels, predictions).values():
+        assert len(summary.plot_class_size_distributions(source)) == 4
+        summary.plot_class_distribution(source)
+        pyplot.close("all")
+
+
+def test_plots_of_a_class_that_is_never_predicted(pyplot):
+    labels = [{"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([0])}]
+    assert len(summary.plot_class_size_distributions(labels, [[np.zeros((0, 5))]])) == 1
+
+
+@pytest.mark.parametrize("overlay", [True, False])
+def test_visualize(pyplot, lists, tmp_path, overlay):
+    labels, predictions = lists(1, given=4, predicted=9)
+    image = np.zeros((600, 700, 3))
+    path = str(tmp_path / "figure.png")
+    figure = summary.visualize(
+        image,
+        label=labels[0],
+        prediction=predictions[0],
+        prediction_threshold=0.9,
+        overlay=overlay,
+        class_names=NAMES,
+        save_path=path,
+    )
+    kept = sum((rows[:, 4] > 0.9).sum() for rows in predictions[0])
+    assert sum(len(axis.patches) for axis in figure.axes) == len(labels[0]["labels"]) + kept
+    legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert legend == ["given", "predicted", *NAMES.values()]
+    again = summary.visualize(path, label=labels[0])  # the saved figure as an image
+    assert again.axes[0].get_legend() is not None
+    assert summary.visualize(image).axes[0].get_legend() is None
+
+
+def test_visualize_predictions_with_all_probabilities(pyplot):
+    boxes = np.array([[0, 0, 9, 9], [20, 20, 30, 30]])
+    probs = np.array([[0.9, 0.1], [0.1, 0.4]])
+    prediction = [boxes, np.array([0, 1]), probs]
+    figure = summary.visualize(np.zeros((40, 40)), prediction=prediction, prediction_threshold=0.5)
+    assert len(figure.axes[0].patches) == 1
+
+
+def test_missing_matplotlib_prints_the_line_to_type(monkeypatch, lists):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r'pip install "dask-labelqc\[plot\]"'):
+        summary.plot_class_distribution(*lists(0))

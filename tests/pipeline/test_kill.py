@@ -1,0 +1,149 @@
+"""The job killed, for real, and started again: the same bytes as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
+from tests.pipeline.killing import ROOT, run_killed
+from tests.strategies import Case, make_case
+
+pytestmark = pytest.mark.usefixtures("smallest_groups")
+KILLED, FINISHED = -signal.SIGKILL, 0
+STRIDE = 6
+"""Die at every sixth write only, for the time it takes; the tests choose the first."""
+
+
+def paths(stored: Stored) -> dict:
+    return {"labels": str(stored.labels), "pred_probs": str(stored.pred_probs)}
+
+
+def deaths(
+    common: dict, path: Path, kinds: list[str], first: int, most: int, stride: int = STRIDE
+) -> list[dict]:
+    """Runs that die at a write, each with an output of its own."""
+    return [
+        {**common, "output": str(path / f"out{i}"), "kill_at": i, "kinds": kinds}
+        for i in range(first, most, stride)
+    ]
+
+
+def restarted(runs: list[dict], **arguments) -> list[dict]:
+    kept = [{k: v for k, v in run.items() if k not in ("kill_at", "kinds")} for run in runs]
+    return [run | arguments for run in kept]
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_killed_at_any_write(first: int, tmp_path: Path) -> None:
+    """Half a file, a whole file, a deletion: wherever it dies, resume writes the same bytes."""
+    case = make_case(50, (3, 4, 6), 3)
+    stored = write_case(tmp_path / "in", case, chunks=(1, 2, 4, 6))
+    common = {**paths(stored), "write_pixel_scores": True, "write_predicted_label": True}
+    audit(stored, tmp_path / "whole", write_pixel_scores=True, write_predicted_label=True)
+    expected = files(tmp_path / "whole")
+    kinds = ["half", "put", "deleted"]
+    runs = deaths(common, tmp_path, kinds, first, 180)
+    again = restarted(runs, resume=True)
+    statuses = run_killed(runs + again)
+    killed, resumed = statuses[: len(runs)], statuses[len(runs) :]
+    assert killed == sorted(killed)  # dies up to the last write, then there is none to die at
+    assert killed[0] == KILLED
+    assert killed[-1] == FINISHED
+    assert killed.count(KILLED) > 12
+    assert set(resumed) == {FINISHED}
+    for run in runs:
+        assert files(Path(run["output"])) == expected, f"killed at write {run['kill_at']}"
+    check(tmp_path / "whole", case)
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_killed_while_it_replaces_an_output(first: int, tmp_path: Path) -> None:
+    """What is half deleted is not taken for whole, and the same command finishes it."""
+    case, old = make_case(51, (2, 4, 6), 3), make_case(52, (2, 4, 6), 3)
+    stored = write_case(tmp_path / "in", case)
+    audit(stored, tmp_path / "whole")
+    expected = files(tmp_path / "whole")
+    runs = deaths(paths(stored), tmp_path, ["put", "deleted"], first, 150)
+    for run in runs:
+        output = Path(run["output"])
+        write_case(tmp_path / "in", old)
+        audit(stored, output)
+    write_case(tmp_path / "in", case)
+    assert files(Path(runs[0]["output"])) != expected
+    overwriting = [run | {"overwrite": True} for run in runs]
+    # By turns: the same command, or a resume of what was to be overwritten.
+    again = [
+        run | ({"overwrite": True} if i % 2 else {"resume": True})
+        for i, run in enumerate(restarted(runs))
+    ]
+    statuses = run_killed(overwriting + again)
+    killed, restarts = statuses[: len(runs)], statuses[len(runs) :]
+    assert killed.count(KILLED) > 8
+    assert killed[-1] == FINISHED
+    assert set(restarts) == {FINISHED}
+    for run in runs:
+        assert files(Path(run["output"])) == expected, f"killed at {run['kill_at']}"
+
+
+def test_killed_in_either_read(tmp_path: Path) -> None:
+    """Where the predictions are read twice, records of both reads lie side by side."""
+    rng = np.random.default_rng(0)
+    probs = rng.integers(1, 1024, (3, 3, 4, 4)) / np.float32(1024)
+    case = Case(rng.integers(0, 3, (3, 4, 4)), probs)
+    stored = write(tmp_path / "in", case.labels, case.pred_probs)
+    audit(stored, tmp_path / "whole", validate="labels")
+    runs = deaths({**paths(stored), "validate": "labels"}, tmp_path, ["put"], 2, 60, stride=3)
+    statuses = run_killed(runs + restarted(runs, resume=True))
+    assert statuses.count(KILLED) > 5
+    assert set(statuses[len(runs) :]) == {FINISHED}
+    for run in runs:
+        assert files(Path(run["output"])) == files(tmp_path / "whole"), run["kill_at"]
+    check(tmp_path / "whole", case)
+
+
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    """From outside, at random moments, until it has come to the end."""
+    case = make_case(53, (300, 4, 6), 3)
+    stored = write_case(tmp_path / "in", case)
+    output = tmp_path / "out"
+    run = json.dumps([{**paths(stored), "output": str(output), "resume": True}])
+    command = [sys.executable, "-m", "tests.pipeline.killing", run]
+    rng, records = random.Random(0), []
+    for _ in range(3):
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+        ) as process:
+            had = count_records(output)
+            while count_records(output) <= had and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0.01, 0.1))
+            kill_all(process)
+        records.append(count_records(output))
+    assert 0 < records[0] <= records[1] <= records[2] < 300
+    report = audit(stored, output, resume=True)
+    assert report.num_resumed >= records[-1] - 2  # those that were being written
+    audit(stored, tmp_path / "whole")
+    assert files(output) == files(tmp_path / "whole")
+    check(output, case)
+
+
+def count_records(output: Path) -> int:
+    chunks = (output / "checkpoint" / "summaries").glob("c/*")
+    return sum(chunk.name.isdigit() for chunk in chunks)
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """Kill a process that we started, and its fork, which are a group of their own."""
+    import os
+
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

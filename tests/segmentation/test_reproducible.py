@@ -1,0 +1,144 @@
+"""The same bits whatever the chunks, the scheduler and the workers."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from distributed import Client, LocalCluster
+
+from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.segmentation import audit, find_label_issues
+from tests.segmentation.containers import smallest_groups, zarr_arrays
+from tests.strategies import make_case
+
+ARGUMENTS = {"pixel_scores": True, "predicted_label": True}
+TIES = make_case(1, (6, 8, 8), 5, resolution=8, mistakes=0.7, ignored=(4,), void=0.2)
+FINE = make_case(2, (6, 8, 8), 5, mistakes=0.7, downsample=2)
+CASES = pytest.mark.parametrize("case", [TIES, FINE], ids=["ties", "downsampled"])
+
+
+def in_memory(case) -> xr.Dataset:
+    return audit(case.labels, case.pred_probs, **case.arguments, **ARGUMENTS)
+
+
+def same_bits(found: xr.Dataset, expected: xr.Dataset, *, split: bool = False) -> None:
+    """The softmin score alone may differ, by 1e-12, where chunks split the images."""
+    assert set(found) == set(expected)
+    for name in expected:
+        a, b = found[name].values, expected[name].values
+        assert a.dtype == b.dtype
+        if name == "image_score" and split:
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+        else:
+            assert a.tobytes() == b.tobytes(), name
+
+
+@CASES
+@pytest.mark.parametrize("n_jobs", [1, 2, 7])
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_threads_and_batches_in_memory(case, n_jobs: int, batch_size: int | None) -> None:
+    found = audit(
+        case.labels,
+        case.pred_probs,
+        **case.arguments,
+        **ARGUMENTS,
+        n_jobs=n_jobs,
+        batch_size=batch_size,
+    )
+    same_bits(found, in_memory(case))
+
+
+def test_rows_of_large_images_in_memory(monkeypatch) -> None:
+    monkeypatch.setattr("dask_labelqc.segmentation.inputs.WHOLE_IMAGE_BYTES", 1)
+    case = make_case(3, (1, 520, 4), 3, dtype="f8", mistakes=0.5)
+    found = in_memory(case)
+    monkeypatch.undo()
+    same_bits(found, in_memory(case), split=True)
+
+
+@CASES
+@pytest.mark.parametrize(
+    "chunks",
+    [(6, 5, 8, 8), (1, 5, 8, 8), (4, 2, 8, 8), (1, 1, 8, 8), (2, 5, 4, 8), (6, 5, 3, 3)],
+)
+@pytest.mark.parametrize("source", ["dask", "zarr"])
+def test_chunks(case, chunks: tuple[int, ...], source: str) -> None:
+    if source == "dask":
+        arrays = da.from_array(case.labels, chunks=4), da.from_array(case.pred_probs, chunks=chunks)
+    else:
+        arrays = zarr_arrays(case.labels, case.pred_probs, chunks=chunks, label_chunks=(4, 3, 5))
+    with smallest_groups():
+        found = audit(*arrays, **case.arguments, **ARGUMENTS)
+    split = chunks[2:] != (8, 8)
+    same_bits(found.compute(scheduler="sync"), in_memory(case), split=split)
+
+
+def test_the_order_of_the_images_does_not_matter() -> None:
+    case = make_case(4, (5, 7, 7), 4)  # without ties
+    order = np.array([3, 0, 4, 2, 1])
+    mask = find_label_issues(case.labels, case.pred_probs, verbose=False)
+    moved = find_label_issues(case.labels[order], case.pred_probs[order], verbose=False)
+    np.testing.assert_array_equal(moved, mask[order])
+
+
+def lazy(case, path) -> xr.Dataset:
+    """The audit of Zarr arrays in files, a task for each chunk."""
+    zarr_arrays(case.labels, case.pred_probs, path / "data.zarr", chunks=(1, 5, 8, 4))
+    group = zarr.open_group(path / "data.zarr", mode="r")
+    with smallest_groups():
+        return audit(group["labels"], group["pred_probs"], **case.arguments, **ARGUMENTS)
+
+
+@CASES
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
+def test_schedulers(case, scheduler: str, tmp_path) -> None:
+    with dask.config.set(num_workers=2):
+        found = lazy(case, tmp_path).compute(scheduler=scheduler)
+    same_bits(found, in_memory(case), split=True)
+
+
+@pytest.fixture(scope="module", params=["threads", "processes"])
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    processes = request.param == "processes"
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@CASES
+def test_clusters(case, client: Client, tmp_path) -> None:
+    same_bits(lazy(case, tmp_path).compute(), in_memory(case), split=True)
+    arrays = da.from_array(case.labels, chunks=(2, 8, 8)), da.from_array(case.pred_probs, chunks=3)
+    found = audit(*arrays, **case.arguments, **ARGUMENTS).compute()
+    same_bits(found, in_memory(case), split=True)
+
+
+def test_errors_and_warnings_reach_the_client(client: Client, tmp_path) -> None:
+    case = make_case()
+    pred_probs = case.pred_probs.copy()
+    pred_probs[2, :, 5, 7] = [0.25, 0.25, 0, 0.25]
+    arrays = zarr_arrays(case.labels, pred_probs, tmp_path / "sums.zarr")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        find_label_issues(*arrays).compute()
+        deadline = time.monotonic() + 30  # from another process it may arrive later
+        while not caught and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert {w.category for w in caught} == {LabelQCWarning}
+    assert "the worst sum is 0.75 at image 2, pixel (5, 7)" in str(caught[0].message)
+    pred_probs[1, 0, 3, 2] = np.nan
+    arrays = zarr_arrays(case.labels, pred_probs, tmp_path / "nan.zarr")
+    with pytest.raises(InputError, match=r"class 0 is nan at image 1, pixel \(3, 2\)"):
+        find_label_issues(*arrays).compute()

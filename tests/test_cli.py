@@ -1,0 +1,306 @@
+"""The command line, in this process where that will do, and as commands where it matters."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dask_labelqc.cli import labelqc
+from dask_labelqc.pipeline import JobReport
+from tests.commands import address_of, scheduler, worker
+from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
+from tests.strategies import make_case
+
+BIN = Path(sys.executable).parent
+CASE = make_case(100, (6, 8, 12), 4)
+
+
+def invoke(*arguments: Any) -> Result:
+    return CliRunner().invoke(labelqc, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Stored:
+    return write_case(tmp_path / "in", CASE, chunks=(2, 2, 8, 6))
+
+
+@pytest.mark.parametrize("command", [(), ("audit",), ("info",), ("demo",)])
+def test_help(command: tuple[str, ...]) -> None:
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    assert result.output == invoke(*command, "-h").output
+    for option in ("--debug",) if command else ("audit", "info", "demo"):
+        assert option in result.output
+
+
+def test_version() -> None:
+    assert invoke("--version").output.endswith(f"version {version('dask-labelqc')}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit"],
+        ["audit", "labels", "pred_probs"],
+        ["audit", "a", "b", "c", "--treshold", "3"],
+        ["audit", "a", "b", "c", "--downsample", "two"],
+        ["audit", "a", "b", "c", "--validate", "some"],
+        ["audit", "a", "b", "c", "--label-downsample", "max"],
+        ["audit", "a", "b", "c", "--workers", "-1"],
+        ["info"],
+        ["demo", "there", "--images", "0"],
+        ["inspect"],
+    ],
+    ids=" ".join,
+)
+def test_usage(arguments: list[str]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+def table(text: str) -> dict[str, str]:
+    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
+    return dict(row for row in rows if len(row) == 2)
+
+
+def test_info(stored: Stored) -> None:
+    of_group = invoke("info", stored.labels.parent)
+    of_arrays = invoke("info", *stored)
+    assert of_group.exit_code == of_arrays.exit_code == 0
+    assert of_group.output == of_arrays.output
+    assert invoke("info", f"{stored.labels.parent}/").output == of_group.output
+    shown = table(of_group.output)
+    assert shown.pop("memory of a worker").endswith("for each of its threads")
+    assert shown == {
+        "images": "6 of 8 x 12 pixels",
+        "classes": "4",
+        "pred_probs": "float32, chunks of 2 x 8 x 6 pixels",
+        "read at a time": "6 x 8 x 12 pixels",
+        "groups": "1 of 6 x 8 x 12 pixels",
+        "bytes to read": "9.00 kiB",
+    }
+
+
+def test_info_of_many_groups(tmp_path: Path) -> None:
+    import zarr
+
+    group = zarr.open_group(tmp_path, mode="w")
+    group.create_array("labels", shape=(10_000, 512, 512), chunks=(1, 512, 512), dtype="u1")
+    group.create_array(
+        "pred_probs", shape=(10_000, 21, 512, 512), chunks=(1, 21, 512, 512), dtype="f4"
+    )
+    shown = table(invoke("info", tmp_path).output)
+    assert shown["groups"] == "667 of 15 x 512 x 512 pixels"
+    assert shown["bytes to read"] == "205.08 GiB"
+    assert shown["read at a time"] == "1 x 512 x 512 pixels"
+
+
+def test_info_of_nothing(tmp_path: Path) -> None:
+    result = invoke("info", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: labels: there is no Zarr array at '{tmp_path}/labels'\n"
+
+
+OPTIONS = {
+    "--downsample=2": {"downsample": 2},
+    "--label-downsample=majority": {"label_downsample": "majority"},
+    "--ignore-index=255 --ignore-index=-1": {"ignore_index": (255, -1)},
+    "--temperature=0.5": {"temperature": 0.5},
+    "--from-logits": {"from_logits": True},
+    "--validate=labels": {"validate": "labels"},
+    "--write-pixel-scores": {"write_pixel_scores": True},
+    "--write-predicted-label": {"write_predicted_label": True},
+    "--resume": {"resume": True},
+    "--overwrite": {"overwrite": True},
+    "--keep-going": {"keep_going": True},
+    "--quiet": {"progress": "NoProgress"},
+    "--storage-option=region=a --storage-option=timeout=9s": {
+        "storage_options": {"region": "a", "timeout": "9s"}
+    },
+}
+DEFAULTS = {
+    "downsample": 1,
+    "label_downsample": "mean",
+    "ignore_index": (),
+    "temperature": 0.1,
+    "from_logits": False,
+    "validate": "full",
+    "write_pixel_scores": False,
+    "write_predicted_label": False,
+    "resume": False,
+    "overwrite": False,
+    "keep_going": False,
+    "progress": "LineProgress",
+    "client": None,
+    "storage_options": None,
+}
+
+
+@pytest.mark.parametrize("options", ["", *OPTIONS, " ".join(OPTIONS)])
+def test_options_reach_the_job(
+    options: str, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def job(labels: str, pred_probs: str, output: str, **arguments: Any) -> JobReport:
+        seen.update(arguments, places=(labels, pred_probs, output))
+        return JobReport(output, 6, 100, 7, 3, 2, 10**9, {"summarize": 1.0}, ((4, 0.25),))
+
+    monkeypatch.setattr("dask_labelqc.pipeline.audit_zarr", job)
+    result = invoke("audit", *stored, tmp_path / "out", "--workers=0", *options.split())
+    assert result.exit_code == 0, result.output
+    assert seen.pop("places") == (str(stored[0]), str(stored[1]), str(tmp_path / "out"))
+    seen["progress"] = type(seen["progress"]).__name__
+    chosen = [OPTIONS[o] for o in OPTIONS if o in options]
+    assert seen == DEFAULTS | {k: v for option in chosen for k, v in option.items()}
+    shown = table(result.stdout)
+    assert shown["label issues"] == "7 pixels (7.00%)"
+    assert shown["worst images"] == "4 (0.250)"
+    assert shown["groups"] == "3, 2 of them by an earlier run"
+    assert shown["predictions read"] == "0.93 GiB, 1.00 GB/s"
+    assert shown["output"] == str(tmp_path / "out")
+
+
+def test_audit_on_threads(stored: Stored, tmp_path: Path) -> None:
+    result = invoke(
+        "audit", *stored, tmp_path / "out", "--workers=0", "--downsample=2", "--write-pixel-scores"
+    )
+    assert result.exit_code == 0
+    case = make_case(100, (6, 8, 12), 4, downsample=2)
+    found = check(tmp_path / "out", case)
+    assert "pixel_scores" in found
+    assert table(result.stdout)["pixels"] == "576"
+    assert table(result.stdout)["label issues"].startswith(f"{found.attrs['num_issues']} pixels (")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "summarize: 0 of 1 blocks"
+    assert re.fullmatch(r"summarize: 1 of 1 blocks, [\d.]+ GB/s", lines[1])
+    assert lines[-1] == "paint: 1 of 1 blocks"
+
+
+def test_resume_and_overwrite(stored: Stored, tmp_path: Path) -> None:
+    command = ("audit", *stored, tmp_path / "out", "--workers=0", "--quiet")
+    assert invoke(*command).exit_code == 0
+    before = files(tmp_path / "out")
+    for options, message in (
+        ((), r"exists already \(complete\); resume=True \(--resume\) finishes it"),
+        (("--resume", "--downsample=2"), "was made by other inputs or parameters: downsample was"),
+        (("--resume", "--overwrite"), "resume, overwrite: both were given"),
+    ):
+        result = invoke(*command, *options)
+        assert result.exit_code == 1
+        assert re.match(f"Error: .*{message}", result.stderr)
+        assert result.stderr.count("\n") == 1
+    for options in (("--resume",), ("--overwrite",)):
+        result = invoke(*command, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert files(tmp_path / "out") == before
+
+
+def test_errors_that_are_not_ours_are_one_line_too(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **keywords: Any) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr("dask_labelqc.pipeline.audit_zarr", fail)
+    command = ("audit", *stored, tmp_path / "out", "--workers=0")
+    result = invoke(*command)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: RuntimeError: first line second line\n"
+    with pytest.raises(RuntimeError, match="first line"):
+        CliRunner().invoke(labelqc, [*map(str, command), "--debug"], catch_exceptions=False)
+
+
+# Commands
+
+
+@dataclass(frozen=True)
+class Ran:
+    status: int
+    out: str
+    err: str
+
+
+def run(*command: Any) -> Ran:
+    done = subprocess.run(
+        [str(BIN / command[0]), *map(str, command[1:])], capture_output=True, text=True, timeout=240
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Stored:
+    labels = CASE.labels.copy()
+    labels[3, 2, 1] = 77
+    return write(tmp_path / "bad", labels, CASE.pred_probs)
+
+
+def test_audit_on_worker_processes(stored: Stored, tmp_path: Path) -> None:
+    ran = run("dask", "labelqc", "audit", *stored, tmp_path / "out", "--workers=2")
+    assert ran.status == 0
+    assert table(ran.out)["output"] == str(tmp_path / "out")
+    assert "summarize: 0 of 1 blocks\n" in ran.err
+    check(tmp_path / "out", CASE)
+
+
+def test_an_error_on_a_worker_is_one_line(bad: Stored, tmp_path: Path) -> None:
+    ran = run("dask-labelqc", "audit", *bad, tmp_path / "out", "--workers=2", "--quiet")
+    assert ran.status == 1
+    assert ran.out == ""
+    assert re.fullmatch(
+        r"Error: labels: 1 of 576 pixels .* the first is 77 at image 3, pixel \(2, 1\); .*\n",
+        ran.err,
+    )
+
+
+def test_debug_shows_the_traceback(bad: Stored, tmp_path: Path) -> None:
+    ran = run("dask", "labelqc", "audit", *bad, tmp_path / "out", "--workers=0", "--debug")
+    assert ran.status == 1
+    assert "Traceback (most recent call last)" in ran.err
+    assert re.search("InputError: labels: 1 of 576 .* the first is 77", ran.err)
+
+
+def test_a_memory_limit_that_cannot_be_read(stored: Stored, tmp_path: Path) -> None:
+    result = invoke("audit", *stored, tmp_path / "out", "--memory-limit=lots")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: workers, memory_limit: \d+, lots: .*\n", result.stderr)
+
+
+def test_no_scheduler_there(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "2s")
+    address = "tcp://127.0.0.1:9"
+    ran = run("dask-labelqc", "audit", *stored, tmp_path / "out", "--scheduler", address)
+    assert ran.status == 1
+    assert re.fullmatch(rf"Error: scheduler: no answer from '{address}': .*\n", ran.err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_demo(tmp_path: Path) -> None:
+    ran = run("dask", "labelqc", "demo", tmp_path / "demo", "--images=6", "--size=64")
+    assert ran.status == 0, ran.err
+    assert "Traceback" not in ran.err
+    assert list((tmp_path / "demo").rglob("*.png"))
+    assert re.search("precision", ran.out, re.IGNORECASE)
+
+
+def test_on_a_running_scheduler(tmp_path: Path, stored: Stored) -> None:
+    with scheduler(tmp_path) as file, worker(file):
+        for there in (["--scheduler", address_of(file)], ["--scheduler-file", file]):
+            out = tmp_path / f"out{there[0]}"
+            done = run("dask", "labelqc", "audit", *stored, out, *there)
+            assert done.status == 0, done.err
+            check(out, CASE)
+    audit(stored, tmp_path / "threads", group_bytes=10**9)
+    ours, theirs = files(tmp_path / "threads"), files(out)
+    assert {n for n in theirs if ours.get(n) != theirs[n]} <= {"zarr.json"}

@@ -1,0 +1,117 @@
+"""Imports point down: a module imports from lower ranks or its own room, and nothing private."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dask_labelqc
+
+PACKAGE = Path(dask_labelqc.__file__).parent
+NAME = PACKAGE.name
+RANKS = {
+    "errors": 0,
+    "typing": 0,
+    "kernels": 1,
+    "progress": 1,
+    "logs": 1,
+    "region": 1,
+    "colors": 1,
+    "figures": 1,
+    "graph": 2,
+    "storage": 2,
+    "method": 3,
+    "segmentation": 4,
+    "object_detection": 4,
+    "classification": 4,
+    "experimental": 5,
+    "pipeline": 5,
+    "demo": 6,
+    "cluster": 6,
+    "performance": 6,
+    "cli": 7,
+}
+FORBIDDEN = {
+    "errors": {"dask", "distributed", "zarr", "numba"},
+    "typing": {"dask", "distributed", "zarr", "numba"},
+    "kernels": {"dask", "distributed", "zarr", "xarray", "pandas"},
+    "graph": {"zarr", "xarray", "pandas"},
+    "method": {"zarr", "xarray", "pandas"},
+}
+CLOSED = {"dask", "distributed", "zarr", "xarray"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(module: str) -> str:
+    """The first part of a module's name within the package; empty for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Each import anywhere in a module: the module, and the name taken from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def imports_of(path: Path) -> list[tuple[str, str | None]]:
+    return list(imported(ast.parse(path.read_text())))
+
+
+def room_of_path(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return "" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def named(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_every_module_lies_in_a_room(path: Path) -> None:
+    assert room_of_path(path) in RANKS | {"": 8}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of_path(p)], ids=named)
+def test_imports_point_down(path: Path) -> None:
+    own = room_of_path(path)
+    for module, name in imports_of(path):
+        if module.split(".")[0] != NAME:
+            continue
+        room = room_of(module) or str(name)
+        assert room == own or RANKS[room] < RANKS[own], f"{own} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_rooms_keep_to_their_libraries(path: Path) -> None:
+    used = {module.split(".")[0] for module, _ in imports_of(path)}
+    assert not used & FORBIDDEN.get(room_of_path(path), set())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_nothing_private_of_other_libraries(path: Path) -> None:
+    for module, name in imports_of(path):
+        first, *rest = module.split(".")
+        if first in CLOSED:
+            assert not any(part.startswith("_") for part in [*rest, name or ""]), module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_nothing_private_of_other_rooms(path: Path) -> None:
+    for module, name in imports_of(path):
+        if module.split(".")[0] == NAME and name is not None:
+            assert not name.startswith("_"), f"{module}.{name}"
+
+
+def test_the_check_sees_what_it_should() -> None:
+    tree = ast.parse("def f():\n    from zarr._x import y\nimport dask.array as da")
+    assert list(imported(tree)) == [("dask.array", None), ("zarr._x", "y")]
+    names = {p.stem for p in MODULES}
+    assert not names & {"utils", "helpers", "common"}
