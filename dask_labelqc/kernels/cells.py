@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from dask_labelqc.kernels.tiles import scan_classes
 from dask_labelqc.typing import BoolArray, Floats, Ints, Shape
 
-__all__ = ["CellScratch", "Geometry", "cell_scratch", "geometry", "unit_cells"]
+__all__ = ["CellScratch", "Geometry", "cell_scratch", "geometry", "scan_unit"]
 
 
 class Geometry(NamedTuple):
@@ -44,7 +45,6 @@ class CellScratch(NamedTuple):
     """Scratch space for the cells of a unit."""
 
     columns: Floats  # float64 (rows of cells, width)
-    halves: Floats  # float64 (2, width)
     sums: Floats  # float64 (K, cells)
     planes: Floats  # (K, cells), the dtype of the probabilities
     bits: Ints  # the same memory
@@ -90,7 +90,6 @@ def cell_scratch(
     planes = np.empty((num_classes, cells), dtype)
     return CellScratch(
         columns=np.empty((cells * geometry.factor // geometry.width, geometry.width)),
-        halves=np.empty((2, geometry.width)),
         sums=np.empty((num_classes, cells)),
         planes=planes,
         bits=planes.view(f"i{planes.itemsize}"),
@@ -107,36 +106,23 @@ def cell_scratch(
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="never")
-def _halve(values, sums, length):  # type: ignore[no-untyped-def]
-    for i in range(length):
-        sums[i] = values[2 * i] + values[2 * i + 1]
-
-
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _sum_plane(values, codes, all_valid, shape, columns, halves, result):  # type: ignore[no-untyped-def]
+def _sum_plane(values, codes, all_valid, shape, columns, result):  # type: ignore[no-untyped-def]
     """Add up, in float64, the values of the pixels of each cell that take part.
 
     First the rows of pixels that share a row of cells, then neighbours pair by pair while their
-    number is even: loops that the compiler turns into SIMD.
+    number is even. One function of plain loops: SIMD, and no arrays handed on for each few rows.
     """
     width = shape.width
     row, rows = 0, shape.cell_row.size
     while row < rows:
-        target = columns[shape.cell_row[row]]
-        if shape.begins[row]:
-            target[:] = 0.0
+        target, begins = columns[shape.cell_row[row]], shape.begins[row]
         r0 = values[row * width : (row + 1) * width]
-        if not all_valid:
-            here = codes[row * width : (row + 1) * width]
-            for i in range(width):
-                target[i] += np.float64(r0[i]) if here[i] >= 0 else 0.0
-            row += 1
-        elif shape.factor % 4 == 0 and row + 4 <= rows:
+        if all_valid and shape.factor % 4 == 0 and row + 4 <= rows:
             r1 = values[(row + 1) * width : (row + 2) * width]
             r2 = values[(row + 2) * width : (row + 3) * width]
             r3 = values[(row + 3) * width : (row + 4) * width]
-            if shape.begins[row]:  # twice as fast as adding to zeros
+            if begins:
                 for i in range(width):
                     target[i] = (np.float64(r0[i]) + np.float64(r1[i])) + (
                         np.float64(r2[i]) + np.float64(r3[i])
@@ -147,24 +133,36 @@ def _sum_plane(values, codes, all_valid, shape, columns, halves, result):  # typ
                         np.float64(r2[i]) + np.float64(r3[i])
                     )
             row += 4
-        else:
+            continue
+        if begins:
+            target[:] = 0.0
+        if all_valid:
             for i in range(width):
                 target[i] += np.float64(r0[i])
-            row += 1
+        else:
+            here = codes[row * width : (row + 1) * width]
+            for i in range(width):
+                target[i] += np.float64(r0[i]) if here[i] >= 0 else 0.0
+        row += 1
     row_cells = width // shape.factor
     for cell_row in range(columns.shape[0]):
-        sums, other, spare = columns[cell_row], halves[0], halves[1]
-        factor, length = shape.factor, width
-        while factor % 2 == 0:
+        sums, factor, length = columns[cell_row], shape.factor, width
+        while factor % 2 == 0 and factor > 4:
             factor, length = factor // 2, length // 2
-            _halve(sums, other, length)
-            sums, other, spare = other, spare, other
+            for i in range(length):
+                sums[i] = sums[2 * i] + sums[2 * i + 1]
         target = result[cell_row * row_cells : (cell_row + 1) * row_cells]
-        for i in range(row_cells):
-            value = sums[i * factor]
-            for j in range(1, factor):
-                value += sums[i * factor + j]
-            target[i] = value
+        if factor == 4:
+            for i in range(row_cells):
+                target[i] = (sums[4 * i] + sums[4 * i + 1]) + (sums[4 * i + 2] + sums[4 * i + 3])
+        elif factor == 2:
+            for i in range(row_cells):
+                target[i] = sums[2 * i] + sums[2 * i + 1]
+        else:
+            for i in range(row_cells):
+                target[i] = sums[i * factor]
+                for j in range(1, factor):
+                    target[i] += sums[i * factor + j]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -184,26 +182,48 @@ def cell_of(pixel, shape):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def unit_cells(planes, base, codes, shape, cells):  # type: ignore[no-untyped-def]
-    """Write the unit's mean probabilities, renormalised, and the label of each cell.
+def scan_unit(planes, bits, base, codes, shape, best, arg, total, cells):  # type: ignore[no-untyped-def]
+    """Scan the pixels of a unit, and average its cells: their probabilities and label.
 
-    Pixels that take part in nothing are left out; a cell of nothing else is `VOID`.
+    A few planes at a time. Planes a power of two apart share the places of a cache, which has
+    fewer of them than there are classes: after a scan of all the first ones would be gone.
     """
+    all_valid = _begin_cells(codes, shape, cells)
+    num_classes, length = planes.shape[0], codes.size
+    first, signs = 0, np.int64(0)
+    while first < num_classes:
+        stop = min(first + (5 if first == 0 else 4), num_classes)  # four at a time, as there
+        signs |= scan_classes(planes, bits, first, stop, base, length, best, arg, total)
+        for k in range(first, stop):
+            plane = planes[k, base : base + length]
+            _sum_plane(plane, codes, all_valid, shape, cells.columns, cells.sums[k])
+        first = stop
+    _finish_cells(codes, shape, cells)
+    return signs
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _begin_cells(codes, shape, cells):  # type: ignore[no-untyped-def]
+    """Count the pixels of each cell and add up their labels; return whether all take part."""
     lowest = codes[0]
     for i in range(codes.size):
         lowest = min(lowest, codes[i])
     all_valid = lowest >= 0
-    num_classes, end = planes.shape[0], base + codes.size
-    columns, halves = cells.columns, cells.halves
     if all_valid:
         cells.valid[:] = shape.pixels // shape.cells
     else:
-        _sum_plane(cells.ones, codes, all_valid, shape, columns, halves, cells.valid)
-    _sum_plane(codes, codes, all_valid, shape, columns, halves, cells.label_sum)
-    for k in range(num_classes):
-        plane = planes[k, base:end]
-        _sum_plane(plane, codes, all_valid, shape, columns, halves, cells.sums[k])
-    total = cells.score
+        _sum_plane(cells.ones, codes, all_valid, shape, cells.columns, cells.valid)
+    _sum_plane(codes, codes, all_valid, shape, cells.columns, cells.label_sum)
+    return all_valid
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _finish_cells(codes, shape, cells):  # type: ignore[no-untyped-def]
+    """Write the unit's mean probabilities, renormalised, and the label of each cell.
+
+    Pixels that take part in nothing are left out; a cell of nothing else is `VOID`.
+    """
+    num_classes, total = cells.sums.shape[0], cells.score
     total[:] = 0.0
     for k in range(num_classes):
         for cell in range(shape.cells):

@@ -9,12 +9,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from dask_labelqc.kernels.cells import (
-    Geometry,
-    cell_scratch,
-    geometry,
-    unit_cells,
-)
+from dask_labelqc.kernels.cells import Geometry, cell_scratch, geometry, scan_unit
 from dask_labelqc.kernels.fixed_point import fixed_point
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.predictions import decoded_runs
@@ -187,8 +182,10 @@ def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _finish_pixels(image, start, length, codes, tile, temperature, out):  # type: ignore[no-untyped-def]
     """Per-image and dense outputs of a tile of full-size pixels."""
+    taking_part = 0
     for i in range(length):
-        out.image_count[image] += codes[i] >= 0
+        taking_part += codes[i] >= 0
+    out.image_count[image] += taking_part
     if out.dense_score.size:
         for i in range(length):
             out.dense_score[image, start + i] = tile.score[i] if codes[i] >= 0 else np.nan
@@ -213,17 +210,20 @@ def _scan_run(  # type: ignore[no-untyped-def]
             count = min(shape.pixels, length - base)
             start = offset + base
             here = codes[image, start : start + count]
-            signs = scan(planes[n], bits[n], base, count, tile.best, tile.arg, tile.total)
+            best, arg, total = tile.best, tile.arg, tile.total
+            if cells is None:
+                signs = scan(planes[n], bits[n], base, count, best, arg, total)
+            else:
+                signs = scan_unit(planes[n], bits[n], base, here, shape, best, arg, total, cells)
             if check:
                 _check(planes[n], base, count, here, tile, signs, image * size + start, out)
             if cells is None or temperature < np.inf or out.dense_score.size:
                 gather(planes[n], base, count, here, tile.score)
             if cells is None:
                 position = image * size + start
-                _tally(count, position, here, tile.best, tile.arg, tile.score, bound, out)
+                _tally(count, position, here, best, arg, tile.score, bound, out)
             else:
                 first_cell = (image * size + start) // shape.pixels * shape.cells
-                unit_cells(planes[n], base, here, shape, cells)
                 _scan_cells(here, first_cell, image * size + start, bound, shape, tile, cells, out)
             _finish_pixels(image, start, count, here, tile, temperature, out)
 

@@ -22,6 +22,7 @@ __all__ = [
     "first_bad",
     "gather",
     "scan",
+    "scan_classes",
 ]
 
 TILE = 2048
@@ -40,18 +41,29 @@ def scan(planes, bits, base, length, best, arg, total):  # type: ignore[no-untyp
     """Write each pixel's highest probability, its lowest class, and the sum over classes.
 
     `bits` is `planes` seen as integers. Returns a negative number if any sign bit was set.
-    Four planes at a time: the running values are loaded and stored a fourth as often.
+    """
+    return scan_classes(planes, bits, 0, planes.shape[0], base, length, best, arg, total)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def scan_classes(planes, bits, first, stop, base, length, best, arg, total):  # type: ignore[no-untyped-def]
+    """Do what `scan` does for the classes `first` to `stop`, in going on from those before.
+
+    Four planes at a time: the running values are loaded and stored a fourth as often. Integers
+    stay as narrow as the probabilities: SIMD is as wide as the widest type in a loop allows.
     """
     end = base + length
-    row, row_bits = planes[0, base:end], bits[0, base:end]
-    signs = row_bits[0]
-    for i in range(length):
-        best[i] = row[i]
-        arg[i] = 0
-        total[i] = row[i]
-        signs |= row_bits[i]
-    k = 1
-    while k + 4 <= planes.shape[0]:
+    signs = bits[first, base]
+    k = first
+    if first == 0:
+        row, row_bits = planes[0, base:end], bits[0, base:end]
+        for i in range(length):
+            best[i] = row[i]
+            arg[i] = 0
+            total[i] = row[i]
+            signs = bits.dtype.type(signs | row_bits[i])
+        k = 1
+    while k + 4 <= stop:
         p0, p1, p2, p3 = (
             planes[k, base:end],
             planes[k + 1, base:end],
@@ -66,27 +78,29 @@ def scan(planes, bits, base, length, best, arg, total):  # type: ignore[no-untyp
         )
         k0, k1, k2, k3 = np.int32(k), np.int32(k + 1), np.int32(k + 2), np.int32(k + 3)
         for i in range(length):
+            v0, v1, v2, v3 = p0[i], p1[i], p2[i], p3[i]
             highest, winner = best[i], arg[i]
-            winner = k0 if p0[i] > highest else winner
-            highest = p0[i] if p0[i] > highest else highest
-            winner = k1 if p1[i] > highest else winner
-            highest = p1[i] if p1[i] > highest else highest
-            winner = k2 if p2[i] > highest else winner
-            highest = p2[i] if p2[i] > highest else highest
-            winner = k3 if p3[i] > highest else winner
-            highest = p3[i] if p3[i] > highest else highest
+            winner = k0 if v0 > highest else winner
+            highest = v0 if v0 > highest else highest
+            winner = k1 if v1 > highest else winner
+            highest = v1 if v1 > highest else highest
+            winner = k2 if v2 > highest else winner
+            highest = v2 if v2 > highest else highest
+            winner = k3 if v3 > highest else winner
+            highest = v3 if v3 > highest else highest
             best[i], arg[i] = highest, winner
-            total[i] += (p0[i] + p1[i]) + (p2[i] + p3[i])
-            signs |= (b0[i] | b1[i]) | (b2[i] | b3[i])
+            total[i] += (v0 + v1) + (v2 + v3)
+            signs = bits.dtype.type(signs | (b0[i] | b1[i]) | (b2[i] | b3[i]))
         k += 4
-    for last in range(k, planes.shape[0]):
+    for last in range(k, stop):
         row, row_bits = planes[last, base:end], bits[last, base:end]
         k0 = np.int32(last)
         for i in range(length):
-            arg[i] = k0 if row[i] > best[i] else arg[i]
-            best[i] = row[i] if row[i] > best[i] else best[i]
-            total[i] += row[i]
-            signs |= row_bits[i]
+            value = row[i]
+            arg[i] = k0 if value > best[i] else arg[i]
+            best[i] = value if value > best[i] else best[i]
+            total[i] += value
+            signs = bits.dtype.type(signs | row_bits[i])
     return signs
 
 

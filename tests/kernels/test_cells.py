@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_labelqc.kernels.cells import cell_of, cell_scratch, geometry, unit_cells
+from dask_labelqc.kernels.cells import CellScratch, Geometry, cell_of, cell_scratch, geometry
+from dask_labelqc.kernels.cells import scan_unit as compiled_scan_unit
+from dask_labelqc.kernels.tiles import scan
 from tests import reference
 from tests.strategies import make_probabilities
 
@@ -28,6 +30,21 @@ def units(draw: st.DrawFn):
     return probs.astype(draw(st.sampled_from(["f4", "f8"]))), codes, factor
 
 
+def scan_unit(
+    planes: np.ndarray, base: int, codes: np.ndarray, shape: Geometry, cells: CellScratch
+) -> None:
+    """Fill `cells`; what is found of the pixels is what a scan of them finds."""
+    bits = planes.view(f"i{planes.itemsize}")
+    found, expected = (
+        (np.empty(codes.size, planes.dtype), np.empty(codes.size, np.int32), total)
+        for total in np.empty((2, codes.size), planes.dtype)
+    )
+    signs = compiled_scan_unit(planes, bits, base, codes, shape, *found, cells)
+    assert (signs < 0) == (scan(planes, bits, base, codes.size, *expected) < 0)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @given(units(), st.booleans())
 def test_cells_of_a_unit_equal_reference(unit, majority: bool) -> None:
     probs, codes, factor = unit
@@ -36,7 +53,7 @@ def test_cells_of_a_unit_equal_reference(unit, majority: bool) -> None:
     cells = cell_scratch(shape, num_classes, probs.dtype, majority)
     before = np.zeros((num_classes, 5), probs.dtype)  # the unit may begin anywhere in its planes
     planes = np.concatenate([before, probs[0].reshape(num_classes, -1)], axis=1)
-    unit_cells(planes, 5, codes.reshape(-1).astype(np.int32), shape, cells)
+    scan_unit(planes, 5, codes.reshape(-1).astype(np.int32), shape, cells)
     how = "majority" if majority else "mean"
     small_codes, small_probs = reference.downsample(codes, probs, factor, how)
     np.testing.assert_array_equal(cells.codes, small_codes.ravel())
@@ -78,5 +95,5 @@ def test_label_of_a_cell(labels: list[int], mean: int, majority: int) -> None:
     planes = np.full((4, 4), 0.25)
     for votes, expected in ((False, mean), (True, majority)):
         cells = cell_scratch(shape, 4, planes.dtype, votes)
-        unit_cells(planes, 0, np.array(labels, np.int32), shape, cells)
+        scan_unit(planes, 0, np.array(labels, np.int32), shape, cells)
         assert cells.codes.tolist() == [expected]
