@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import os
 import pickle
 import time
-from asyncio import CancelledError
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ SECONDS_BETWEEN_COUNTS = 1.0
 """A cluster is asked no more often how many threads it has."""
 SECONDS_TO_STOP = 30.0
 """For which tasks that run on a cluster are waited for after an error."""
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+"""What a call raises, and what a future, when Dask gives it up."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ class Threads:
 
     def take(self) -> list[tuple[Any, Outcome[Any]]]:
         done = wait(self._pending, return_when=FIRST_COMPLETED).done
-        return [(self._pending.pop(future), future.result()) for future in done]
+        outcomes = _with_peak([future.result() for future in done])
+        return [(self._pending.pop(f), found) for f, found in zip(done, outcomes, strict=True)]
 
     def stop(self) -> None:
         wait([future for future in self._pending if not future.cancel()])
@@ -192,9 +196,9 @@ class Cluster:
 
     def _failed(self, future: distributed.Future) -> Outcome[Any]:
         """Return what came of a task that no worker outlived; raise what stops the job."""
-        if future.status != "error":  # cancelled, though not by us
+        error = self._asked(future.exception)
+        if error is None:  # cancelled, though not by us
             raise self._gone()
-        error = future.exception()
         if not isinstance(error, KilledWorker):
             raise error
         return Outcome(None, error, (error.last_worker.address,))
@@ -206,7 +210,7 @@ class Cluster:
     def _asked(self, question: Callable[..., Any], *about: Any, **more: Any) -> Any:
         try:
             return question(*about, **more)
-        except (OSError, CancelledError, ClosedClientError) as error:
+        except (OSError, ClosedClientError, *CANCELLED) as error:
             raise self._gone() from error
 
     def _gone(self) -> ClusterError:
@@ -275,7 +279,12 @@ def _may_pass(outcome: Outcome[Any]) -> bool:
 
 
 def _attempt_each(function: Callable[[T], R], items: tuple[T, ...]) -> list[Outcome[R]]:
-    return [_attempt(function, item) for item in items]
+    return _with_peak([_attempt(function, item) for item in items])
+
+
+def _with_peak(outcomes: list[Outcome[R]]) -> list[Outcome[R]]:
+    peak = peak_bytes()  # once for all: to look costs a tenth of a small item
+    return [replace(outcome, peak_bytes=peak) for outcome in outcomes]
 
 
 def _attempt(function: Callable[[T], R], item: T) -> Outcome[R]:
@@ -287,7 +296,7 @@ def _attempt(function: Callable[[T], R], item: T) -> Outcome[R]:
     except Exception as raised:
         error = _picklable(raised)
     seconds = time.monotonic() - begun
-    return Outcome(result, error, (_address(),), seconds, peak_bytes())
+    return Outcome(result, error, (_address(),), seconds)
 
 
 def _picklable(error: Exception) -> Exception:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from distributed import Client, LocalCluster
 
-from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.errors import ClusterError, InputError, OutputError
 from dask_labelqc.pipeline.window import Outcome, Threads, open_workers, run_window
 from dask_labelqc.progress import NoProgress
 from tests.pipeline.datasets import audit, write_case
@@ -46,6 +47,24 @@ class Watched(Threads):
 
     def __exit__(self, *exception: object) -> None:
         self.pool.shutdown()
+
+
+class Dropping(Client):
+    """Drops the tasks between their end and the fetch of what they returned."""
+
+    def gather(self, futures, *arguments, **options):
+        self.cancel(futures)
+        return super().gather(futures, *arguments, **options)
+
+
+def test_tasks_that_are_dropped_before_they_are_fetched() -> None:
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
+        Dropping(cluster, set_as_default=False) as client,
+        open_workers(client) as workers,
+        pytest.raises(ClusterError, match="is gone, or has dropped the tasks"),
+    ):
+        list(run_window(workers, abs, range(3)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
