@@ -17,7 +17,7 @@ from tests.strategies import make_probabilities
 @st.composite
 def units(draw: st.DrawFn):
     """The spatial shape of one unit (`factor` rows of cells high), the factor, and its planes."""
-    factor = draw(st.integers(2, 4))
+    factor = draw(st.sampled_from([2, 3, 4, 6, 8]))
     ndim = draw(st.integers(1, 3))
     across = [factor * draw(st.integers(1, 3)) for _ in range(max(ndim - 1, 1))]
     shape = (factor, *across) if ndim > 1 else tuple(across)
@@ -61,6 +61,18 @@ def test_cells_of_a_unit_equal_reference(unit, majority: bool) -> None:
         cells.planes[:, cells.codes >= 0],
         small_probs[0].reshape(num_classes, -1)[:, cells.codes >= 0],
     )
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 6, 9, 10])
+def test_a_sign_in_any_group_of_planes_is_seen(num_classes: int) -> None:
+    shape = geometry((2, 2), (2, 2))
+    for k in range(num_classes):
+        planes = np.full((num_classes, 4), 0.5)
+        planes[k, 3] = -0.5
+        bits, found = planes.view("i8"), (np.empty(4), np.empty(4, np.int32), np.empty(4))
+        cells = cell_scratch(shape, num_classes, planes.dtype, majority=False)
+        codes = np.zeros(4, np.int32)
+        assert compiled_scan_unit(planes, bits, 0, codes, shape, *found, cells) < 0
 
 
 @pytest.mark.parametrize(
