@@ -194,6 +194,8 @@ def _scan_rows(rows, bits, codes, start, method, bound, thresholds, out):  # typ
     shift = highest * rows.shape[1] - thresholds.sum()
     for i in range(rows.shape[0]):
         code = codes[i]
+        if code < 0:
+            continue
         top, signs, quick_total = _sweep(rows, bits, i)
         total = _total(rows, i) if exact else np.float64(quick_total)
         predicted = _lowest(bits, i, top)
@@ -242,7 +244,7 @@ def scan_examples(
     stored
         (n, K) of any layout: float32, float64, or codes to look up in `table`.
     codes
-        int32 (n,), all of them classes, from `encode_labels`.
+        int32 (n,), from `encode_labels`: classes, or negative where a row takes part in nothing.
     options
         What to compute.
     table

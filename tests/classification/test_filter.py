@@ -222,7 +222,7 @@ def test_labels_outside_the_classes(label):
         (lambda y, p: (y, p[0]), r"pred_probs: got shape (3,), it must be (N, K)"),
         (lambda y, p: (y[:0], p[:0]), "labels: got shape (0,), the dataset is empty"),
         (lambda y, p: (y, p[:, :1]), "pred_probs: got shape (100, 1), K = 1 classes"),
-        (lambda y, p: (y / 1, p), "labels: got dtype float64, it must be an integer dtype"),
+        (lambda y, p: (y.astype(str), p), "labels: got dtype <U21, it must be an integer dtype"),
         (lambda y, p: (y, p.astype(int)), "pred_probs: got dtype int64, it must be float16"),
         (lambda y, p: (None, p), "labels, labels_file: got neither, exactly one of them"),
         (lambda y, p: (y, "p"), "pred_probs: got str, it must be a NumPy, Zarr, Dask or xarray"),
