@@ -248,9 +248,8 @@ class ExampleFacts:
 
     def _keys(self, candidates: Candidates, search: Search) -> Keys:
         """Return the sort keys: the score, then the place in the dataset."""
-        tied = np.zeros(candidates.position.size, np.bool_)
         place = self.start + candidates.position.astype(np.int64)
-        return Keys.of(candidates.label_quality, tied, place, search.space)
+        return Keys.of_any_sign(candidates.label_quality, place, search.space)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from dask_labelqc.classification.facts import ExampleFacts, FoundIssues, LeftOut
 from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.classification.scan import Keeping
@@ -52,7 +54,7 @@ def select(regions: Regions, form: ExampleFormat, options: ScoreOptions) -> Sele
     example after the thresholds are known.
     """
     keeping = Keeping.at_first(form, options)
-    first = replace(keeping, bound=-float("inf"), lowest=False) if options.reads_twice else keeping
+    first = replace(keeping, bound=-np.inf, lowest=False) if options.reads_twice else keeping
     statistics, left_out = regions.scan(first)
     thresholds = statistics.thresholds()
     counts = regions.total(partial(ExampleFacts.counts, thresholds=thresholds))
@@ -62,7 +64,7 @@ def select(regions: Regions, form: ExampleFormat, options: ScoreOptions) -> Sele
         _, left_out = regions.scan(known)
     issues = _lowest(regions, form, options, num_selected, left_out, thresholds)
     unscored = thresholds if options.rescored and not options.reads_twice else None
-    last = float(issues.score.max(initial=-1))
+    last = float(issues.score.max(initial=-np.inf))
     if last >= left_out.lowest_score(unscored):
         _, left_out = regions.scan(replace(known, bound=last, lowest=False))
         issues = _lowest(regions, form, options, num_selected, left_out, thresholds)

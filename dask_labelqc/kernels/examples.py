@@ -177,7 +177,7 @@ def _entropy_score(rows, i, code):  # type: ignore[no-untyped-def]
     entropy = 0.0
     for k in range(rows.shape[1]):
         value = np.float64(rows[i, k])
-        if value > 0:
+        if 0 < value < 1:  # above one by a rounding error it would take from the entropy
             entropy -= value * math.log(value)
     confidence = max(np.float64(rows[i, code]), LOWEST_DIVISOR)
     ratio = entropy / math.log(rows.shape[1]) / confidence
