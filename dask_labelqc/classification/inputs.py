@@ -110,9 +110,9 @@ def loaded(examples: ExampleArrays) -> InMemoryExamples:
     if isinstance(examples.pred_probs, zarr.Array):
         absent = _absent(examples.pred_probs, pred_probs)
         check_rows(examples.pred_probs, examples.transposed, absent)
-        warn_of_predictions(examples.pred_probs, examples.transposed, absent, stacklevel=4)
+        warn_of_predictions(examples.pred_probs, examples.transposed, absent, stacklevel=5)
     if isinstance(examples.labels, zarr.Array):
-        warn_of_labels(examples.labels, _absent(examples.labels, labels), stacklevel=4)
+        warn_of_labels(examples.labels, _absent(examples.labels, labels), stacklevel=5)
     return InMemoryExamples(
         labels, pred_probs.T if examples.transposed else pred_probs, examples.form
     )

@@ -25,7 +25,7 @@ from dask_labelqc.classification.statistics import ExampleStatistics, IssueCount
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.examples import ExampleScan
-from dask_labelqc.typing import Floats, Ints
+from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = ["LabelInspector"]
 
@@ -299,6 +299,7 @@ class LabelInspector:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             inspector = cls(**json.loads(str(arrays["settings"])), verbose=verbose, n_jobs=n_jobs)
+            inspector._check_stored(arrays)
             inspector._statistics = ExampleStatistics(
                 np.array([int(total) for total in arrays["class_sum"]], object),
                 arrays["class_count"],
@@ -309,6 +310,22 @@ class LabelInspector:
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"path: {str(path)!r} holds no LabelInspector: {error}") from error
         return inspector
+
+    def _check_stored(self, arrays: Mapping[str, AnyArray]) -> None:
+        """Raise ValueError if arrays do not fit one another and the settings."""
+        numbers, scored = self.num_class, int(arrays["num_scored"])
+        shapes = {
+            "class_sum": (numbers,),
+            "class_count": (numbers,),
+            "counts": (3, numbers),
+            "scores": (scored if self.store_results else 0,),
+        }
+        for name, shape in shapes.items():
+            array = arrays[name]
+            if array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, not {shape}")
+            if name.endswith(("count", "counts")) and (array.dtype.kind != "i" or array.min() < 0):
+                raise ValueError(f"{name} are no counts")
 
     def _settings(self) -> dict[str, Any]:
         options = self._options

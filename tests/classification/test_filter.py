@@ -182,7 +182,7 @@ def test_progress_is_shown(examples, containers, clustered, capfd, monkeypatch):
 
 def raised(labels, pred_probs, **kwargs):
     with pytest.raises(InputError) as caught:
-        find_label_issues_batched(labels, pred_probs, verbose=False, **kwargs)
+        find_label_issues_batched(labels, pred_probs, **{"verbose": False, **kwargs})
     return str(caught.value)
 
 
@@ -238,6 +238,17 @@ def test_unusable_inputs(change, message):
         ({"batch_size": 0}, "batch_size: got 0, it must be an integer of 1 or more"),
         ({"batch_size": 1.5}, "batch_size: got 1.5, it must be an integer of 1 or more"),
         ({"n_jobs": 0}, "n_jobs: got 0, it must be an integer of 1 or more"),
+        ({"n_jobs": 1.5}, "n_jobs: got 1.5, it must be an integer of 1 or more"),
+        ({"n_jobs": True}, "n_jobs: got True, it must be an integer of 1 or more"),
+        ({"return_mask": "no"}, "return_mask: got 'no', it must be True or False"),
+        ({"verbose": 2}, "verbose: got 2, it must be True or False"),
+        ({"quality_score_kwargs": "best"}, "quality_score_kwargs: got 'best', it must be a dict"),
+        ({"num_issue_kwargs": [1]}, "num_issue_kwargs: got [1], it must be a dictionary"),
+        ({"quality_score_kwargs": {"method": ["a"]}}, "quality_score_kwargs: method is ['a'], it"),
+        (
+            {"quality_score_kwargs": {"adjust_pred_probs": "False"}},
+            "quality_score_kwargs: adjust_pred_probs: got 'False', it must be True or False",
+        ),
         ({"labels_file": "y.npy"}, "labels, labels_file: got both, exactly one of them"),
         ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method is 'best'"),
         ({"quality_score_kwargs": {"rank": 1}}, "quality_score_kwargs: got the unknown keyword"),
@@ -258,6 +269,16 @@ def test_unusable_inputs(change, message):
 )
 def test_unusable_arguments(kwargs, message):
     assert raised(*draw_examples(0, 100, 3), **kwargs).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["labels", "pred_probs"])
+def test_unknown_chunks(name):
+    labels, pred_probs = (da.from_array(a, chunks=50) for a in draw_examples(0, 100, 3))
+    if name == "labels":
+        labels = labels[labels >= 0]
+    else:
+        pred_probs = pred_probs[pred_probs[:, 0] >= 0]
+    assert raised(labels, pred_probs).startswith(f"{name}: the sizes of the chunks of the Dask")
 
 
 def test_unusable_files(tmp_path):
