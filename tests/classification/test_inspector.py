@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
+from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from tests.classification.conftest import draw_examples
 
 SETTINGS = st.fixed_dictionaries(
@@ -220,18 +221,29 @@ def test_what_is_missing_is_said():
             call()
 
 
+def slowly(function):
+    """Let other threads run between what a function reads and what is made of its answer."""
+
+    def slow(*args):
+        time.sleep(0.001)
+        return function(*args)
+
+    return slow
+
+
 @pytest.fixture
-def impatient():
-    """Threads take turns after every few instructions."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
+def slow_sums(monkeypatch):
+    for kind in (ExampleStatistics, IssueCounts):
+        monkeypatch.setattr(kind, "__add__", slowly(kind.__add__))
+
+
+class SlowList(list):
+    append = slowly(list.append)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("estimation", ["off_diagonal", "off_diagonal_calibrated"])
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("slow_sums")
 def test_threads_that_share_one_lose_nothing(estimation, n_jobs):
     kwargs = {"num_issue_kwargs": {"estimation_method": estimation}}
     labels, pred_probs = draw_examples(0, 400, 3, np.float32)
@@ -255,12 +267,12 @@ def test_threads_that_share_one_lose_nothing(estimation, n_jobs):
     np.testing.assert_array_equal(kept, np.sort(expected.get_quality_scores()))
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_shared_one_is_copied_and_merged_as_it_is_at_one_moment(tmp_path):
     labels, pred_probs = draw_examples(0, 800, 3, np.float32)
     shared = LabelInspector(num_class=3, verbose=False)
     shared.update_confident_thresholds(labels, pred_probs)
     shared.score_label_quality(labels[:4], pred_probs[:4])
+    shared._scores = SlowList(shared._scores)
     copies = []
     with ThreadPoolExecutor(4) as pool:
         parts = batches(labels[4:], pred_probs[4:], range(4, 796, 4))
