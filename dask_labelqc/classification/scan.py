@@ -93,7 +93,7 @@ def scan_runs(
     """
     for block in blocks:
         stored = read(block)
-        for first in range(block.start, block.stop, RUN):
+        for first in range(block.start, max(block.stop, block.start + 1), RUN):
             run = slice(first, min(first + RUN, block.stop))
             rows = stored[run.start - block.start : run.stop - block.start]
             scan = _scan_run(labels[run], rows, start + run.start, form, options)
@@ -115,7 +115,8 @@ def _scan_run(
             f"{start + labels.size - 1} are outside 0..{form.num_classes - 1}, the first is "
             f"{labels[first]} at example {start + first}"
         )
-    encoded.codes[missing] = VOID
+    if missing.any():
+        encoded.codes[missing] = VOID
     native = stored.astype(form.dtype, copy=False)
     scan = scan_examples(native, encoded.codes, options, form.table)
     row, reason = int(scan.facts[0]), int(scan.facts[1])

@@ -24,9 +24,9 @@ def codes_of(labels):
     )
 
 
-def adjusted(row, thresholds):
+def adjusted(row, thresholds, summed):
     total = ordered_sum(row)
-    shift = thresholds.max() * len(row) - thresholds.sum()
+    shift = thresholds.max() * len(row) - summed(thresholds)
     return (row - thresholds + thresholds.max()) / (total + shift)
 
 
@@ -45,7 +45,9 @@ def ordered_sum(row):
 
 def score(row, code, method, adjust, thresholds):
     if adjust:
-        row = adjusted(row, thresholds)
+        # The sum of the thresholds is NumPy's, or one of compiled code, from left to right.
+        summed = np.sum if method == "self_confidence" else lambda t: sum(t.tolist())
+        row = adjusted(row, thresholds, summed)
     own, others = row[code], np.delete(row, code)
     if method == "self_confidence":
         return float(own)

@@ -7,7 +7,7 @@ import gc
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.classification import find_label_issues_batched, scan, selection
@@ -47,7 +47,6 @@ def hard_examples(seed, num_examples, num_classes, dtype=np.float32):
     return labels, pred_probs.astype(dtype)
 
 
-@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_classes=st.integers(2, 12),
