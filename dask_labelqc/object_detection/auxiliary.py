@@ -124,7 +124,7 @@ def _score_image(
             similarity, given, given_classes, crowd, classes, probs, high, check, smallest
         )
     else:
-        scores = spurious(iou, similarity, crowd, probs, smallest)
+        scores = spurious(iou, similarity, given_classes, crowd, classes, probs)
     return scores
 
 

@@ -59,7 +59,7 @@ def get_label_quality_scores(
         N sequences of K arrays (M, 5): x1, y1, x2, y2, probability. None with a dataset.
     aggregation_weights
         Weight of "overlooked", "badloc" and "swap" in the image score, a third each by default;
-        "spurious" may be added. Not negative, sum 1.
+        "spurious" (see `compute_spurious_box_scores`) may be added. Not negative, sum 1.
     overlapping_label_check
         Whether a given box that nearly coincides with one of another class counts as swapped.
     verbose
@@ -260,9 +260,20 @@ def compute_spurious_box_scores(
     Returns
     -------
     list of numpy.ndarray, or xarray.DataArray
-        (L,) for each image, or (B,): the highest product of similarity and probability over the
-        predictions of any class that overlap the box; the smallest similarity of the dataset
-        that is not zero when there are none. cleanlab has no such score.
+        (L,) for each image, or (B,), between 0 and 1; NaN for crowds.
+
+    Notes
+    -----
+    A prediction j of any class supports a given box i that it overlaps by
+
+        u_ij = p_j (alpha IoU_ij + (1 - alpha) exp(-0.1 d_ij)),
+
+    p_j its probability and d_ij the distance of the centres in pixels; u_ij is 0 where they do not
+    overlap. In each image, boxes and predictions are matched one to one, the largest u first (of
+    equal ones a pair of one class, then the first given, then the first predicted box), and the
+    score of a box is the u of its match, 0 without one. So a box with no prediction near it scores
+    0 whatever the other images hold, and of an object that was annotated twice the second box has
+    only what a second prediction gives. cleanlab has no such score.
 
     Examples
     --------

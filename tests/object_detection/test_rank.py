@@ -100,12 +100,41 @@ def test_spurious_scores(lists):
     supported, alone = rank.compute_spurious_box_scores(labels=labels, predictions=predictions)[0]
     assert supported == pytest.approx(0.8)
     auxiliary = rank.get_auxiliary_inputs(0.9, labels, predictions)
-    assert alone == auxiliary[0]["min_possible_similarity"] < 0.1
+    assert alone == 0
     again = rank.compute_spurious_box_scores(auxiliary_inputs=auxiliary)[0]
     np.testing.assert_array_equal(again, [supported, alone])
     weights = {"overlooked": 0.0, "badloc": 0.0, "swap": 0.0, "spurious": 1.0}
     score = rank.get_label_quality_scores(labels, predictions, aggregation_weights=weights)
     np.testing.assert_allclose(score, rank.pool_box_scores_per_image([[supported, alone]]))
+
+
+def test_spurious_scores_do_not_depend_on_the_other_images():
+    """The only image of a dataset: its smallest similarity is 1, there is no other."""
+    lone = [{"bboxes": np.array([BOX]), "labels": np.array([0])}]
+    nothing, far = [np.zeros((0, 5))], [np.array([[900.0, 900.0, 950.0, 950.0, 0.99]])]
+    for prediction in (nothing, far):
+        (score,) = rank.compute_spurious_box_scores(labels=lone, predictions=[prediction])
+        assert score.tolist() == [0]
+        weights = {"overlooked": 0.0, "badloc": 0.0, "swap": 0.0, "spurious": 1.0}
+        assert rank.get_label_quality_scores(
+            lone, [prediction], aggregation_weights=weights
+        ) == pytest.approx([0])
+
+
+@pytest.mark.parametrize("second_class", [0, 1])
+def test_of_an_object_that_is_annotated_twice_one_box_is_supported(sources, second_class):
+    """A tie goes to the box of the predicted class, wherever it stands; then to the first."""
+    labels = [{"bboxes": np.array([BOX, BOX]), "labels": np.array([1, second_class])}]
+    prediction = [np.array([[*BOX, 0.9]]), np.zeros((0, 5))]
+    weak = [np.array([[*BOX, 0.9]]), np.array([[0.0, 0.0, 9.0, 6.0, 0.2]])]
+    order = slice(None, None, -1 if second_class == 0 else 1)
+    for one, expected in ((prediction, [0.9, 0]), (weak, [0.9, 0.2])):
+        forms = [{"labels": labels, "predictions": [one]}]
+        forms += [{"labels": source} for source in sources(labels, [one]).values()]
+        for form in forms:
+            found = np.ravel(rank.compute_spurious_box_scores(**form))
+            assert found[order] == pytest.approx(expected, abs=0.1)
+            assert found[order][1] < expected[1] + 1e-9
 
 
 @pytest.mark.parametrize("temperature", [None, 1e-9, 0.01, 1.0, 50.0])
