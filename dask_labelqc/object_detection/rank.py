@@ -15,12 +15,11 @@ import numpy as np
 import xarray as xr
 from dask import delayed
 
-from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import pool_softmin
 from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.auxiliary import get_auxiliary_inputs, score_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import ScoreOptions, check_fraction
 from dask_labelqc.object_detection.passes import score, survey
 from dask_labelqc.typing import AnyArray
 
@@ -103,7 +102,7 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     label_quality_scores
         (N,): array, DataArray or Dask array.
     threshold
-        At most 1.
+        Between 0 and 1, as the scores are.
 
     Returns
     -------
@@ -115,8 +114,7 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     >>> issues_from_scores(np.array([0.05, 0.9, 0.01, 0.1]))
     array([2, 0, 3])
     """
-    if threshold > 1.0:
-        raise InputError(f"threshold must be at most 1, as the scores are, got {threshold}")
+    check_fraction("threshold", threshold)
     scores = getattr(label_quality_scores, "data", label_quality_scores)
     if isinstance(scores, da.Array):
         issues = delayed(_lowest)(scores, threshold)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.object_detection import from_lists, rank
+from dask_labelqc.object_detection import audit, from_lists, rank, summary
 
 SCORES = {
     "compute_overlooked_box_scores": [{}, {"alpha": 0.4}, {"high_probability_threshold": 0.7}],
@@ -152,7 +152,7 @@ def test_pooling_is_cleanlabs(cleanlab, temperature):
 
 def test_issues_from_scores_is_cleanlabs(cleanlab):
     scores = np.random.default_rng(0).permutation(np.linspace(0, 1, 101))
-    for threshold in (-1.0, 0.1, 0.5, 1.0):
+    for threshold in (0.0, 0.1, 0.5, 1.0):
         expected = cleanlab.rank.issues_from_scores(scores, threshold=threshold)
         found = rank.issues_from_scores(scores, threshold=threshold)
         np.testing.assert_array_equal(found, expected)
@@ -162,8 +162,37 @@ def test_issues_from_scores_is_cleanlabs(cleanlab):
     assert rank.issues_from_scores(np.array([0.5, 0.0, 0.5, 0.5]), threshold=0.5).tolist() == [
         1, 0, 2, 3,
     ]  # fmt: skip
-    with pytest.raises(InputError, match=r"threshold must be at most 1.*got 1\.5"):
-        rank.issues_from_scores(scores, threshold=1.5)
+
+
+def test_a_threshold_may_be_a_quantile():
+    scores = xr.DataArray([0.1, 0.2, 0.3], dims="image")
+    assert rank.issues_from_scores(scores, threshold=scores.quantile(0.5)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, "0.5", None])
+def test_thresholds_outside_zero_and_one_are_refused(lists, value):
+    labels, predictions = lists(0, 2)
+    message = rf"threshold must be between 0 and 1, got {value!r}"
+    with pytest.raises(InputError, match=f"^{message}"):
+        rank.issues_from_scores(np.array([0.5]), threshold=value)
+    if value is None:  # the default of the others
+        return
+    for function in (rank.compute_overlooked_box_scores, rank.compute_swap_box_scores):
+        with pytest.raises(InputError, match=f"high_probability_{message}"):
+            function(labels=labels, predictions=predictions, high_probability_threshold=value)
+    with pytest.raises(InputError, match=f"low_probability_{message}"):
+        rank.compute_badloc_box_scores(
+            labels=labels, predictions=predictions, low_probability_threshold=value
+        )
+    for name in ("low_probability_threshold", "high_probability_threshold"):
+        with pytest.raises(InputError, match=f"{name} must be between 0 and 1"):
+            audit(labels, predictions, **{name: value})
+    with pytest.raises(InputError, match=f"prediction_{message}"):
+        summary.visualize(np.zeros((9, 9)), prediction_threshold=value)
+    with pytest.raises(InputError, match="alpha must be between 0 and 1"):
+        rank.get_auxiliary_inputs(value, labels, predictions)
+    with pytest.raises(InputError, match=r"alpha must be between 0 and 1"):
+        rank.compute_spurious_box_scores(labels=labels, predictions=predictions, alpha=value)
 
 
 @pytest.mark.parametrize("block_boxes", [1, 23, 10**6])
@@ -312,6 +341,11 @@ def test_bad_boxes_are_named_in_any_block(lists, sources):
             {"aggregation_weights": {"overlooked": 2, "badloc": -1, "swap": 0}},
             "must not be negative and must sum to 1, got",
         ),
+        (
+            {"aggregation_weights": {"overlooked": 1, "badloc": "0", "swap": 0}},
+            "must not be negative and must sum to 1, got",
+        ),
+        ({"aggregation_weights": [1, 0, 0]}, r"must be a mapping .*, got \[1, 0, 0\]"),
         ({"block_boxes": 0}, "block_boxes must be at least 1, got 0"),
     ],
 )

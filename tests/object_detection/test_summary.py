@@ -80,6 +80,23 @@ def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
         summary.calculate_per_class_metrics(labels, predictions, class_names={"0": "only"})
 
 
+def test_metrics_of_absent_classes_are_zero(cleanlab):
+    """Their code means 0 too, but its 1e-100 is 0 in float32: NaN with NumPy 2."""
+    box = np.array([[0.0, 0.0, 9.0, 9.0]])
+    labels = [{"bboxes": box, "labels": np.array([1])}]
+    predictions = [[np.zeros((0, 5)), np.zeros((0, 5)), np.column_stack([box, [0.9]])]]
+    counts = summary.get_average_per_class_confusion_matrix(labels, predictions)
+    theirs = cleanlab.summary.get_average_per_class_confusion_matrix(labels, predictions)
+    assert counts == {k: pytest.approx(values) for k, values in theirs.items()}
+    none = {"average precision": 0.0, "average recall": 0.0, "average f1": 0.0}
+    assert summary.calculate_per_class_metrics(labels, predictions) == {0: none, 1: none, 2: none}
+    with np.errstate(invalid="ignore"):
+        theirs = cleanlab.summary.calculate_per_class_metrics(labels, predictions)
+    assert np.isnan(theirs[0]["average recall"])
+    assert np.isnan(theirs[1]["average precision"])
+    assert np.isnan(theirs[2]["average recall"])
+
+
 @pytest.fixture
 def pyplot():
     matplotlib = pytest.importorskip("matplotlib")
