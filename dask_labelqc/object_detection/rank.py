@@ -115,6 +115,7 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     array([2, 0, 3])
     """
     check_fraction("threshold", threshold)
+    threshold = float(threshold)
     scores = getattr(label_quality_scores, "data", label_quality_scores)
     if isinstance(scores, da.Array):
         issues = delayed(_lowest)(scores, threshold)

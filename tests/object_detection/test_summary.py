@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.object_detection import rank, summary
+from dask_labelqc.object_detection import from_lists, rank, summary
 
+SAME = dict.fromkeys("0123", "same")
 NAMES = {str(k): f"class {k}" for k in range(4)}
 
 
@@ -32,9 +34,38 @@ def test_sizes_are_cleanlabs(cleanlab, lists, sources, class_names, sort):
     for form in forms:
         found = summary.bounding_box_size_distribution(*form, **options)
         for mine, theirs in zip(found, expected, strict=True):
+            kinds = {list if form[1] else np.ndarray} if mine else set()
+            assert {type(areas) for areas in mine.values()} == kinds
+            mine = {k: list(areas) for k, areas in mine.items()}
             assert mine == {k: pytest.approx(areas) for k, areas in theirs.items()}
             if sort:
                 assert list(map(len, mine.values())) == list(map(len, theirs.values()))
+
+
+def test_sizes_of_columns_take_a_few_bytes_a_box(lists):
+    """Each area is held twice, in its block's part and in the answer; no Python numbers."""
+    dataset = from_lists(*lists(6, 300, given=200, predicted=200))
+    boxes = dataset.sizes["given_box"] + dataset.sizes["predicted_box"]
+    block = 60  # bytes a box while a block is read, here all of them
+    summary.bounding_box_size_distribution(dataset)
+    tracemalloc.start()
+    found = summary.bounding_box_size_distribution(dataset)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(len(areas) for side in found for areas in side.values()) == boxes
+    assert kept < 9 * boxes
+    assert peak < (16 + block) * boxes
+
+
+@pytest.mark.parametrize("blocks", [3, 50])
+def test_sizes_in_any_blocks(lists, monkeypatch, blocks):
+    labels, predictions = lists(6, 12)
+    expected = summary.bounding_box_size_distribution(labels, predictions, class_names=SAME)
+    monkeypatch.setattr("dask_labelqc.object_detection.distributions.BLOCK_BOXES", blocks)
+    dataset = from_lists(labels, predictions)
+    found = summary.bounding_box_size_distribution(dataset, class_names=SAME)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert {name: areas.tolist() for name, areas in mine.items()} == theirs
 
 
 @pytest.mark.parametrize("class_names", [None, NAMES])
@@ -65,7 +96,7 @@ def test_auxiliary_inputs_are_taken(cleanlab, lists):
             assert function(auxiliary_inputs=inputs) == function(labels, predictions)
 
 
-@pytest.mark.parametrize("class_names", [None, NAMES, dict.fromkeys("0123", "same")])
+@pytest.mark.parametrize("class_names", [None, NAMES, SAME])
 def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
     labels, predictions = lists(4, 12)
     for name in ("get_average_per_class_confusion_matrix", "calculate_per_class_metrics"):
