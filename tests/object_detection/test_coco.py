@@ -399,27 +399,50 @@ VALUES = {
 }
 
 
-def objects(*keys):
-    """Mostly as they should be."""
-    usual = {
-        "id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5, "iscrowd": 0
-    }  # fmt: skip
-    strange = st.fixed_dictionaries({}, optional={key: VALUES[key] for key in keys})
-    good = {key: usual[key] for key in keys if key in usual}
-    return strange.map(lambda entry: good | entry) | strange | JSON
+USUAL = {
+    "id": 1,
+    "image_id": 1,
+    "category_id": 1,
+    "bbox": [1, 2, 3, 4],
+    "score": 0.5,
+    "iscrowd": 0,
+}
 
 
-BOXES = st.lists(
-    objects("image_id", "category_id", "bbox", "segmentation", "score", "iscrowd"), max_size=3
-)
-TRUTHS = st.fixed_dictionaries(
-    {},
-    optional={
-        "images": st.just([{"id": 1}]) | st.lists(objects("id", "file_name"), max_size=3) | JSON,
-        "categories": st.just([{"id": 1}]) | st.lists(objects("id", "name"), max_size=3) | JSON,
-        "annotations": BOXES | JSON,
-    },
-)
+@st.composite
+def objects(draw, *keys):
+    """An entry that is right but for one value at most; seldom no entry."""
+    entry = {key: USUAL[key] for key in keys if key in USUAL}
+    strange = draw(st.sampled_from([None, None, *keys, "missing", "all"]))
+    if strange == "all":
+        return draw(JSON)
+    if strange == "missing":
+        return without(draw(st.sampled_from(keys)), entry)
+    return entry if strange is None else entry | {strange: draw(VALUES[strange])}
+
+
+def lists_of(*keys):
+    return st.lists(objects(*keys), max_size=3)
+
+
+BOXES = lists_of("image_id", "category_id", "bbox", "segmentation", "score", "iscrowd")
+PARTS = {
+    "images": lists_of("id", "file_name"),
+    "categories": lists_of("id", "name"),
+    "annotations": BOXES,
+}
+
+
+@st.composite
+def truths(draw):
+    """A file that is right but for one of its lists at most."""
+    truth = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []}
+    part = draw(st.sampled_from([*PARTS, "annotations", "missing", "all"]))
+    if part == "all":
+        return draw(JSON)
+    if part == "missing":
+        return without(draw(st.sampled_from(list(PARTS))), truth)
+    return truth | {part: draw(PARTS[part] | PARTS[part] | JSON)}
 
 
 def expected_boxes(entries):
@@ -440,7 +463,7 @@ def read_or_refusal(paths):
             return None, str(error)
 
 
-@given(TRUTHS, BOXES | TRUTHS | JSON, st.integers(0, 10**6))
+@given(truths(), BOXES | truths() | JSON, st.integers(0, 10**6))
 @settings(
     deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
