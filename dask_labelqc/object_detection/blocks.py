@@ -21,6 +21,10 @@ from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
+from dask_labelqc.object_detection.stored import (
+    check_boxes_are_stored,
+    check_offsets_are_stored,
+)
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
 
@@ -184,7 +188,10 @@ def _open_columnar(dataset: Any) -> Boxes:
         with xr.open_zarr(dataset.store, group=group, chunks=None, consolidated=False) as opened:
             coords = _coords(opened)
         num_classes = dict(opened.sizes)["class"]
-        return _boxes(dataset, num_classes, "zarr", coords)
+        check_offsets_are_stored(dataset)
+        boxes = _boxes(dataset, num_classes, "zarr", coords)
+        check_boxes_are_stored(dataset, num_classes, boxes.given_offsets, boxes.predicted_offsets)
+        return boxes
     columns = {name: dataset[name].data for name in COLUMNS if name in dataset}
     kind = "dask" if any(dataset[name].chunks for name in columns) else "numpy"
     return _boxes(columns, dataset.sizes["class"], kind, _coords(dataset))

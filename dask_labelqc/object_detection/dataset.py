@@ -92,7 +92,15 @@ def columnar_dataset(
     for name, values in (image_coords or {}).items():
         text = isinstance(values[0], str)
         coords[name] = ("image", as_text(values) if text else np.asarray(values))
-    return xr.Dataset({name: (COLUMNS[name], columns[name]) for name in columns}, coords)
+    dataset = xr.Dataset({name: (COLUMNS[name], columns[name]) for name in columns}, coords)
+    for name in columns:
+        dtype = dataset[name].dtype
+        if dtype.kind in "iu":
+            # Zero is a class and an offset. With another fill value chunks of zeros are written,
+            # and one that is lost is noticed; xarray gives floats NaN.
+            fill = -1 if dtype.kind == "i" else int(np.iinfo(dtype).max)
+            dataset[name].encoding["fill_value"] = fill
+    return dataset
 
 
 def from_lists(
