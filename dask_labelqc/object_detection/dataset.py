@@ -75,7 +75,7 @@ def columnar_dataset(
     Raises
     ------
     InputError
-        A variable is missing or unknown, or the number of names is not K.
+        A variable is missing, unknown or does not fit the others, or the number of names is not K.
     """
     missing = [name for name in COLUMNS if name not in columns and name != "given_crowd"]
     unknown = [name for name in columns if name not in COLUMNS]
@@ -90,9 +90,12 @@ def columnar_dataset(
             raise InputError(f"class_names has {len(class_names)} names for {num_classes} classes")
         coords["class_name"] = ("class", as_text(class_names))
     for name, values in (image_coords or {}).items():
-        text = isinstance(values[0], str)
+        text = len(values) > 0 and isinstance(values[0], str)
         coords[name] = ("image", as_text(values) if text else np.asarray(values))
-    dataset = xr.Dataset({name: (COLUMNS[name], columns[name]) for name in columns}, coords)
+    try:
+        dataset = xr.Dataset({name: (COLUMNS[name], columns[name]) for name in columns}, coords)
+    except ValueError as error:
+        raise InputError(f"columns do not fit each other: {error}") from error
     for name in columns:
         dtype = dataset[name].dtype
         if dtype.kind in "iu":

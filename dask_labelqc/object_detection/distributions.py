@@ -10,6 +10,7 @@ import numpy as np
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import BoxBlock
+from dask_labelqc.object_detection.answers import names_by_id
 from dask_labelqc.object_detection.auxiliary import boxes_of_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, Boxes, Span, open_boxes, read_block
 from dask_labelqc.typing import Floats, Ints
@@ -91,7 +92,8 @@ def bounding_box_size_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``: the keys of the answer; classes that are not there are left out.
+        ``{"0": name, ...}``, or K names: the keys of the answer; classes that are not there are
+        left out.
     sort
         Classes with the most boxes first, ties by class id.
 
@@ -107,6 +109,7 @@ def bounding_box_size_distribution(
     >>> bounding_box_size_distribution(labels, [[np.zeros((0, 5))]], class_names={"0": "car"})
     ({'car': [45.0]}, {})
     """
+    class_names = names_by_id(class_names)
     boxes = _boxes(labels, predictions, auxiliary_inputs)
     sides = [list(parts) for parts in zip(*_of_blocks(boxes, _block_areas), strict=True)]
     found: list[dict[Any, Any]] = [_by_class(parts, class_names) for parts in sides]
@@ -131,7 +134,7 @@ def class_label_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``: the keys of the answer.
+        ``{"0": name, ...}``, or K names: the keys of the answer.
 
     Returns
     -------
@@ -149,6 +152,7 @@ def class_label_distribution(
     >>> class_label_distribution(labels, [[np.zeros((0, 5))] * 2])
     ({0: 0.67, 1: 0.33}, {})
     """
+    class_names = names_by_id(class_names)
     boxes = _boxes(labels, predictions, auxiliary_inputs)
     given, predicted = np.sum(_of_blocks(boxes, _block_counts), axis=0)
     return _shares(given, class_names), _shares(predicted, class_names)

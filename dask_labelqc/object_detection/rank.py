@@ -15,10 +15,12 @@ import numpy as np
 import xarray as xr
 from dask import delayed
 
+from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import pool_softmin
 from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.auxiliary import get_auxiliary_inputs, score_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
+from dask_labelqc.object_detection.dataset import check_offsets
 from dask_labelqc.object_detection.options import ScoreOptions, check_fraction
 from dask_labelqc.object_detection.passes import score, survey
 from dask_labelqc.typing import AnyArray
@@ -117,6 +119,8 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     check_fraction("threshold", threshold)
     threshold = float(threshold)
     scores = getattr(label_quality_scores, "data", label_quality_scores)
+    if np.ndim(scores) != 1:
+        raise InputError(f"label_quality_scores must be one score an image, got {np.shape(scores)}")
     if isinstance(scores, da.Array):
         issues = delayed(_lowest)(scores, threshold)
         return da.from_delayed(issues, (np.nan,), np.int64)
@@ -313,17 +317,25 @@ def pool_box_scores_per_image(
     """
     temperature = ScoreOptions.given(temperature=temperature).temperature
     if offsets is None:
+        if any(np.ndim(scores) != 1 for scores in box_scores):
+            raise InputError(
+                "box_scores must be one array of scores for each image, or offsets given"
+            )
         counts = [len(scores) for scores in box_scores]
         flat = np.concatenate([np.asarray(s, np.float64) for s in box_scores] or [np.zeros(0)])
         return pool_softmin(flat, np.cumsum([0, *counts]), temperature)
-    offsets = np.asarray(offsets).astype(np.int64)
     scores = getattr(box_scores, "data", box_scores)
+    if not isinstance(scores, da.Array):
+        scores = np.asarray(scores)
+    if scores.ndim != 1:
+        raise InputError(f"box_scores has shape {scores.shape}; with offsets it must be (boxes,)")
+    offsets = check_offsets("offsets", offsets, scores.shape[0])
     if isinstance(scores, da.Array):
         pooled = da.from_delayed(
             delayed(_pool)(scores, offsets, temperature), (len(offsets) - 1,), np.float64
         )
     else:
-        pooled = _pool(np.asarray(box_scores), offsets, temperature)
+        pooled = _pool(scores, offsets, temperature)
     return xr.DataArray(pooled, dims="image") if isinstance(box_scores, xr.DataArray) else pooled
 
 

@@ -71,6 +71,8 @@ def test_columns_are_checked(columns):
         ("given_boxes", lambda b: b[:, :3], r"given_boxes has shape \(\d+, 3\)"),
         ("predicted_scores", lambda s: s[1:], r"predicted_scores has shape .*; for \d+ boxes"),
         ("predicted_classes", lambda c: c * 1.0, "predicted_classes has dtype float64"),
+        ("given_boxes", lambda b: b.astype(str), "given_boxes has dtype <U.*; it must be numbers"),
+        ("predicted_scores", lambda s: s.astype(bool), "predicted_scores has dtype bool"),
     ],
 )
 def test_columns_must_fit(columns, name, change, message):
@@ -86,6 +88,33 @@ def _as_dataset(columns, name, change):
         for key, column in changed.items()
     }
     return xr.Dataset(variables, {"class": np.arange(4)})
+
+
+def test_boxes_the_other_way_round():
+    """Four boxes of four corners fit either way; the names say which."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 30, (4, 2))
+    boxes = np.hstack([corners, corners + rng.uniform(20, 40, (4, 2))])
+    labels = [{"bboxes": boxes, "labels": np.zeros(4, int)}]
+    dataset = from_lists(labels, [[np.hstack([boxes[::-1], np.full((4, 1), 0.9)])]])
+    expected = rank.compute_badloc_box_scores(labels=dataset, alpha=0.5)
+    turned = dataset.transpose("corner", ...)
+    assert turned["given_boxes"].dims == ("corner", "given_box")
+    found = rank.compute_badloc_box_scores(labels=turned, alpha=0.5)
+    xr.testing.assert_identical(found, expected)
+
+
+def test_columns_that_do_not_fit_and_no_names(columns):
+    with pytest.raises(InputError, match=r"columns do not fit each other: .*given_box"):
+        columnar_dataset(columns | {"given_classes": columns["given_classes"][1:]}, 4)
+    with pytest.raises(InputError, match=r"columns do not fit each other: .*image"):
+        columnar_dataset(columns, 4, image_coords={"image_name": [], "image_id": [1, 2, 3]})
+
+
+def test_a_path_of_an_array(lists, tmp_path):
+    from_lists(*lists(0, 3)).to_zarr(tmp_path / "boxes.zarr", consolidated=False)
+    with pytest.raises(InputError, match=r"there is no Zarr group at .*given_boxes"):
+        rank.get_label_quality_scores(tmp_path / "boxes.zarr" / "given_boxes")
 
 
 def stored(lists, path, zarr_format=3, **zero_filled):

@@ -150,6 +150,30 @@ def test_pooling_is_cleanlabs(cleanlab, temperature):
         np.testing.assert_array_equal(np.asarray(pooled), found)
 
 
+@pytest.mark.parametrize(
+    ("scores", "offsets", "message"),
+    [
+        ([0.1, 0.2], [0, 5], "offsets runs from 0 to 5; .* number of boxes, 2"),
+        ([0.1, 0.2], [0, 2, 1, 2], "offsets falls from 2 to 1 at image 1"),
+        ([[0.1], [0.2]], [0, 2], r"box_scores has shape \(2, 1\); with offsets it must be"),
+        ([0.1, 0.2], None, "box_scores must be one array of scores for each image"),
+    ],
+)
+def test_scores_to_pool_must_fit(scores, offsets, message):
+    """Memory behind the scores was read, and averaged."""
+    forms = [np.array(scores)]
+    if offsets is not None:
+        forms.append(da.from_array(np.array(scores)))
+    for form in forms:
+        with pytest.raises(InputError, match=message):
+            rank.pool_box_scores_per_image(form, offsets=offsets)
+
+
+def test_issues_need_one_score_an_image():
+    with pytest.raises(InputError, match=r"must be one score an image, got \(2, 1\)"):
+        rank.issues_from_scores(np.array([[0.1], [0.2]]))
+
+
 def test_issues_from_scores_is_cleanlabs(cleanlab):
     scores = np.random.default_rng(0).permutation(np.linspace(0, 1, 101))
     for threshold in (0.0, 0.1, 0.5, 1.0):
@@ -313,6 +337,17 @@ def broken(image, **change):
         ({"prediction": [np.array([[*BOX, 1.5]])]}, "image 2, predicted box 0: scores is 1.5"),
         ({"prediction": [np.array([[0, 0, -1, 1, 0.5]])]}, "image 2, predicted box 0: boxes"),
         ({"prediction": [np.zeros((1, 4))]}, r"predictions\[2\]\[0\] has shape \(1, 4\)"),
+        ({"bboxes": [["a", 0, 9, 9]]}, r"labels\[2\]: 'bboxes' must be numbers, got dtype <U"),
+        ({"bboxes": [[1, 2], [3]]}, r"labels\[2\]: 'bboxes' is no array: .*inhomogeneous"),
+        ({"bboxes": np.ma.array([BOX], mask=True)}, r"labels\[2\]: 'bboxes' has masked values"),
+        ({"labels": ["car"]}, r"labels\[2\]: 'labels' must be whole numbers, got \['car'\]"),
+        ({"prediction": None}, r"predictions\[2\] must be a list, got NoneType"),
+        ({"prediction": [0.5]}, r"predictions\[2\]\[0\] has shape \(\)"),
+        ({"prediction": [[["a"] * 5]]}, r"predictions\[2\]\[0\] must be numbers, got dtype <U"),
+        (
+            {"prediction": [np.ma.array([[*BOX, 0.9]], mask=True)]},
+            r"predictions\[2\]\[0\] has masked values; leave out the boxes that do not count",
+        ),
         ({"prediction": []}, r"predictions\[2\] has 0 classes, predictions\[0\] has 1"),
     ],
 )
@@ -346,7 +381,8 @@ def test_bad_boxes_are_named_in_any_block(lists, sources):
             "must not be negative and must sum to 1, got",
         ),
         ({"aggregation_weights": [1, 0, 0]}, r"must be a mapping .*, got \[1, 0, 0\]"),
-        ({"block_boxes": 0}, "block_boxes must be at least 1, got 0"),
+        ({"block_boxes": 0}, "block_boxes must be a number of at least 1, got 0"),
+        ({"block_boxes": 1.5}, "block_boxes must be a number of at least 1, got 1.5"),
     ],
 )
 def test_bad_options(lists, options, message):
@@ -362,6 +398,10 @@ def test_bad_arguments(lists):
         rank.get_label_quality_scores([], [])
     with pytest.raises(InputError, match=r"predictions\[0\] has no classes"):
         rank.get_label_quality_scores(labels[:1], [[]])
+    with pytest.raises(InputError, match="labels must be a list, got int"):
+        rank.get_label_quality_scores(5, predictions)
+    with pytest.raises(InputError, match="predictions must be a list, got str"):
+        rank.get_label_quality_scores(labels, "predictions")
     with pytest.raises(InputError, match="labels and predictions are needed"):
         rank.compute_swap_box_scores(labels=labels)
     with pytest.raises(InputError, match="predictions must be None"):

@@ -128,6 +128,31 @@ def test_metrics_of_absent_classes_are_zero(cleanlab):
     assert np.isnan(theirs[2]["average recall"])
 
 
+@pytest.mark.parametrize("names", [list("abcd"), dict(enumerate("abcd")), np.array(list("abcd"))])
+def test_names_of_classes_as_a_list_or_by_numbers(lists, names):
+    """Sizes were empty, the others failed."""
+    labels, predictions = lists(6, 12)
+    by_text = {str(k): name for k, name in enumerate("abcd")}
+    for function in (
+        summary.bounding_box_size_distribution,
+        summary.class_label_distribution,
+        summary.calculate_per_class_metrics,
+    ):
+        expected = function(labels, predictions, class_names=by_text)
+        assert function(labels, predictions, class_names=names) == expected
+        for wrong, message in (
+            ({"car": 0}, "class_names must be named by class ids, '0' and so on, got 'car'"),
+            ("abcd", "class_names must be a mapping or a list of names, got 'abcd'"),
+        ):
+            with pytest.raises(InputError, match=message):
+                function(labels, predictions, class_names=wrong)
+
+
+def test_auxiliary_inputs_of_no_images():
+    with pytest.raises(InputError, match="auxiliary_inputs is empty"):
+        summary.object_counts_per_image(auxiliary_inputs=[])
+
+
 @pytest.fixture
 def pyplot():
     matplotlib = pytest.importorskip("matplotlib")
