@@ -218,6 +218,7 @@ def _score_block(
     precision: Floats | None,
 ) -> tuple[AnyArray, ...]:
     block = read_block(columns, span, num_classes)
+    with_spurious = options.weights.get("spurious", 0) > 0
     by_box = dict(
         zip(
             KINDS,
@@ -228,6 +229,7 @@ def _score_block(
                 options.high_probability_threshold,
                 options.overlapping_label_check,
                 total.smallest_similarity,
+                with_spurious or any(name.startswith("spurious") for name in names),
             ),
             strict=True,
         )
@@ -245,9 +247,7 @@ def _score_block(
         found |= {f"{kind}_score": pooled[kind] for kind in KINDS}
         found["image_score"] = aggregate(pooled, options.weights)
     if precision is not None:
-        found["label_issues"] = _images_with_issues(
-            block, by_box, precision, options.weights.get("spurious", 0) > 0
-        )
+        found["label_issues"] = _images_with_issues(block, by_box, precision, with_spurious)
     return tuple(found[name] for name in names)
 
 

@@ -217,7 +217,7 @@ def test_minimum_similarity_sees_the_smallest_pair_wherever_it_stands():
 @unhurried
 def test_score_block(block, alpha, check_overlap):
     smallest = reference_minimum(block, alpha)
-    found = score_block(block, alpha, LOW, HIGH, check_overlap, smallest)
+    found = score_block(block, alpha, LOW, HIGH, check_overlap, smallest, True)
     expected = reference_scores(block, alpha, check_overlap, smallest)
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-15)
@@ -246,7 +246,7 @@ def test_crowds_excuse_predictions_and_are_not_scored():
         (np.array([crowd_box]), np.array([0]), np.array([True]), np.array([0, 1])),
         (np.array([inside, outside]), np.array([0, 0]), np.array([0.99, 0.99]), np.array([0, 2])),
     )
-    overlooked, *of_given = score_block(block, 0.9, LOW, HIGH, True, 0.1)
+    overlooked, *of_given = score_block(block, 0.9, LOW, HIGH, True, 0.1, True)
     assert np.isnan(overlooked[0])
     assert overlooked[1] < 0.1
     assert all(np.isnan(scores).all() for scores in of_given)
