@@ -25,6 +25,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from dask_labelqc.terminal import printable
+
 __all__ = [
     "BarProgress",
     "LineProgress",
@@ -117,7 +119,7 @@ class BarProgress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._bars = RichProgress(
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("blocks"),
@@ -137,7 +139,8 @@ class BarProgress:
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self._pace = _Pace(name, total, done)
-        self._task = self._bars.add_task(name, total=total, completed=done, pace=self._pace)
+        described = printable(name)
+        self._task = self._bars.add_task(described, total=total, completed=done, pace=self._pace)
 
     def advance(self, num_bytes: int = 0) -> None:
         assert self._task is not None
@@ -202,7 +205,7 @@ class LineProgress:
                 self._say()
 
     def _say(self) -> None:
-        line = f"{self._pace.name}: {self._pace.numbers()}"
+        line = f"{printable(self._pace.name)}: {self._pace.numbers()}"
         print(line, file=self._stream or sys.stderr, flush=True)
 
 

@@ -191,9 +191,13 @@ def test_resume_and_overwrite(stored: Stored, tmp_path: Path) -> None:
     assert invoke(*command).exit_code == 0
     before = files(tmp_path / "out")
     for options, message in (
-        ((), r"exists already \(complete\); resume=True \(--resume\) finishes it"),
-        (("--resume", "--downsample=2"), "was made by other inputs or parameters: downsample was"),
-        (("--resume", "--overwrite"), "resume, overwrite: both were given"),
+        ((), r"exists already \(complete\); --resume finishes it, --overwrite replaces it\n"),
+        (
+            ("--resume", "--downsample=2"),
+            "made by other .*: downsample was 1 and is 2; --overwrite",
+        ),
+        (("--downsample=2",), "made by other .*: downsample was 1 and is 2; --overwrite replaces"),
+        (("--resume", "--overwrite"), "--resume, --overwrite: both were given"),
     ):
         result = invoke(*command, *options)
         assert result.exit_code == 1
@@ -272,7 +276,7 @@ def test_debug_shows_the_traceback(bad: Stored, tmp_path: Path) -> None:
 def test_a_memory_limit_that_cannot_be_read(stored: Stored, tmp_path: Path) -> None:
     result = invoke("audit", *stored, tmp_path / "out", "--memory-limit=lots")
     assert result.exit_code == 1
-    assert re.fullmatch(r"Error: workers, memory_limit: \d+, lots: .*\n", result.stderr)
+    assert re.fullmatch(r"Error: --workers, --memory-limit: \d+, lots: .*\n", result.stderr)
 
 
 def test_no_scheduler_there(
@@ -282,7 +286,7 @@ def test_no_scheduler_there(
     address = "tcp://127.0.0.1:9"
     ran = run("dask-labelqc", "audit", *stored, tmp_path / "out", "--scheduler", address)
     assert ran.status == 1
-    assert re.fullmatch(rf"Error: scheduler: no answer from '{address}': .*\n", ran.err)
+    assert re.fullmatch(rf"Error: --scheduler: no answer from '{address}': .*\n", ran.err)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, advise
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.examples import (
     ExampleScan,
@@ -264,7 +264,7 @@ def scan_batch(
     scan = scan_examples(native, encoded.codes, options, form.table)
     row, reason = int(scan.facts[0]), int(scan.facts[1])
     if reason:
-        advice = "put logits through a softmax over the classes first"
+        advice = advise("put logits through a softmax over the classes first")
         raise prediction_error(stored[row], reason, form.scale, f"example {start + row}", advice)
     return scan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import distributed
 import numpy as np
 
-from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.errors import Advice, InputError, LabelQCWarning, advise
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
@@ -14,6 +14,8 @@ from dask_labelqc.region import name_images
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["check_labels", "check_predictions", "prediction_error", "warn_of_sums"]
+
+SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
 
 def _at(box: Box, position: int) -> str:
@@ -27,11 +29,15 @@ def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Par
         return
     value = int(labels.reshape(-1)[encoded.first_invalid])
     images = name_images(box.start[0], box.stop[0] - 1)
+    ignored = sorted({value, *params.ignore_index})
     raise InputError(
         f"labels: {encoded.invalid_count} of {labels.size} pixels in {images} are outside "
         f"0..{params.num_classes - 1} and not ignored, the first is {value} at "
-        f"{_at(box, encoded.first_invalid)}; "
-        f"ignore_index={value} leaves such pixels out"
+        f"{_at(box, encoded.first_invalid)}",
+        advise(
+            "{ignore_index} leaves such pixels out",
+            ignore_index=value if ignored == [value] else tuple(ignored),
+        ),
     )
 
 
@@ -53,12 +59,12 @@ def check_predictions(
         return
     image, *pixel = np.unravel_index(position, box.shape)
     values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
-    advice = "pass from_logits=True (--from-logits) if these are logits"
+    advice = advise("{from_logits} is for logits", from_logits=True)
     raise prediction_error(values, reason, params.scale, _at(box, position), advice)
 
 
 def prediction_error(
-    values: AnyArray, reason: int, scale: float | None, where: str, advice: str
+    values: AnyArray, reason: int, scale: float | None, where: str, advice: Advice
 ) -> InputError:
     """Return the error for one pixel or example whose probabilities cannot be used.
 
@@ -71,7 +77,7 @@ def prediction_error(
     scale
         What an integer of 1 means.
     where, advice
-        The place, and what to do about values outside [0, 1].
+        The place, and what to do about floats outside [0, 1].
     """
     if reason == NOT_FINITE:
         k = _first(~np.isfinite(values))
@@ -81,7 +87,8 @@ def prediction_error(
         k = _first((numbers < 0) | (numbers > 1 + PROBABILITY_TOLERANCE))
         return InputError(
             f"pred_probs: class {k} is {numbers[k]:.6g} at {where}; probabilities must lie "
-            f"between 0 and 1, {advice}"
+            f"between 0 and 1{'' if values.dtype.kind == 'f' else SCALED}",
+            advice if values.dtype.kind == "f" else None,
         )
     return InputError(
         f"pred_probs: all {values.size} probabilities are 0 at {where}; a chunk that is missing "

@@ -20,6 +20,7 @@ from dask_labelqc.pipeline.groups import Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import open_inputs
 from dask_labelqc.pipeline.lease import hold
+from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
     check_apart,
     copy_coordinates,
@@ -216,6 +217,7 @@ def audit_zarr(
     shown = progress if not isinstance(progress, bool) else progress_for(progress)
     with (
         hold(job.output, place) as lease,
+        discarded_if_empty(target, lease),
         open_workers(client, n_jobs) as workers,
         shown,
     ):

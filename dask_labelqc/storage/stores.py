@@ -311,12 +311,12 @@ def parse_storage_options(pairs: Iterable[str]) -> dict[str, str]:
         name = name.strip()
         if "@" in value or (SECRET.search(name) and name not in NO_SECRET):
             raise InputError(
-                f"storage_option: {name} is a secret, or has one in it, and does not belong on a "
+                f"storage_options: {name} is a secret, or has one in it, and does not belong on a "
                 "command line, which others can see; give it in the environment (such as "
                 "AWS_SECRET_ACCESS_KEY) or in a profile (profile=NAME)"
             )
         if not separator or not name:
-            raise InputError(f"storage_option: got {pair!r}, it must be KEY=VALUE")
+            raise InputError(f"storage_options: got {pair!r}, it must be KEY=VALUE")
         options[name] = value
     return options
 

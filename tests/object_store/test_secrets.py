@@ -145,7 +145,7 @@ def test_a_key_in_a_url_is_refused() -> None:
     ],
 )
 def test_a_secret_on_the_command_line_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"storage_option: {name} is a secret") as raised:
+    with pytest.raises(InputError, match=f"storage_options: {name} is a secret") as raised:
         parse_storage_options([f"{name}={SECRET}"])
     no_secret(str(raised.value))
 
@@ -160,7 +160,7 @@ def test_the_command_refuses_a_secret(s3: Server) -> None:
 
 
 def test_what_is_no_option() -> None:
-    with pytest.raises(InputError, match="storage_option: got 'region', it must be KEY=VALUE"):
+    with pytest.raises(InputError, match="storage_options: got 'region', it must be KEY=VALUE"):
         parse_storage_options(["region"])
     with pytest.raises(InputError, match="'bogus' is not valid for store 'S3'"):
         open_store("s3://bucket/in.zarr", {"bogus": "1"})
