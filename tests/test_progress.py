@@ -128,6 +128,17 @@ def test_lines_come_whether_or_not_blocks_finish() -> None:
     assert stream.getvalue() == finished, "nothing is said between stages"
 
 
+def test_a_stage_is_named_as_text() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    stream = io.StringIO()
+    with BarProgress(console) as bar, console.capture() as shown:
+        for progress in (bar, LineProgress(stream)):
+            progress.stage("b[/x]\x1b[2Jy", 1)
+        console.print(bar._bars.get_renderable())
+    assert stream.getvalue() == "b[/x]\\x1b[2Jy: 0 of 1 blocks\n"
+    assert "b[/x]\\x1b[2Jy" in shown.get()
+
+
 def test_a_stage_without_bytes_has_no_rate() -> None:
     stream = io.StringIO()
     progress = LineProgress(stream)

@@ -38,7 +38,7 @@ from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
 from dask_labelqc.storage.arrays import StoreLocation
-from dask_labelqc.storage.stores import open_store
+from dask_labelqc.storage.stores import open_store, without_keys
 from dask_labelqc.typing import Ints, LabelDownsample, Validate
 
 __all__ = ["JobReport", "audit_zarr"]
@@ -71,7 +71,8 @@ class JobReport:
     failures
         Images that were left out, and why.
     storage_options
-        With which it was written.
+        With which it was written. A report that is pickled keeps none of the keys: where it is
+        unpickled, keys are those of the environment.
     """
 
     output: str
@@ -92,6 +93,9 @@ class JobReport:
         """Open the output, lazily."""
         dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
         return dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"storage_options": without_keys(self.storage_options)}
 
     def summary(self) -> dict[str, str]:
         """Return what was done, as text by name; the command line prints it at the end."""
