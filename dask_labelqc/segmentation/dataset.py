@@ -73,7 +73,7 @@ def audit(
     n_jobs
         Threads for arrays in memory, by default one for each core.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
 
     Returns
     -------
