@@ -36,6 +36,7 @@ def display_issues(
     class_names: Sequence[str] | None = None,
     exclude: Sequence[int] | None = None,
     top: int | None = None,
+    image_ids: Sequence[Any] | None = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw the images with the most label issues, the issues in red.
@@ -57,6 +58,9 @@ def display_issues(
         Given labels whose issues are left out of the pictures; needs `labels`.
     top
         How many images, 20 by default.
+    image_ids
+        What to call each of the N images; by default what their coordinate in `issues`, `labels` or
+        `pred_probs` says, or their number.
     **kwargs
         Passed on to ``matplotlib.pyplot.show``.
 
@@ -85,7 +89,7 @@ def display_issues(
     if excluded and labels is None:
         raise InputError(f"exclude: got {exclude!r} without labels, which say where these are")
     return draw_images(
-        issues, labels, pred_probs, class_names, excluded, _checked_top(top), **kwargs
+        issues, labels, pred_probs, class_names, excluded, _checked_top(top), image_ids, **kwargs
     )
 
 
