@@ -18,6 +18,7 @@ __all__ = ["labelqc", "main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+CLASSES_SHOWN = 20
 PARTIAL = 3
 """Status of an audit that left images out; 1 is that of an error, 2 of a wrong command line."""
 
@@ -293,7 +294,7 @@ def _print_plan(plan: JobPlan) -> None:
     _print_table(
         {
             "images": f"{images:,} of {_times(spatial)} pixels",
-            "classes": str(classes),
+            "classes": _classes(classes, plan.class_names),
             "pred_probs": f"{plan.dtype}, chunks of {_times(plan.chunks)} pixels",
             "read at a time": f"{_times(plan.block)} pixels",
             "groups": f"{plan.num_groups:,} of {_times(plan.group)} pixels",
@@ -330,6 +331,11 @@ def _print_table(rows: dict[str, str]) -> None:
     if not console.is_terminal:
         console.width = 1000  # a path that is cut is of no use to whoever reads it
     console.print(table)
+
+
+def _classes(count: int, names: tuple[str, ...]) -> str:
+    more = ", ..." if count > CLASSES_SHOWN else ""
+    return f"{count:,}" + (f": {', '.join(names[:CLASSES_SHOWN])}{more}" if names else "")
 
 
 def _times(shape: Any) -> str:

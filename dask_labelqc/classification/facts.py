@@ -20,7 +20,7 @@ from dask_labelqc.kernels.examples import (
 from dask_labelqc.kernels.keys import Histogram, Keys, KeySpace
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.method.issues import confident_thresholds, is_confident
-from dask_labelqc.method.validity import prediction_error
+from dask_labelqc.method.validity import named, prediction_error
 from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints
 
 __all__ = [
@@ -258,14 +258,15 @@ def scan_batch(
         raise InputError(
             f"labels: {encoded.invalid_count} of the {labels.size} labels of examples {start} to "
             f"{start + labels.size - 1} are outside 0..{form.num_classes - 1}, the first is "
-            f"{labels[first]} at example {start + first}"
+            f"{named(int(labels[first]), form.class_names)} at example {start + first}"
         )
     native = stored.astype(form.dtype, copy=False)
     scan = scan_examples(native, encoded.codes, options, form.table)
     row, reason = int(scan.facts[0]), int(scan.facts[1])
     if reason:
         advice = advise("put logits through a softmax over the classes first")
-        raise prediction_error(stored[row], reason, form.scale, f"example {start + row}", advice)
+        where = f"example {start + row}"
+        raise prediction_error(stored[row], reason, form.scale, where, advice, form.class_names)
     return scan
 
 

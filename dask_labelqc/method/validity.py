@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import distributed
 import numpy as np
 
@@ -13,7 +15,7 @@ from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.region import name_images
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["check_labels", "check_predictions", "prediction_error", "warn_of_sums"]
+__all__ = ["check_labels", "check_predictions", "named", "prediction_error", "warn_of_sums"]
 
 SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
@@ -21,6 +23,17 @@ SCALED = ", and the scale_factor in the attributes says what an integer of 1 mea
 def _at(box: Box, position: int) -> str:
     image, pixel = box.place(position)
     return f"image {image}, pixel {pixel}"
+
+
+def named(k: int, class_names: Mapping[int, str]) -> str:
+    """Return a label, with its name if it has one.
+
+    Examples
+    --------
+    >>> named(3, {3: "road"}), named(4, {3: "road"})
+    ("3 ('road')", '4')
+    """
+    return f"{k} ({class_names[k]!r})" if k in class_names else str(k)
 
 
 def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Parameters) -> None:
@@ -32,7 +45,8 @@ def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Par
     ignored = sorted({value, *params.ignore_index})
     raise InputError(
         f"labels: {encoded.invalid_count} of {labels.size} pixels in {images} are outside "
-        f"0..{params.num_classes - 1} and not ignored, the first is {value} at "
+        f"0..{params.num_classes - 1} and not ignored, the first is "
+        f"{named(value, params.class_names)} at "
         f"{_at(box, encoded.first_invalid)}",
         advise(
             "{ignore_index} leaves such pixels out",
@@ -60,11 +74,17 @@ def check_predictions(
     image, *pixel = np.unravel_index(position, box.shape)
     values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
     advice = advise("{from_logits} is for logits", from_logits=True)
-    raise prediction_error(values, reason, params.scale, _at(box, position), advice)
+    where = _at(box, position)
+    raise prediction_error(values, reason, params.scale, where, advice, params.class_names)
 
 
 def prediction_error(
-    values: AnyArray, reason: int, scale: float | None, where: str, advice: Advice
+    values: AnyArray,
+    reason: int,
+    scale: float | None,
+    where: str,
+    advice: Advice,
+    class_names: Mapping[int, str],
 ) -> InputError:
     """Return the error for one pixel or example whose probabilities cannot be used.
 
@@ -78,16 +98,21 @@ def prediction_error(
         What an integer of 1 means.
     where, advice
         The place, and what to do about floats outside [0, 1].
+    class_names
+        Of the dataset, as far as it has any.
     """
     if reason == NOT_FINITE:
         k = _first(~np.isfinite(values))
-        return InputError(f"pred_probs: class {k} is {values[k]} at {where}; it must be finite")
+        return InputError(
+            f"pred_probs: class {named(k, class_names)} is {values[k]} at {where}; it must be "
+            "finite"
+        )
     if reason in (NEGATIVE, ABOVE_ONE):
         numbers = values if scale is None else values * scale
         k = _first((numbers < 0) | (numbers > 1 + PROBABILITY_TOLERANCE))
         return InputError(
-            f"pred_probs: class {k} is {numbers[k]:.6g} at {where}; probabilities must lie "
-            f"between 0 and 1{'' if values.dtype.kind == 'f' else SCALED}",
+            f"pred_probs: class {named(k, class_names)} is {numbers[k]:.6g} at {where}; "
+            f"probabilities must lie between 0 and 1{'' if values.dtype.kind == 'f' else SCALED}",
             advice if values.dtype.kind == "f" else None,
         )
     return InputError(

@@ -39,11 +39,12 @@ from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
 from dask_labelqc.storage.arrays import StoreLocation
 from dask_labelqc.storage.stores import open_store, without_keys
-from dask_labelqc.typing import Ints, LabelDownsample, Validate
+from dask_labelqc.typing import AnyArray, Ints, LabelDownsample, Validate
 
 __all__ = ["JobReport", "audit_zarr"]
 
-WORST_IMAGES = 5
+WORST = 5
+"""Images and classes that a report names."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class JobReport:
         The most memory that a worker process has held, 0 if nothing was run.
     failures
         Images that were left out, and why.
+    worst_classes
+        (name or index, issues) of the given classes with the most, the most first.
     storage_options
         With which it was written. A report that is pickled keeps none of the keys: where it is
         unpickled, keys are those of the environment.
@@ -87,6 +90,7 @@ class JobReport:
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
+    worst_classes: tuple[tuple[str, int], ...] = ()
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def open(self) -> xr.Dataset:
@@ -262,7 +266,8 @@ def _write_results(
             written.result()
     facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
     not_audited = [image for failure in failures for image in range(*failure.images)]
-    finish_output(job.output, job.params.attributes() | facts, sorted(not_audited))
+    attributes = job.params.attributes() | job.params.naming() | facts
+    finish_output(job.output, attributes, sorted(not_audited))
 
 
 def _report(
@@ -272,10 +277,10 @@ def _report(
     failures: Sequence[Failure],
     storage_options: Mapping[str, Any] | None,
 ) -> JobReport:
-    stored = job.output["image_score"]
-    assert isinstance(stored, zarr.Array)
-    scores = np.asarray(stored[:])
-    worst = np.argsort(scores, kind="stable")[:WORST_IMAGES]
+    scores, class_issues = (_stored(job, name) for name in ("image_score", "class_issue_count"))
+    worst = np.argsort(scores, kind="stable")[:WORST]
+    classes = np.argsort(-class_issues, kind="stable")[:WORST].tolist()
+    names = job.params.class_names
     num_issues = job.output.attrs["num_issues"]
     assert isinstance(num_issues, int)
     return JobReport(
@@ -291,5 +296,14 @@ def _report(
         read_ratio=measures.read_seconds / measures.task_seconds if measures.task_seconds else 0.0,
         peak_bytes=measures.peak_bytes,
         failures=tuple(failures),
+        worst_classes=tuple(
+            (names.get(k, str(k)), int(class_issues[k])) for k in classes if class_issues[k]
+        ),
         storage_options=storage_options,
     )
+
+
+def _stored(job: Job, name: str) -> AnyArray:
+    array = job.output[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])

@@ -23,11 +23,13 @@ def summary_of(report: JobReport, told: Callable[[Advice], str] = str) -> dict[s
     issues = report.num_issues / max(report.num_pixels, 1)
     resumed = f", {report.num_resumed:,} of them by an earlier run" if report.num_resumed else ""
     worst = ", ".join(f"{image} ({score:.3f})" for image, score in report.worst_images)
+    classes = ", ".join(f"{name} ({count:,})" for name, count in report.worst_classes)
     rows = {
         "images": f"{report.num_images:,}",
         "pixels": f"{report.num_pixels:,}",
         "label issues": f"{report.num_issues:,} pixels ({issues:.2%})",
         "worst images": worst,
+        "worst classes": classes,
         "groups": f"{report.num_groups:,}{resumed}",
         "predictions read": _read(report),
         "seconds": _seconds(report),
@@ -35,6 +37,8 @@ def summary_of(report: JobReport, told: Callable[[Advice], str] = str) -> dict[s
         "peak of a worker": format_bytes(report.peak_bytes),
         "output": report.output,
     }
+    if not report.worst_classes:
+        del rows["worst classes"]
     if not report.bytes_read:
         del rows["waited for data"]
     if not report.peak_bytes:
