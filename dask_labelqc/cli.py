@@ -262,12 +262,20 @@ def info(
     STORE is a Zarr group that holds the arrays labels and pred_probs; or name the two arrays:
     LABELS PRED_PROBS.
     """
+    from dask_labelqc.errors import InputError, advise
     from dask_labelqc.pipeline import plan_audit
 
+    arguments["storage_options"] = storage_options
+    if pred_probs:
+        _print_plan(plan_audit(store, pred_probs, **arguments))
+        return
     base = store.rstrip("/")
-    labels = store if pred_probs else f"{base}/labels"
-    probs = pred_probs or f"{base}/pred_probs"
-    _print_plan(plan_audit(labels, probs, storage_options=storage_options, **arguments))
+    try:
+        plan = plan_audit(f"{base}/labels", f"{base}/pred_probs", **arguments)
+    except InputError as error:
+        error.advice = error.advice or advise("two arrays are named as LABELS PRED_PROBS")
+        raise
+    _print_plan(plan)
 
 
 @labelqc.command()

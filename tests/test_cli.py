@@ -122,7 +122,17 @@ def test_info_of_many_groups(tmp_path: Path) -> None:
 def test_info_of_nothing(tmp_path: Path) -> None:
     result = invoke("info", tmp_path)
     assert result.exit_code == 1
-    assert result.stderr == f"Error: labels: there is no Zarr array at '{tmp_path}/labels'\n"
+    assert result.stderr == (
+        f"Error: labels: there is no Zarr array at '{tmp_path}/labels'; two arrays are named as "
+        "LABELS PRED_PROBS\n"
+    )
+
+
+def test_info_of_one_array_says_how_two_are_named(stored: Stored) -> None:
+    alone = invoke("info", stored.labels)
+    assert alone.exit_code == 1
+    assert alone.stderr.endswith("; two arrays are named as LABELS PRED_PROBS\n")
+    assert invoke("info", *stored).exit_code == 0
 
 
 OPTIONS = {

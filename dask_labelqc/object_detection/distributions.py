@@ -91,7 +91,8 @@ def bounding_box_size_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``: the keys of the answer; classes that are not there are left out.
+        ``{"0": name, ...}``: the keys of the answer; classes that are not there are left out. By
+        default the dataset's own, class ids if it has none.
     sort
         Classes with the most boxes first, ties by class id.
 
@@ -107,6 +108,7 @@ def bounding_box_size_distribution(
     ({'car': [45.0]}, {})
     """
     boxes = _boxes(labels, predictions, auxiliary_inputs)
+    class_names = boxes.names(class_names)
     parts = _of_blocks(boxes, _block_areas)
     sides = []
     for side in range(2):
@@ -132,7 +134,8 @@ def class_label_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``: the keys of the answer.
+        ``{"0": name, ...}``: the keys of the answer; by default the dataset's own, class ids if it
+        has none.
 
     Returns
     -------
@@ -151,6 +154,7 @@ def class_label_distribution(
     ({0: 0.67, 1: 0.33}, {})
     """
     boxes = _boxes(labels, predictions, auxiliary_inputs)
+    class_names = boxes.names(class_names)
     given, predicted = np.sum(_of_blocks(boxes, _block_counts), axis=0)
     return _shares(given, class_names), _shares(predicted, class_names)
 
