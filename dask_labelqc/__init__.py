@@ -1,5 +1,7 @@
 """Find the mislabeled pixels, boxes and examples of datasets larger than memory."""
 
+from importlib import metadata
+
 from dask_labelqc import classification, experimental, object_detection, segmentation
 from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
 from dask_labelqc.pipeline import JobPlan, JobReport, audit_zarr, plan_audit
@@ -18,3 +20,5 @@ __all__ = [
     "plan_audit",
     "segmentation",
 ]
+
+__version__ = metadata.version("dask-labelqc")

@@ -30,6 +30,7 @@ from dask_labelqc.classification.selection import Selection, select
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import positive_integer
+from dask_labelqc.method.calls import call_progress
 from dask_labelqc.progress import progress_for
 
 __all__ = ["find_label_issues_batched"]
@@ -85,7 +86,7 @@ def find_label_issues_batched(
         Threads for arrays in memory; None: one for each core. Zarr and Dask arrays use the
         workers of the scheduler.
     verbose
-        Show the progress.
+        Show the progress; for arrays in memory, of calls that last longer than two seconds.
     quality_score_kwargs
         ``method``: "self_confidence" (the default), "normalized_margin" or
         "confidence_weighted_entropy"; ``adjust_pred_probs``: subtract the confident thresholds
@@ -152,10 +153,9 @@ def _given(name: str, array: Any, file: str | Path | None) -> Any:
 def _select(
     examples: ExampleArrays, options: ScoreOptions, threads: int, verbose: bool
 ) -> Selection:
-    progress = progress_for(verbose)
     if isinstance(examples, InMemoryExamples):
-        with ThreadPoolExecutor(threads) as pool, progress:
+        with call_progress(verbose) as progress, ThreadPoolExecutor(threads) as pool:
             regions = InMemoryRegions(examples, options, pool, threads, progress)
             return select(regions, examples.form, options)
-    with progress:
+    with progress_for(verbose) as progress:
         return select(LazyRegions(examples, options, progress), examples.form, options)

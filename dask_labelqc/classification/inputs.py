@@ -6,7 +6,7 @@ predictions are a Zarr array, which the tasks read, or a Dask array, which they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ from dask_labelqc.classification.absent import (
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
 from dask_labelqc.storage.arrays import dimension_names, open_array
+from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
 from dask_labelqc.storage.missing import absent_chunks
 from dask_labelqc.typing import AnyArray, BoolArray
@@ -73,6 +74,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
         Naming the argument, what it is, and what it may be.
     """
     scale = stored_scale(pred_probs)
+    names = class_names(labels, pred_probs)
     if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
         pred_probs = _aligned(labels, in_order(labels, pred_probs))
     transposed = _is_transposed(labels, pred_probs)
@@ -89,6 +91,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
             )
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
+    form = replace(form, class_names=names)
     if isinstance(predicted, np.ndarray):
         if isinstance(given, np.ndarray):
             return InMemoryExamples(given, predicted, form)

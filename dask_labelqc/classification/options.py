@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -178,12 +178,15 @@ class ExampleFormat:
         Of the stored predictions, in native byte order.
     scale
         What an integer prediction of 1 means; None: the largest integer means 1.
+    class_names
+        As far as the dataset has any.
     """
 
     num_examples: int
     num_classes: int
     dtype: np.dtype[np.generic]
     scale: float | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def example_bytes(self) -> int:

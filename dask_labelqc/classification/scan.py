@@ -18,10 +18,10 @@ from dask_labelqc.classification.facts import (
 from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import whole_labels
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, advise
 from dask_labelqc.kernels.examples import ExampleScan, ExampleScanOptions, scan_examples
 from dask_labelqc.kernels.labels import VOID, encode_labels
-from dask_labelqc.method.validity import prediction_error
+from dask_labelqc.method.validity import named, prediction_error
 from dask_labelqc.typing import AnyArray, Floats
 
 __all__ = ["Keeping", "ReadRows", "scan_region", "scan_runs"]
@@ -113,7 +113,7 @@ def _scan_run(
         raise InputError(
             f"labels: {encoded.invalid_count} of the {labels.size} labels of examples {start} to "
             f"{start + labels.size - 1} are outside 0..{form.num_classes - 1}, the first is "
-            f"{labels[first]} at example {start + first}"
+            f"{named(int(labels[first]), form.class_names)} at example {start + first}"
         )
     if missing.any():
         encoded.codes[missing] = VOID
@@ -121,8 +121,9 @@ def _scan_run(
     scan = scan_examples(native, encoded.codes, options, form.table)
     row, reason = int(scan.facts[0]), int(scan.facts[1])
     if reason:
-        advice = "put logits through a softmax over the classes first"
-        raise prediction_error(stored[row], reason, form.scale, f"example {start + row}", advice)
+        advice = advise("put logits through a softmax over the classes first")
+        where = f"example {start + row}"
+        raise prediction_error(stored[row], reason, form.scale, where, advice, form.class_names)
     return scan
 
 

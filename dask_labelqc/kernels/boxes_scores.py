@@ -7,10 +7,10 @@ columns. The rules are cleanlab's ObjectLab ones (`cleanlab.object_detection.ran
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from dask_labelqc.kernels.boxes import intersection_over_union, pair_matrices
+from dask_labelqc.kernels.compiled import compiled
 
 __all__ = ["badloc", "overlooked", "score_block", "spurious", "swap"]
 
@@ -18,7 +18,7 @@ COINCIDENCE = 0.95
 """Two given boxes with this IoU are one object that was annotated twice."""
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def overlooked(iou, similarity, given_classes, classes, probs, high, smallest):  # type: ignore[no-untyped-def]
     """Score predicted boxes (M,): low for a confident one far from every given box of its class."""
     scores = np.full(len(classes), np.nan)
@@ -36,7 +36,7 @@ def overlooked(iou, similarity, given_classes, classes, probs, high, smallest): 
     return scores
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def badloc(iou, similarity, given_classes, crowd, classes, probs, low):  # type: ignore[no-untyped-def]
     """Score given boxes (L,): low when the predictions of its class overlap it badly."""
     scores = np.full(len(given_classes), np.nan)
@@ -51,7 +51,7 @@ def badloc(iou, similarity, given_classes, crowd, classes, probs, low):  # type:
     return scores
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _annotated_twice(i, given_boxes, given_classes, crowd):  # type: ignore[no-untyped-def]
     highest = 0.0
     for other in range(len(given_classes)):
@@ -61,7 +61,7 @@ def _annotated_twice(i, given_boxes, given_classes, crowd):  # type: ignore[no-u
     return highest >= COINCIDENCE
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def swap(  # type: ignore[no-untyped-def]
     similarity, given_boxes, given_classes, crowd, classes, probs, high, check_overlap, smallest
 ):
@@ -81,7 +81,7 @@ def swap(  # type: ignore[no-untyped-def]
     return scores
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def _supporting_pairs(iou, similarity, given_classes, crowd, classes, probs):  # type: ignore[no-untyped-def]
     """Return the pairs that overlap, and their support; those of one class come first."""
     count = 0
@@ -100,7 +100,7 @@ def _supporting_pairs(iou, similarity, given_classes, crowd, classes, probs):  #
     return rows, columns, support
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def spurious(iou, similarity, given_classes, crowd, classes, probs):  # type: ignore[no-untyped-def]
     """Score given boxes (L,): low when no prediction of any class supports the box.
 
@@ -122,7 +122,7 @@ def spurious(iou, similarity, given_classes, crowd, classes, probs):  # type: ig
     return scores
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def score_block(block, alpha, low, high, check_overlap, smallest, with_spurious):  # type: ignore[no-untyped-def]
     """Return the overlooked (P,), badloc (B,), swap (B,) and spurious (B,) scores of a block.
 

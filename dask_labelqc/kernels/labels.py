@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.typing import AnyArray, Ints
 
 __all__ = ["INVALID", "VOID", "EncodedLabels", "encode_labels", "smallest_unsigned"]
@@ -37,7 +37,7 @@ class EncodedLabels:
     first_invalid: int
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def _encode(labels, code_of, ignored, codes):  # type: ignore[no-untyped-def]
     num_classes = code_of.size
     invalid_count = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.softmin import exp_nonpositive
 from dask_labelqc.kernels.tiles import TILE
 from dask_labelqc.typing import AnyArray, Floats
@@ -57,7 +57,7 @@ def as_codes(stored: AnyArray) -> AnyArray:
     return stored.view(np.uint16) if stored.dtype == np.float16 else stored
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _decode(stored, start, table, planes):  # type: ignore[no-untyped-def]
     for k in range(planes.shape[0]):
         row = stored[k, start : start + planes.shape[1]]
@@ -66,12 +66,12 @@ def _decode(stored, start, table, planes):  # type: ignore[no-untyped-def]
             target[i] = table[row[i]]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _copy(stored, start, planes):  # type: ignore[no-untyped-def]
     planes[:] = stored[:, start : start + planes.shape[1]]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _softmax(planes):  # type: ignore[no-untyped-def]
     """Replace logits (K, L) by their softmax over the classes, in float64 inside."""
     num_classes, size = planes.shape

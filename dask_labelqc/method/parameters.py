@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, get_args
 
@@ -52,6 +52,8 @@ class Parameters:
         What is checked while computing.
     scores, predicted
         Whether dense scores and predicted classes are wanted.
+    class_names
+        Names of labels, as far as there are any; for people, no part of the answers.
     """
 
     shape: Shape
@@ -66,6 +68,7 @@ class Parameters:
     validate: Validate = "full"
     scores: bool = False
     predicted: bool = False
+    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def factors(self) -> Shape:
@@ -122,6 +125,13 @@ class Parameters:
             "validate": self.validate,
         }
 
+    def naming(self) -> dict[str, Any]:
+        """Return the names of the classes as an attribute, if they have any."""
+        names = self.class_names
+        if names.keys().isdisjoint(range(self.num_classes)):
+            return {}
+        return {"class_names": [names.get(k, str(k)) for k in range(self.num_classes)]}
+
     def scan_options(self, bound: float) -> ScanOptions:
         return ScanOptions(
             bound=bound,
@@ -165,6 +175,7 @@ def make_parameters(
     scores: bool = False,
     predicted: bool = False,
     image_scores: bool = True,
+    class_names: Mapping[int, str] | None = None,
 ) -> Parameters:
     """Check the arguments of an audit of labels (N, *spatial) and pred_probs (N, K, *spatial).
 
@@ -198,6 +209,7 @@ def make_parameters(
         validate=validate,
         scores=scores,
         predicted=predicted,
+        class_names=class_names or {},
     )
 
 

@@ -106,6 +106,14 @@ class Boxes:
     def lazy(self) -> bool:
         return self.kind != "numpy"
 
+    def names(self, class_names: Mapping[Any, Any] | None) -> Mapping[Any, Any] | None:
+        """Return the names given, else those of the dataset if no two classes share one."""
+        found = (self.coords or {}).get("class_name")
+        if class_names is not None or found is None:
+            return class_names
+        names = [str(name) for name in found.values]
+        return {str(k): n for k, n in enumerate(names)} if len(set(names)) == len(names) else None
+
     def call(self, function: Callable[..., Any], nout: int | None = None) -> Callable[..., Any]:
         """Return the function itself, or the one that makes it a task."""
         if not self.lazy:

@@ -93,7 +93,7 @@ def bounding_box_size_distribution(
         As in `object_counts_per_image`.
     class_names
         ``{"0": name, ...}``, or K names: the keys of the answer; classes that are not there are
-        left out.
+        left out. By default the dataset's own, class ids if it has none.
     sort
         Classes with the most boxes first, ties by class id.
 
@@ -109,8 +109,8 @@ def bounding_box_size_distribution(
     >>> bounding_box_size_distribution(labels, [[np.zeros((0, 5))]], class_names={"0": "car"})
     ({'car': [45.0]}, {})
     """
-    class_names = names_by_id(class_names)
     boxes = _boxes(labels, predictions, auxiliary_inputs)
+    class_names = boxes.names(names_by_id(class_names))
     sides = [list(parts) for parts in zip(*_of_blocks(boxes, _block_areas), strict=True)]
     found: list[dict[Any, Any]] = [_by_class(parts, class_names) for parts in sides]
     if boxes.coords is None:
@@ -134,7 +134,8 @@ def class_label_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``, or K names: the keys of the answer.
+        ``{"0": name, ...}``, or K names: the keys of the answer; by default the dataset's own,
+        class ids if it has none.
 
     Returns
     -------
@@ -152,8 +153,8 @@ def class_label_distribution(
     >>> class_label_distribution(labels, [[np.zeros((0, 5))] * 2])
     ({0: 0.67, 1: 0.33}, {})
     """
-    class_names = names_by_id(class_names)
     boxes = _boxes(labels, predictions, auxiliary_inputs)
+    class_names = boxes.names(names_by_id(class_names))
     given, predicted = np.sum(_of_blocks(boxes, _block_counts), axis=0)
     return _shares(given, class_names), _shares(predicted, class_names)
 

@@ -34,7 +34,8 @@ def get_average_per_class_confusion_matrix(
     num_procs
         Taken for compatibility; lazy datasets use the Dask scheduler.
     class_names
-        ``{"0": name, ...}``, or K names: the keys of the answer, class ids without it.
+        ``{"0": name, ...}``, or K names: the keys of the answer; by default the dataset's own,
+        class ids if it has none.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def get_average_per_class_confusion_matrix(
     {0: {'TP': 1.0, 'FP': 0.0, 'FN': 0.0}}
     """
     boxes = open_boxes(labels, predictions)
-    names = _names(class_names, boxes.num_classes)
+    names = _names(boxes.names(class_names), boxes.num_classes)
     total, matched = survey(boxes, ScoreOptions().alpha, BLOCK_BOXES, matches=True)
     del matched  # the precision needs the match lists, the counts do not
     found: Survey = dask.compute(total)[0]

@@ -20,6 +20,7 @@ from dask_labelqc.pipeline.groups import Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import open_inputs
 from dask_labelqc.pipeline.lease import hold
+from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
     check_apart,
     copy_coordinates,
@@ -37,12 +38,13 @@ from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
 from dask_labelqc.storage.arrays import StoreLocation
-from dask_labelqc.storage.stores import open_store
-from dask_labelqc.typing import Ints, LabelDownsample, Validate
+from dask_labelqc.storage.stores import open_store, without_keys
+from dask_labelqc.typing import AnyArray, Ints, LabelDownsample, Validate
 
 __all__ = ["JobReport", "audit_zarr"]
 
-WORST_IMAGES = 5
+WORST = 5
+"""Images and classes that a report names."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,11 @@ class JobReport:
         The most memory that a worker process has held, 0 if nothing was run.
     failures
         Images that were left out, and why.
+    worst_classes
+        (name or index, issues) of the given classes with the most, the most first.
     storage_options
-        With which it was written.
+        With which it was written. A report that is pickled keeps none of the keys: where it is
+        unpickled, keys are those of the environment.
     """
 
     output: str
@@ -85,12 +90,16 @@ class JobReport:
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
+    worst_classes: tuple[tuple[str, int], ...] = ()
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def open(self) -> xr.Dataset:
         """Open the output, lazily."""
         dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
         return dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"storage_options": without_keys(self.storage_options)}
 
     def summary(self) -> dict[str, str]:
         """Return what was done, as text by name; the command line prints it at the end."""
@@ -216,6 +225,7 @@ def audit_zarr(
     shown = progress if not isinstance(progress, bool) else progress_for(progress)
     with (
         hold(job.output, place) as lease,
+        discarded_if_empty(target, lease),
         open_workers(client, n_jobs) as workers,
         shown,
     ):
@@ -256,7 +266,8 @@ def _write_results(
             written.result()
     facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
     not_audited = [image for failure in failures for image in range(*failure.images)]
-    finish_output(job.output, job.params.attributes() | facts, sorted(not_audited))
+    attributes = job.params.attributes() | job.params.naming() | facts
+    finish_output(job.output, attributes, sorted(not_audited))
 
 
 def _report(
@@ -266,10 +277,10 @@ def _report(
     failures: Sequence[Failure],
     storage_options: Mapping[str, Any] | None,
 ) -> JobReport:
-    stored = job.output["image_score"]
-    assert isinstance(stored, zarr.Array)
-    scores = np.asarray(stored[:])
-    worst = np.argsort(scores, kind="stable")[:WORST_IMAGES]
+    scores, class_issues = (_stored(job, name) for name in ("image_score", "class_issue_count"))
+    worst = np.argsort(scores, kind="stable")[:WORST]
+    classes = np.argsort(-class_issues, kind="stable")[:WORST].tolist()
+    names = job.params.class_names
     num_issues = job.output.attrs["num_issues"]
     assert isinstance(num_issues, int)
     return JobReport(
@@ -285,5 +296,14 @@ def _report(
         read_ratio=measures.read_seconds / measures.task_seconds if measures.task_seconds else 0.0,
         peak_bytes=measures.peak_bytes,
         failures=tuple(failures),
+        worst_classes=tuple(
+            (names.get(k, str(k)), int(class_issues[k])) for k in classes if class_issues[k]
+        ),
         storage_options=storage_options,
     )
+
+
+def _stored(job: Job, name: str) -> AnyArray:
+    array = job.output[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])

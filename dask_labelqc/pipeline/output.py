@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.core.sync import sync
 from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
@@ -23,7 +24,7 @@ from zarr.errors import (
 )
 from zarr.storage import LocalStore
 
-from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.pipeline.groups import CHECKPOINT
@@ -56,6 +57,7 @@ __all__ = [
 SPATIAL = ("z", "y", "x")
 NOT_AUDITED = "not_audited"
 Fingerprint = dict[str, Any]
+REPLACE = advise("{overwrite} replaces it", overwrite=True)
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,15 @@ class Output:
         The Zarr group.
     complete
         It was finished before, by the same inputs and parameters.
+    created
+        Nothing at all was at its place before this run.
     arrays
         What the tasks write, by name: the dense outputs and the records.
     """
 
     group: zarr.Group
     complete: bool
+    created: bool = False
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
 
 
@@ -155,25 +160,22 @@ def open_output(
     if resume and overwrite:
         raise OutputError("resume, overwrite: both were given, they exclude each other")
     wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
+    created = False
     try:
         with writing(url):
             found = _existing(url, store)
             if found is not None and (resume or overwrite):
                 wait_until_free(found, str(url))
             if found is not None and not overwrite:
-                if not resume:
-                    state = found.attrs.get("status", "not an audit")
-                    raise OutputError(
-                        f"output: {str(url)!r} exists already ({state}); resume=True (--resume) "
-                        "finishes it, overwrite=True (--overwrite) replaces it"
-                    )
-                _check_same(url, found, wanted)
+                _check_same(url, found, wanted, resume)
                 if found.attrs.get("status") == "complete":
                     return Output(found, complete=True)
                 found.attrs["status"] = "unfinished"
             else:
                 if found is not None:
                     _clear(found)
+                else:
+                    created = sync(store.is_empty(""))
                 found = zarr.open_group(
                     store,
                     mode="w-" if found is None else "w",  # "w" deletes whatever is there
@@ -181,10 +183,8 @@ def open_output(
                 )
             arrays = _create_arrays(found, inputs.params, inputs.plan, dims)
     except ValueError as error:
-        raise OutputError(
-            f"output: {str(url)!r} is damaged ({error}); overwrite=True (--overwrite) replaces it"
-        ) from error
-    return Output(found, complete=False, arrays=arrays)
+        raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
+    return Output(found, complete=False, created=created, arrays=arrays)
 
 
 @contextmanager
@@ -251,7 +251,9 @@ def _drop_partial(path: Path) -> None:
             file.unlink()
 
 
-def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint) -> None:
+def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume: bool) -> None:
+    """Raise OutputError, with a way on, unless the output may be finished and is to be."""
+    exists = f"output: {str(url)!r} exists already ({group.attrs.get('status', 'not an audit')})"
     had = group.attrs["fingerprint"]
     assert isinstance(had, dict)
     differing = [
@@ -261,9 +263,11 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint) -> None
     ]
     if differing:
         raise OutputError(
-            f"output: {str(url)!r} was made by other inputs or parameters: {'; '.join(differing)}; "
-            "overwrite=True (--overwrite) replaces it"
+            f"{exists} and was made by other inputs or parameters: {'; '.join(differing)}", REPLACE
         )
+    if not resume:
+        both = advise("{resume} finishes it, {overwrite} replaces it", resume=True, overwrite=True)
+        raise OutputError(exists, both)
 
 
 def _create_arrays(

@@ -7,14 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from dask_labelqc.errors import BlockError, LabelQCError
+from dask_labelqc.errors import Advice, BlockError, LabelQCError, advise
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.summary import Statistics
@@ -55,10 +55,13 @@ class Failure:
         The first, and the one after the last.
     cause
         What went wrong, and where.
+    advice
+        What to do about it.
     """
 
     images: tuple[int, int]
     cause: str
+    advice: Advice | None = field(default=None, compare=False)
 
 
 class Measures:
@@ -144,7 +147,8 @@ class JobStages:
         self.groups = [n for n in self.groups if n not in failed]
         _, total = self._stored("sum")
         if not total:
-            raise BlockError(f"no image could be audited: {self.failures[0].cause}")
+            first = self.failures[0]
+            raise BlockError(f"no image could be audited: {first.cause}", first.advice)
         return total[0]
 
     def _stored(self, name: str) -> tuple[set[int], list[Statistics]]:
@@ -242,17 +246,22 @@ class JobStages:
 
     def _failure(self, number: int, outcome: Outcome[Any]) -> Failure:
         first, last = self._images(number)
-        cause = str(self._error("summarize", number, outcome))
-        log.warning("images %d to %d are left out: %s", first, last, cause)
-        return Failure((first, last + 1), cause)
+        error = self._error("summarize", number, outcome)
+        log.warning("images %d to %d are left out: %s", first, last, error.message)
+        return Failure((first, last + 1), error.message, error.advice)
 
     def _stopped(self, name: str, item: int | Numbers, outcome: Outcome[Any]) -> LabelQCError:
         error = self._error(name, item, outcome)
         if not isinstance(error, BlockError):
             return error
         stopped = BlockError(
-            f"{error}; the output is unfinished: resume=True (--resume) goes on from here, with "
-            "keep_going=True (--keep-going) without images that cannot be read"
+            f"{error}; the output is unfinished",
+            advise(
+                "{resume} goes on from here, with {keep_going} besides without images that cannot "
+                "be read",
+                resume=True,
+                keep_going=True,
+            ),
         )
         stopped.__cause__ = outcome.error
         return stopped

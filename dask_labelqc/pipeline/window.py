@@ -20,7 +20,7 @@ import distributed
 from distributed import Client, KilledWorker, as_completed, get_worker
 from distributed.client import ClosedClientError
 
-from dask_labelqc.errors import ClusterError, LabelQCError
+from dask_labelqc.errors import ClusterError, LabelQCError, advise
 from dask_labelqc.pipeline.memory import peak_bytes
 
 __all__ = ["Outcome", "Workers", "open_workers", "run_window"]
@@ -216,7 +216,8 @@ class Cluster:
     def _gone(self) -> ClusterError:
         return ClusterError(
             f"client: the scheduler at {self._client.scheduler.address} is gone, or has dropped "
-            "the tasks of this job; resume=True (--resume) goes on from here"
+            "the tasks of this job",
+            advise("{resume} goes on from here", resume=True),
         )
 
     def stop(self) -> None:

@@ -73,7 +73,7 @@ def audit(
     n_jobs
         Threads for arrays in memory, by default one for each core.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
 
     Returns
     -------
@@ -131,5 +131,5 @@ def _dataset(values: dict[str, Any], params: Parameters, like: Like) -> xr.Datas
         "issue_matrix": (("given_class", "predicted_class"), values["issue_matrix"]),
     }
     coords = {} if like.template is None else like.template.coords
-    attributes = {**params.attributes(), "version": version("dask-labelqc")}
+    attributes = {**params.attributes(), **params.naming(), "version": version("dask-labelqc")}
     return xr.Dataset(variables, coords, attributes)

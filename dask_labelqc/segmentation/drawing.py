@@ -17,6 +17,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
 from dask_labelqc.graph.objects import total
 from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.terminal import printable
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
 if TYPE_CHECKING:
@@ -104,16 +105,20 @@ def draw_images(
     class_names: Sequence[str] | None,
     exclude: Sequence[int],
     top: int,
+    image_ids: Sequence[Any] | None = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw and show a figure for each of the `top` worst images; see `summary.display_issues`."""
     plt = pyplot()
     if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
         pred_probs = in_order(labels, pred_probs)
+    ids = _image_ids((issues, labels, pred_probs), image_ids)
     mask = plain_array(issues, "issues")
     given = None if labels is None else plain_array(labels, "labels")
     predicted = None if pred_probs is None else plain_array(pred_probs, "pred_probs")
     _check_shapes(mask, given, predicted)
+    if ids is not None and len(ids) != mask.shape[0]:
+        raise InputError(f"image_ids: got {len(ids)} of them, there are {mask.shape[0]} images")
     num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
     worst = worst_images(mask, top)
     figures = []
@@ -130,10 +135,22 @@ def draw_images(
             classes = _read(predicted, image).argmax(axis=0)
             panels.append(("Predicted labels", _painted(classes, num_classes)))
         colors = np.array([NO_ISSUE_COLOR, ISSUE_COLOR], np.uint8)
-        panels.append((f"Image {image}: label issues (red)", colors[flagged.astype(int)]))
+        name = printable(str(image if ids is None else ids[image]))
+        panels.append((f"Image {name}: label issues (red)", colors[flagged.astype(int)]))
         figures.append(_draw_panels(plt, panels))
         show(figures[-1], **kwargs)
     return figures
+
+
+def _image_ids(arrays: Sequence[Any], given: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Return the ids of the images: those given, or of the first array that names them."""
+    if given is not None:
+        return given
+    for array in arrays:
+        if isinstance(array, xr.DataArray) and array.dims[0] in array.coords:
+            ids: Sequence[Any] = array.coords[array.dims[0]].values
+            return ids
+    return None
 
 
 def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:
@@ -170,7 +187,7 @@ def _draw_panels(plt: Any, panels: Sequence[tuple[str, AnyArray]]) -> Figure:
     figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), PANEL), squeeze=False)
     for axis, (title, picture) in zip(axes[0], panels, strict=True):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title)
+        axis.set_title(title, parse_math=False)  # a dollar in a name is a dollar
     drawn: Figure = figure
     return drawn
 
@@ -179,14 +196,17 @@ def _draw_legend(plt: Any, class_names: Sequence[str]) -> Figure:
     from matplotlib.patches import Patch
 
     colors = class_colors(len(class_names)) / 255
-    patches = [
-        Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=str(name))
-        for color, name in zip(colors, class_names, strict=True)
-    ]
+    patches = [Patch(facecolor=color, edgecolor="black", linewidth=0.4) for color in colors]
     columns = min(len(patches), LEGEND_COLUMNS)
     rows = -(-len(patches) // max(columns, 1))
     figure: Figure = plt.figure(figsize=(2 * max(columns, 1), 0.4 * rows + 0.4))
     # Notebooks leave out figures without axes.
     figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[])
-    figure.legend(handles=patches, loc="center", ncols=max(columns, 1), frameon=False)
+    names = [printable(str(name)) for name in class_names]
+    # Matplotlib leaves out names that begin with an underscore, and reads formulas in others.
+    legend = figure.legend(
+        patches, [" "] * len(names), loc="center", ncols=max(columns, 1), frameon=False
+    )
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=name, parse_math=False)
     return figure

@@ -43,7 +43,7 @@ def find_label_issues(
         Threads for arrays in memory, by default one for each core. Lazy arrays are computed by
         the Dask scheduler in use.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
     downsample, label_downsample, ignore_index, from_logits, validate
         As in `audit`.
 

@@ -23,6 +23,7 @@ from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
 from dask_labelqc.storage.arrays import BlockReader, dimension_names
+from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -192,6 +193,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
     """
     like = Like(labels.drop_encoding() if isinstance(labels, xr.DataArray) else None)
     scale = stored_scale(pred_probs)
+    arguments["class_names"] = class_names(labels, pred_probs)
     if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
         reader = BlockReader.of(labels, pred_probs)
         params = make_parameters(

@@ -54,7 +54,7 @@ def get_label_quality_scores(
     n_jobs
         Threads for arrays in memory, by default one for each core.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
     downsample, label_downsample
         For "num_pixel_issues"; see `audit`.
     temperature

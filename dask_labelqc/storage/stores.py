@@ -32,6 +32,7 @@ __all__ = [
     "open_store",
     "parse_storage_options",
     "store_url",
+    "without_keys",
 ]
 
 T = TypeVar("T")
@@ -81,6 +82,8 @@ PAUSES = (0.1, 0.5, 2.0)
 """Seconds until an answer that broke off is asked for again."""
 
 SECRET = re.compile(r"secret|token|passw|credential|signature|sas|key|headers", re.IGNORECASE)
+KEYLESS = {"anonymous", "endpoint", "profile", "region"}
+"""Options that may be kept with what was done."""
 NO_SECRET = {"sse_kms_key_id", "sse_bucket_key_enabled"}
 
 
@@ -311,14 +314,31 @@ def parse_storage_options(pairs: Iterable[str]) -> dict[str, str]:
         name = name.strip()
         if "@" in value or (SECRET.search(name) and name not in NO_SECRET):
             raise InputError(
-                f"storage_option: {name} is a secret, or has one in it, and does not belong on a "
+                f"storage_options: {name} is a secret, or has one in it, and does not belong on a "
                 "command line, which others can see; give it in the environment (such as "
                 "AWS_SECRET_ACCESS_KEY) or in a profile (profile=NAME)"
             )
         if not separator or not name:
-            raise InputError(f"storage_option: got {pair!r}, it must be KEY=VALUE")
+            raise InputError(f"storage_options: got {pair!r}, it must be KEY=VALUE")
         options[name] = value
     return options
+
+
+def without_keys(options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the options that say where a store is, and none that says who asks.
+
+    Examples
+    --------
+    >>> without_keys({"s3": {"endpoint": "http://10.0.0.5:9000", "secret_access_key": "..."}})
+    {'s3': {'endpoint': 'http://10.0.0.5:9000'}}
+    """
+    kept: dict[str, Any] = {}
+    for name, value in (options or {}).items():
+        if isinstance(value, Mapping):
+            kept |= {name: inner} if (inner := without_keys(value)) else {}
+        elif name in KEYLESS and "@" not in str(value):
+            kept[name] = value
+    return kept or None
 
 
 def _scheme(url: str) -> str:

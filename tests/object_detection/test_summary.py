@@ -81,6 +81,25 @@ def test_shares_are_cleanlabs(cleanlab, lists, sources, class_names):
         summary.class_label_distribution(labels, predictions, class_names={"9": "nine"})
 
 
+TABLES = (
+    summary.bounding_box_size_distribution,
+    summary.class_label_distribution,
+    summary.calculate_per_class_metrics,
+    summary.get_average_per_class_confusion_matrix,
+)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_names_of_the_dataset_are_the_default(lists, table):
+    """If they tell its classes apart."""
+    labels, predictions = lists(2, 12)
+    named = from_lists(labels, predictions, class_names=list(NAMES.values()))
+    assert table(named) == table(labels, predictions, class_names=NAMES)
+    assert table(named, class_names={str(k): f"{k}!" for k in range(4)}) != table(named)
+    alike = from_lists(labels, predictions, class_names=["a", "b", "b", "c"])
+    assert table(alike) == table(labels, predictions)
+
+
 def test_auxiliary_inputs_are_taken(cleanlab, lists):
     labels, predictions = lists(3)
     for inputs in (

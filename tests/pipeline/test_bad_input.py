@@ -50,6 +50,13 @@ class Bad:
         self.damage(path)
         return Stored(path / "labels", path / "pred_probs")
 
+    def as_printed(self, path: Path) -> str:
+        """The message on the command line, arguments in its language."""
+        text = self.message.format(path=path)
+        text = re.sub(r"^(from_logits|downsample|temperature)(?=: )", option, text)
+        text = re.sub(r"(\w+)(?==True)", option, text).replace("=True", "")
+        return re.sub(r"ignore_index=", "--ignore-index ", text)
+
     @property
     def options(self) -> list[str]:
         return [
@@ -57,6 +64,10 @@ class Bad:
             for name, value in self.arguments.items()
             for part in ("--" + name.replace("_", "-"), *([] if value is True else [str(value)]))
         ]
+
+
+def option(name: re.Match[str]) -> str:
+    return "--" + name[0].replace("_", "-")
 
 
 def replace_by_group(path: Path) -> None:
@@ -168,7 +179,7 @@ WHILE = {
     ),
     "negative": Bad(
         "pred_probs: class 1 is -0.25 at image 2, pixel (0, 0); probabilities must lie between 0 "
-        "and 1, pass from_logits=True (--from-logits) if these are logits",
+        "and 1; from_logits=True is for logits",
         pred_probs=changed(PROBS, (2, 1, 0, 0), -0.25),
     ),
     "above one": Bad(
@@ -235,7 +246,7 @@ def test_on_the_command_line(bad: Bad, tmp_path: Path) -> None:
     stored = bad.write(tmp_path / "in")
     arguments = ["audit", *map(str, stored), str(tmp_path / "out"), "--workers=0", "--quiet"]
     result = CliRunner().invoke(labelqc, [*arguments, *bad.options])
-    message = bad.message.format(path=tmp_path / "in")
+    message = bad.as_printed(tmp_path / "in")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     if bad not in WHILE.values() or "of 48" not in message:  # all images are one group here

@@ -293,7 +293,7 @@ def test_labels_out_of_range_may_be_left_aside() -> None:
         (
             -0.25,
             "pred_probs: class 2 is -0.25 at image 1, pixel (4, 5); probabilities must lie between "
-            "0 and 1, pass from_logits=True",
+            "0 and 1; from_logits=True",
         ),
         (1.5, "pred_probs: class 2 is 1.5 at image 1, pixel (4, 5); probabilities must lie"),
     ],
