@@ -16,6 +16,7 @@ __all__ = ["labelqc", "main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+STOPPED = "stopped; the same command with --resume goes on"
 PARTIAL = 3
 """Status of an audit that left images out; 1 is that of an error, 2 of a wrong command line."""
 
@@ -38,8 +39,10 @@ def one_line_errors(command: F) -> F:
     @functools.wraps(command)
     def wrapper(*args: Any, debug: bool, **kwargs: Any) -> Any:
         from dask_labelqc.errors import LabelQCWarning
+        from dask_labelqc.signals import end_on_signals
 
-        with warnings.catch_warnings():
+        line = STOPPED if command.__name__ == "audit" else "stopped"
+        with end_on_signals(line), warnings.catch_warnings():
             warnings.simplefilter("always", LabelQCWarning)
             warnings.showwarning = _print_warning
             try:
@@ -171,6 +174,7 @@ def audit(
     from dask_labelqc.performance import report_performance
     from dask_labelqc.pipeline import audit_zarr, plan_audit
     from dask_labelqc.progress import progress_for
+    from dask_labelqc.signals import end_on_signals
 
     console = Console(stderr=True)
     method = {
@@ -194,15 +198,16 @@ def audit(
     ):
         if client is not None and client.dashboard_link and not quiet:
             click.echo(f"Dask dashboard: {client.dashboard_link}", err=True)
-        report = audit_zarr(
-            labels,
-            pred_probs,
-            output,
-            client=client,
-            progress=progress_for(not quiet, console),
-            storage_options=storage_option,
-            **arguments,
-        )
+        with end_on_signals(STOPPED):  # without closing the cluster, whose workers are busy
+            report = audit_zarr(
+                labels,
+                pred_probs,
+                output,
+                client=client,
+                progress=progress_for(not quiet, console),
+                storage_options=storage_option,
+                **arguments,
+            )
     _finish(report)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +22,7 @@ from dask.system import CPU_COUNT
 from dask.utils import parse_timedelta
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import LoopRunner
 
 from dask_labelqc.errors import InputError
 
@@ -153,20 +155,43 @@ def open_local(
     if workers is None:
         workers = max(min(CPU_COUNT // threads, MEMORY_LIMIT // WORKER_BYTES), 1)
     _check_scaling(workers, minimum or 0, "workers")
+    with _deaf_loop() as loop:
+        try:
+            cluster = LocalCluster(
+                n_workers=workers if minimum is None else minimum,
+                threads_per_worker=threads,
+                memory_limit=MEMORY_LIMIT // workers if memory_limit == "auto" else memory_limit,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,  # a task's error is logged, and raised here
+                loop=loop,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"workers, memory_limit: {workers}, {memory_limit}: {error}"
+            ) from error
+        with cluster, cluster.get_client() as client:
+            if minimum is not None:
+                cluster.adapt(minimum=minimum, maximum=workers, target_duration=TARGET_DURATION)
+            yield client
+
+
+@contextmanager
+def _deaf_loop() -> Iterator[Any]:
+    """Run an event loop in a thread that Ctrl-C does not reach, nor what is started from it.
+
+    A terminal interrupts every process of its group. Workers that were to hear of it would die with
+    tracebacks and be started again while this process ends the job.
+    """
+    runner = LoopRunner()
+    had = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        cluster = LocalCluster(
-            n_workers=workers if minimum is None else minimum,
-            threads_per_worker=threads,
-            memory_limit=MEMORY_LIMIT // workers if memory_limit == "auto" else memory_limit,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,  # a task's error is logged, and raised here
-        )
-    except ValueError as error:
-        raise InputError(f"workers, memory_limit: {workers}, {memory_limit}: {error}") from error
-    with cluster, cluster.get_client() as client:
-        if minimum is not None:
-            cluster.adapt(minimum=minimum, maximum=workers, target_duration=TARGET_DURATION)
-        yield client
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, had)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def open_slurm(
