@@ -26,7 +26,18 @@ def main() -> None:
     labelqc(prog_name="dask-labelqc")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class StoppableGroup(click.Group):
+    """Commands that Ctrl-C and SIGTERM end in one line, from the parsing of their options on."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from dask_labelqc.signals import end_on_signals
+
+        with end_on_signals(lambda: STOPPED if ctx.invoked_subcommand == "audit" else "stopped"):
+            return super().invoke(ctx)
+
+
+@click.group(cls=StoppableGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dask-labelqc")
 def labelqc() -> None:
     """Find the label errors of datasets that do not fit in memory."""
@@ -39,10 +50,8 @@ def one_line_errors(command: F) -> F:
     @functools.wraps(command)
     def wrapper(*args: Any, debug: bool, **kwargs: Any) -> Any:
         from dask_labelqc.errors import LabelQCWarning
-        from dask_labelqc.signals import end_on_signals
 
-        line = STOPPED if command.__name__ == "audit" else "stopped"
-        with end_on_signals(line), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("always", LabelQCWarning)
             warnings.showwarning = _print_warning
             try:
@@ -198,7 +207,7 @@ def audit(
     ):
         if client is not None and client.dashboard_link and not quiet:
             click.echo(f"Dask dashboard: {client.dashboard_link}", err=True)
-        with end_on_signals(STOPPED):  # without closing the cluster, whose workers are busy
+        with end_on_signals(lambda: STOPPED):  # without closing the cluster, whose workers are busy
             report = audit_zarr(
                 labels,
                 pred_probs,

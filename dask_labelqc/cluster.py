@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,8 @@ def _deaf_loop() -> Iterator[Any]:
     tracebacks and be started again while this process ends the job.
     """
     runner = LoopRunner()
+    # Or the first worker that needs it would start it, and let that thread hear again.
+    resource_tracker.ensure_running()
     had = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         runner.start()

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
@@ -27,7 +27,7 @@ TRACKER = "multiprocessing.resource_tracker"
 
 
 @contextmanager
-def end_on_signals(line: str) -> Iterator[None]:
+def end_on_signals(line: Callable[[], str]) -> Iterator[None]:
     """End the process on SIGINT or SIGTERM with this line and the status 128 + signal.
 
     In the block the signal is a KeyboardInterrupt; what is left when that has left the block, or
@@ -60,7 +60,7 @@ class _End:
     native code or at a lock and hears of it later or never.
     """
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: Callable[[], str]) -> None:
         self._line = line
         self.number: int | None = None
         self._once = threading.Lock()
@@ -94,7 +94,7 @@ class _End:
                 _kill_children()
             if sys.stderr.isatty():
                 os.write(2, SHOW_CURSOR)
-            os.write(2, f"{self._line}\n".encode())
+            os.write(2, f"{self._line()}\n".encode())
             assert self.number is not None
             os._exit(128 + self.number)
 

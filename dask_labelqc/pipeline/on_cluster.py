@@ -199,7 +199,7 @@ class _Looks:
         self._nowhere = set()
 
     def end(self) -> None:
-        """A task has ended, so there are workers."""
+        """Note that a task has ended, so there are workers."""
         if self._no_worker is not None and self._no_worker.said:
             log.warning("after %s workers take tasks again", format_time(self._no_worker.seconds))
         self._no_worker = None

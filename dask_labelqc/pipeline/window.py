@@ -15,7 +15,7 @@ from distributed import Client
 
 from dask_labelqc.errors import LabelQCError
 from dask_labelqc.pipeline.attempt import Outcome, attempt_here, with_peak
-from dask_labelqc.pipeline.on_cluster import AHEAD, Cluster
+from dask_labelqc.pipeline.on_cluster import AHEAD, SECONDS_TO_STOP, Cluster
 
 __all__ = ["Outcome", "Workers", "open_workers", "run_window"]
 
@@ -84,7 +84,7 @@ class Threads:
         return [(self._pending.pop(f), found) for f, found in zip(done, outcomes, strict=True)]
 
     def stop(self, *, interrupted: bool = False) -> None:
-        wait([future for future in self._pending if not future.cancel()])
+        wait([future for future in self._pending if not future.cancel()], SECONDS_TO_STOP)
         self._pending.clear()
 
 
@@ -95,8 +95,11 @@ def open_workers(client: Client | None, n_jobs: int | None = None) -> Iterator[W
         yield Cluster(client)
         return
     threads = n_jobs or os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         yield Threads(pool, threads)
+    finally:
+        pool.shutdown(wait=False)  # they have ended, unless they never will
 
 
 def run_window(
