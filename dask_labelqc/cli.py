@@ -197,11 +197,17 @@ def audit(
             "validate",
         )
     }
-    plan_audit(labels, pred_probs, storage_options=storage_option, **method)
+    plan = plan_audit(labels, pred_probs, storage_options=storage_option, **method)
+    needed = plan.process_bytes + threads * plan.worker_bytes
     with (
         show_log(log_level, console),
         open_client(
-            scheduler, workers, memory_limit, threads=threads, scheduler_file=scheduler_file
+            scheduler,
+            workers,
+            memory_limit,
+            threads=threads,
+            scheduler_file=scheduler_file,
+            worker_bytes=needed,
         ) as client,
         report_performance(client, performance_report),
     ):

@@ -48,6 +48,7 @@ def open_client(
     *,
     threads: int = 1,
     scheduler_file: str | Path | None = None,
+    worker_bytes: int = 0,
 ) -> Iterator[Client | None]:
     """Yield a client of a running scheduler, of a local cluster, or none for threads.
 
@@ -65,6 +66,8 @@ def open_client(
     scheduler_file
         File with the address, which a scheduler writes when it starts (``--scheduler-file``).
         Dask's setting ``distributed.comm.timeouts.connect`` is how long to wait for either.
+    worker_bytes
+        Memory that each local worker is to have at least where their number is not given.
 
     Yields
     ------
@@ -86,6 +89,8 @@ def open_client(
     elif workers == 0:
         yield None
     else:
+        if workers is None:
+            workers = _local_workers(threads, worker_bytes)
         with open_local(workers, threads=threads, memory_limit=memory_limit) as client:
             yield client
 
@@ -154,7 +159,7 @@ def open_local(
     if threads < 1:
         raise InputError(f"threads: {threads} is not at least 1")
     if workers is None:
-        workers = max(min(CPU_COUNT // threads, MEMORY_LIMIT // WORKER_BYTES), 1)
+        workers = _local_workers(threads)
     _check_scaling(workers, minimum or 0, "workers")
     with _deaf_loop() as loop:
         try:
@@ -174,6 +179,13 @@ def open_local(
             if minimum is not None:
                 cluster.adapt(minimum=minimum, maximum=workers, target_duration=TARGET_DURATION)
             yield client
+
+
+def _local_workers(threads: int, worker_bytes: int = 0) -> int:
+    """Return how many workers this machine has cores and memory for."""
+    share: int = MEMORY_LIMIT // max(worker_bytes, WORKER_BYTES)
+    cores: int = CPU_COUNT // max(threads, 1)
+    return max(min(cores, share), 1)
 
 
 @contextmanager

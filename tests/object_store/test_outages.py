@@ -105,7 +105,7 @@ def test_keys_that_are_refused_are_not_tried_again(s3: Server, bucket: Path) -> 
         options = {"endpoint": counting.endpoint, "access_key_id": "A", "secret_access_key": "B"}
         with pytest.raises(LabelQCError, match=r"labels: s3://bucket/in\.zarr/labels"):
             audit_zarr(LABELS, PROBS, "s3://bucket/out.zarr", storage_options=options)
-        assert len(counting.paths) == 1
+        assert 0 < len(counting.paths) == len(set(counting.paths))
 
 
 # Headers
