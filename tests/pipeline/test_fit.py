@@ -106,12 +106,13 @@ def test_what_cannot_fit(tmp_path: Path) -> None:
 
 
 def test_threads_of_this_process(usual: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "MEMORY_LIMIT", needed(usual, 4))
+    monkeypatch.setattr(fitting, "MEMORY_LIMIT", needed(usual, 5) - 1)
     monkeypatch.setattr(fitting.os, "cpu_count", lambda: 32)
     assert threads_that_fit(usual, 4, GROUP_BYTES) == (usual, 4)
-    fitted, threads = threads_that_fit(usual, None, GROUP_BYTES)
-    assert threads == 8
-    assert needed(fitted, 8) <= needed(usual, 4)
+    assert threads_that_fit(usual, None, GROUP_BYTES) == (usual, 4)
+    fitted, threads = threads_that_fit(usual, 5, GROUP_BYTES)
+    assert threads == 5
+    assert fitted.plan.group < usual.plan.group
     message = "n_jobs: this process, 32 threads on a machine of .*, cannot work on .*; use fewer "
     with pytest.raises(InputError, match=message):
         threads_that_fit(usual, 32, GROUP_BYTES)
