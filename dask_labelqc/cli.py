@@ -19,6 +19,7 @@ __all__ = ["labelqc", "main"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 CLASSES_SHOWN = 20
+STOPPED = "stopped; the same command with --resume goes on"
 PARTIAL = 3
 """Status of an audit that left images out; 1 is that of an error, 2 of a wrong command line."""
 
@@ -28,7 +29,18 @@ def main() -> None:
     labelqc(prog_name="dask-labelqc")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class StoppableGroup(click.Group):
+    """Commands that Ctrl-C and SIGTERM end in one line, from the parsing of their options on."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from dask_labelqc.signals import end_on_signals
+
+        with end_on_signals(lambda: STOPPED if ctx.invoked_subcommand == "audit" else "stopped"):
+            return super().invoke(ctx)
+
+
+@click.group(cls=StoppableGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dask-labelqc", prog_name="dask-labelqc")
 def labelqc() -> None:
     """Find the label errors of datasets that do not fit in memory."""
@@ -213,6 +225,7 @@ def audit(
     from dask_labelqc.performance import report_performance
     from dask_labelqc.pipeline import audit_zarr, plan_audit
     from dask_labelqc.progress import progress_for
+    from dask_labelqc.signals import end_on_signals
 
     console = Console(stderr=True)
     method = {
@@ -226,25 +239,32 @@ def audit(
             "validate",
         )
     }
-    plan_audit(labels, pred_probs, storage_options=storage_options, **method)
+    plan = plan_audit(labels, pred_probs, storage_options=storage_options, **method)
+    needed = plan.process_bytes + threads * plan.worker_bytes
     with (
         show_log(log_level, console),
         open_client(
-            scheduler, workers, memory_limit, threads=threads, scheduler_file=scheduler_file
+            scheduler,
+            workers,
+            memory_limit,
+            threads=threads,
+            scheduler_file=scheduler_file,
+            worker_bytes=needed,
         ) as client,
         report_performance(client, performance_report),
     ):
         if client is not None and client.dashboard_link and not quiet:
             click.echo(f"Dask dashboard: {_plain(client.dashboard_link)}", err=True)
-        report = audit_zarr(
-            labels,
-            pred_probs,
-            output,
-            client=client,
-            progress=progress_for(not quiet, console),
-            storage_options=storage_options,
-            **arguments,
-        )
+        with end_on_signals(lambda: STOPPED):  # without closing the cluster, whose workers are busy
+            report = audit_zarr(
+                labels,
+                pred_probs,
+                output,
+                client=client,
+                progress=progress_for(not quiet, console),
+                storage_options=storage_options,
+                **arguments,
+            )
     _finish(report)
 
 

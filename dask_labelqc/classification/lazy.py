@@ -26,6 +26,7 @@ from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.classification.selection import Total
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.graph.blocks import Plan, plan_blocks
+from dask_labelqc.graph.limits import check_chunks, check_memory
 from dask_labelqc.graph.objects import from_blocks, map_objects, total
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.progress import Progress
@@ -186,8 +187,11 @@ def _plan(examples: LazyExamples) -> Plan:
     """Cut Zarr predictions into regions, each a whole number of storage chunks."""
     form, array = examples.form, examples.pred_probs
     assert isinstance(array, zarr.Array)
+    check_chunks("pred_probs", array.shape, array.chunks)
     chunk = array.chunks[1 if examples.transposed else 0]
     share = form.num_examples * form.example_bytes // MOST_REGIONS
-    return plan_blocks(
+    plan = plan_blocks(
         (form.num_examples,), (chunk,), form.example_bytes, group_bytes=max(REGION_BYTES, share)
     )
+    check_memory("pred_probs", plan.group, form.example_bytes)
+    return plan

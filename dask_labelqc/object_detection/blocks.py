@@ -19,6 +19,7 @@ from dask.graph_manipulation import bind
 from zarr.errors import ContainsArrayError
 
 from dask_labelqc.errors import InputError, StoreError
+from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
@@ -226,6 +227,7 @@ def _boxes(columns: Any, num_classes: int, kind: str, coords: dict[str, Any] | N
                 raise InputError(f"{column} has dtype {columns[column].dtype}; it must be numbers")
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise InputError(f"{side}_boxes has shape {boxes.shape}; it must be (boxes, 4)")
+        check_memory(name, columns[name].shape, columns[name].dtype.itemsize)
         offsets[name] = check_offsets(name, np.asarray(columns[name][:]), boxes.shape[0])
         for column in ("classes", "scores", "crowd"):
             if f"{side}_{column}" in columns:

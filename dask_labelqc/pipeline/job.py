@@ -16,6 +16,13 @@ from distributed import Client
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
 from dask_labelqc.method.validity import warn_of_sums
+from dask_labelqc.pipeline.fit import (
+    check_size,
+    fit,
+    kinds_of,
+    stored_groups,
+    threads_that_fit,
+)
 from dask_labelqc.pipeline.groups import Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import open_inputs
@@ -211,8 +218,16 @@ def audit_zarr(
     )
     store = output_store(output, storage_options)
     check_apart(output, store, inputs.reader)
+    check_size(inputs)
+    with writing(output):
+        groups, complete = stored_groups(store) if resume else (None, False)
     if client is not None:
         check_workers(client)
+    if client is not None or complete:
+        kinds = kinds_of(client) if client is not None and not complete else []
+        inputs = fit(inputs, kinds, group_bytes, groups)
+    else:
+        inputs, n_jobs = threads_that_fit(inputs, n_jobs, group_bytes, groups)
     dims = output_dims(inputs.reader)
     place = str(output)
     target = open_output(output, store, inputs, dims, resume=resume, overwrite=overwrite)

@@ -26,6 +26,7 @@ from zarr.storage import LocalStore
 
 from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.graph.blocks import Plan
+from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
@@ -129,13 +130,18 @@ def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = No
 
 
 def check_apart(url: str | Path, store: Store, reader: BlockReader) -> None:
-    """Raise OutputError if an input lies in the output, which would overwrite it."""
+    """Raise OutputError if an input lies in the output, which would overwrite it, or around it."""
     place = store_url(store).rstrip("/")
     for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs)):
         if f"{location(array)}/".startswith(f"{place}/"):
             raise OutputError(
                 f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "
                 "name another place for the output"
+            )
+        if f"{place}/".startswith(f"{location(array)}/"):
+            raise OutputError(
+                f"output: {str(url)!r} lies in the array of the {name}, {location(array)}; name "
+                "another place for the output, such as beside it"
             )
 
 
@@ -333,11 +339,24 @@ def _copy(
         if along is None or not set(along) <= set(dims):
             return False
         renamed = tuple(new_name if dim == name else dim for dim in along)
-        write_small(group, new_name, renamed, coordinate[...])
+        write_small(group, new_name, renamed, _values(coordinate, name))
         attributes = dict(coordinate.attrs)
         attributes.pop("_ARRAY_DIMENSIONS", None)
         group[new_name].attrs.update(attributes)
     return True
+
+
+def _values(coordinate: zarr.Array[Any], name: str) -> Any:
+    place = location(coordinate)
+    check_memory(f"the coordinate {name!r} at {place}", coordinate.shape, coordinate.dtype.itemsize)
+    try:
+        return coordinate[...]
+    except Exception as error:  # whatever a codec or a store raises
+        raise InputError(
+            f"labels, pred_probs: the coordinate {name!r} beside them, {place}, cannot be read "
+            f"({error})",
+            advise("write it again or delete it, and then go on with {resume}", resume=True),
+        ) from error
 
 
 def finish_output(

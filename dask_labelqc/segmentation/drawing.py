@@ -15,6 +15,7 @@ import zarr
 from dask_labelqc.colors import class_colors
 from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
 from dask_labelqc.storage.containers import in_order, plain_array
 from dask_labelqc.terminal import printable
@@ -77,6 +78,7 @@ def worst_images(issues: Any, most: int) -> WorstImages:
     if isinstance(issues, zarr.Array):
         images = max(BLOCK_BYTES // int(np.prod(issues.shape[1:])), 1)
         images = -(-images // issues.chunks[0]) * issues.chunks[0]
+        check_blocks("issues", issues.shape, (images, *issues.shape[1:]))
         issues = da.from_zarr(issues, chunks=(images, *issues.shape[1:]))
     if isinstance(issues, np.ndarray):
         return WorstImages.of(issues, 0, most)

@@ -17,6 +17,7 @@ import zarr
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.kernels.flagged import count_pairs, select_class
@@ -123,12 +124,14 @@ class FlaggedPixels:
 
     def _plan(self) -> Plan:
         order = (self.axes[0], *self.axes[2:])
-        return plan_blocks(
+        plan = plan_blocks(
             self.issues.shape,
             tuple(self.pred_probs.chunks[axis] for axis in order),
             self.num_classes * self.pred_probs.dtype.itemsize,
             group_bytes=REGION_BYTES,
         )
+        check_blocks("issues", plan.shape, plan.group)
+        return plan
 
     def _dask_predictions(self) -> da.Array:
         if isinstance(self.pred_probs, da.Array):

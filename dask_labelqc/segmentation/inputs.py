@@ -18,6 +18,7 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
@@ -127,6 +128,7 @@ class Lazy:
                 group_bytes=min(max(share, LEAST_GROUP_BYTES), GROUP_BYTES),
                 group_images=batch_size,
             )
+            check_blocks("labels", params.shape, plan.group)
             summaries = from_positions(partial(_read_region, self.source, plan, params), plan.grid)
             rescan = partial(_rescan, self.source, plan, params)
             return lazy_audit(summaries, plan.chunks, params, rescan)
@@ -218,5 +220,6 @@ def _dask(array: Any) -> da.Array:
     if isinstance(array, da.Array):
         return array
     if isinstance(array, zarr.Array):
+        check_blocks("labels, pred_probs", array.shape, array.chunks)
         return da.from_zarr(array)
     return da.from_array(array, chunks=(1, *array.shape[1:]))

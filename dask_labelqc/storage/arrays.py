@@ -15,7 +15,7 @@ from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidatio
 
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.region import Box, name_images
-from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
+from dask_labelqc.storage.ahead import AHEAD, reading_ahead, reads_ahead
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -126,11 +126,14 @@ class BlockReader:
         The same dimensions and the classes, in the order of `axes`.
     axes
         For each of (N, K, *spatial), which axis of `pred_probs` it is.
+    most_ahead
+        Blocks to read ahead at the most, where memory is short.
     """
 
     labels: zarr.Array[Any]
     pred_probs: zarr.Array[Any]
     axes: tuple[int, ...]
+    most_ahead: int = AHEAD
 
     @classmethod
     def of(cls, labels: zarr.Array[Any], pred_probs: zarr.Array[Any]) -> BlockReader:
@@ -151,7 +154,7 @@ class BlockReader:
     @property
     def ahead(self) -> int:
         """How many blocks are read while one is worked on."""
-        return reads_ahead(self.pred_probs.store)
+        return min(reads_ahead(self.pred_probs.store), self.most_ahead)
 
     @contextmanager
     def for_region(
