@@ -38,6 +38,13 @@ __all__ = [
     "open_file",
 ]
 
+OF_THE_NUMBERS = (
+    *("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype"),
+    *("valid_range", "valid_min", "valid_max", "actual_range", "units"),
+    *("flag_values", "flag_masks", "flag_meanings"),
+)
+"""Attributes of labels that do not hold for a mask: how they are stored, what they mean."""
+
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array, xarray.DataArray or a sequence."""
 
@@ -100,7 +107,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
 
 
 def loaded(examples: ExampleArrays) -> InMemoryExamples:
-    """Return the examples in memory; only their own chunks are read.
+    """Return the examples in memory; a warning of theirs points to the caller of a method.
 
     Raises
     ------
@@ -178,17 +185,9 @@ def _aligned(labels: xr.DataArray, pred_probs: xr.DataArray) -> xr.DataArray:
     return pred_probs.isel({dim: there.get_indexer(wanted)})
 
 
-NOT_OF_MASKS = {"_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype"}
-NOT_OF_MASKS |= {"valid_range", "valid_min", "valid_max", "actual_range", "units"}
-NOT_OF_MASKS |= {"flag_values", "flag_masks", "flag_meanings"}
-
-
 def mask_like(labels: xr.DataArray, mask: BoolArray) -> xr.DataArray:
-    """Return a mask of the examples with the coordinates of their labels.
-
-    Attributes that say how labels are stored or what they mean do not hold for it.
-    """
-    attributes = {name: v for name, v in labels.attrs.items() if name not in NOT_OF_MASKS}
+    """Return a mask of the examples with the coordinates of their labels."""
+    attributes = {name: v for name, v in labels.attrs.items() if name not in OF_THE_NUMBERS}
     return xr.DataArray(mask, labels.coords, labels.dims, "label_issues", attributes)
 
 

@@ -373,9 +373,12 @@ class LabelInspector:
         def scan(part: slice) -> list[tuple[slice, ExampleScan]]:
             return list(scan_runs(start, [part], batch.labels, read, form, options))
 
-        with ThreadPoolExecutor(self.n_jobs) as pool:
-            parts = [slice(a, b) for a, b in pairwise(ends)]
-            runs = [run for found in pool.map(scan, parts) for run in found]
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+        if len(parts) == 1:
+            runs = scan(parts[0])
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                runs = [run for found in pool.map(scan, parts) for run in found]
         statistics = (ExampleStatistics.of(found, start + run.start) for run, found in runs)
         candidates = Candidates.joined([Candidates.of(found) for _, found in runs])
         return reduce(add, statistics), candidates
@@ -384,9 +387,8 @@ class LabelInspector:
         """Warn once of probabilities that do not sum to one."""
         with self._lock:
             if not self._warned:
-                tolerance = batch.form.sum_tolerance
-                self._warned = statistics.worst_sum[0] > tolerance
-                warn_of_sum(statistics.worst_sum, tolerance, stacklevel=4)
+                worst, tolerance = statistics.worst_sum, batch.form.sum_tolerance
+                self._warned = warn_of_sum(worst, tolerance, stacklevel=4)
 
     def _check_scored(self) -> None:
         if self.examples_processed_quality < 1:

@@ -105,6 +105,15 @@ def test_a_mask_has_the_container_of_the_labels(examples):
     np.testing.assert_array_equal(mask.values, plain)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_chunks_may_be_empty(examples, options):
+    labels, pred_probs = examples
+    lazy = da.from_array(labels), da.from_array(pred_probs, chunks=((0, 1000, 0, 2000, 0), -1))
+    found = find_label_issues_batched(*lazy, verbose=False, **options)
+    expected = find_label_issues_batched(*examples, verbose=False, **options)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 def test_schedulers(examples, containers, scheduler):
     expected = find_label_issues_batched(*examples, verbose=False)

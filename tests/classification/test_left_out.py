@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 import zarr
 from distributed import Client
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_labelqc import InputError
@@ -36,6 +36,7 @@ def drop_out(seed, labels, pred_probs):
     }
 
 
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from([np.float32, np.float64]),

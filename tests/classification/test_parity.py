@@ -173,3 +173,14 @@ def test_scores_below_zero_are_the_lowest(method, adjust, estimation):
     found = find_label_issues_batched(labels, pred_probs, **kwargs)
     assert found.tolist() == expected
     assert found.size > 0
+
+
+def test_indices_are_ranked_here_and_ascend_there():
+    """What the README says of the order; cleanlab's text promises the ranking, too."""
+    labels, pred_probs = draw_examples(0, 400, 4)
+    ours = find_label_issues_batched(labels, pred_probs, verbose=False)
+    other = theirs(labels, pred_probs, verbose=False)
+    own = pred_probs[np.arange(400), labels]
+    assert ours.tolist() == sorted(other, key=lambda i: (own[i], i))
+    assert other.tolist() == sorted(other)
+    assert ours.tolist() != other.tolist()
