@@ -252,6 +252,11 @@ def scan_batch(
     InputError
         A label or a probability cannot be used; the message says which and where.
     """
+    if np.ma.is_masked(labels) or np.ma.is_masked(stored):
+        raise InputError(
+            f"labels, pred_probs: some of examples {start} to {start + labels.size - 1} are "
+            "masked; leave these examples out"
+        )
     encoded = encode_labels(labels, form.num_classes)
     if encoded.invalid_count:
         first = encoded.first_invalid

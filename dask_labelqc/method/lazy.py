@@ -193,4 +193,5 @@ def _fraction(issue_count: Ints, images: ImageStatistics) -> Floats:
 
 
 def _issues_of_class(matrix: Ints) -> Ints:
-    return matrix.sum(axis=1)
+    counts: Ints = matrix.sum(axis=1)
+    return counts

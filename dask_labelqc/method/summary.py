@@ -11,7 +11,7 @@ import numpy as np
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.kernels.predictions import as_codes
+from dask_labelqc.kernels.predictions import as_codes, without_masked
 from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin
 from dask_labelqc.kernels.summary import BlockScan, scan_block
 from dask_labelqc.method.parameters import Parameters
@@ -199,7 +199,7 @@ def summarize(
     options, table = params.scan_options(bound), params.table
     parts = _Parts(region, params, dense or Dense.empty(region.shape, params))
     for block in blocks:
-        labels, stored = read(block)
+        labels, stored = without_masked(*read(block))
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
         check_labels(encoded, labels, block, params)
         native = np.ascontiguousarray(stored, params.dtype)

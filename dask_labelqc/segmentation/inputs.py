@@ -23,7 +23,7 @@ from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
 from dask_labelqc.storage.arrays import BlockReader, dimension_names
-from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.storage.containers import in_order, labels_fill, plain_array, stored_scale
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "normalize"]
@@ -191,11 +191,11 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
         Naming the argument, what it is, and what it may be.
     """
     like = Like(labels.drop_encoding() if isinstance(labels, xr.DataArray) else None)
-    scale = stored_scale(pred_probs)
+    arguments |= {"scale": stored_scale(pred_probs), "fill_labels": labels_fill(labels)}
     if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
         reader = BlockReader.of(labels, pred_probs)
         params = make_parameters(
-            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, scale=scale, **arguments
+            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, **arguments
         )
         return Lazy(reader, params, like)
     if isinstance(labels, xr.DataArray):
@@ -205,7 +205,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
             pred_probs = in_order(labels, pred_probs)
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
     params = make_parameters(
-        given.shape, given.dtype, predicted.shape, predicted.dtype, scale=scale, **arguments
+        given.shape, given.dtype, predicted.shape, predicted.dtype, **arguments
     )
     if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):
         return InMemory(given, predicted, params, like)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +26,7 @@ __all__ = [
     "BlockReader",
     "StoreLocation",
     "dimension_names",
+    "fill_labels",
     "location",
     "open_array",
     "pixel_scale",
@@ -98,7 +102,7 @@ def siblings(
         return None
 
 
-def pixel_scale(array: zarr.Array[Any]) -> float | None:
+def pixel_scale(attributes: Mapping[str, Any]) -> float | None:
     """Return the scale factor in the attributes of an array of scaled integers.
 
     Raises
@@ -106,12 +110,47 @@ def pixel_scale(array: zarr.Array[Any]) -> float | None:
     InputError
         It is not a number, or there is an offset besides.
     """
-    value, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset", 0)
-    if not isinstance(value, int | float | None):
+    value, offset = (_number(attributes.get(key)) for key in ("scale_factor", "add_offset"))
+    if not isinstance(value, Real | None):
         raise InputError(f"pred_probs: scale_factor is {value!r}, it must be a number above 0")
-    if offset != 0:
-        raise InputError(f"pred_probs: add_offset is {offset!r}, it must be 0 or not there")
+    if offset is not None and offset != 0:
+        raise InputError(
+            f"pred_probs: add_offset is {offset!r}, it must be 0 or not there; store the "
+            "probabilities without an offset, or decoded to floating point"
+        )
     return None if value is None else float(value)
+
+
+def _number(value: Any) -> Any:
+    """Return what is in an array of one element, as files that are no Zarr have attributes."""
+    return value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+
+
+def fill_labels(attributes: Mapping[Any, Any], dtype: np.dtype[np.generic]) -> tuple[int, ...]:
+    """Return the labels that stand for none: ``_FillValue`` and ``missing_value``, as in xarray.
+
+    Raises
+    ------
+    InputError
+        One of these attributes is no number.
+    """
+    found = set()
+    for key in ("_FillValue", "missing_value"):
+        for value in np.ravel(attributes.get(key, [])).tolist():
+            number = _decoded_fill(value, dtype)
+            if number is None:
+                raise InputError(f"labels: the attribute {key} is {value!r}, it must be a number")
+            if float(number).is_integer():
+                found.add(int(number))
+    return tuple(sorted(found))
+
+
+def _decoded_fill(value: Any, dtype: np.dtype[np.generic]) -> int | float | None:
+    if isinstance(value, str) and dtype.kind == "f":
+        # That is how xarray writes the fill value of floats.
+        with suppress(ValueError, struct.error):
+            (value,) = struct.unpack("<d", base64.standard_b64decode(value))
+    return value if isinstance(value, int | float) else None
 
 
 @dataclass(frozen=True)

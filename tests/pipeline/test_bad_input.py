@@ -107,7 +107,7 @@ BEFORE = {
         pred_probs=PROBS[:, :1],
     ),
     "label dtype": Bad(
-        "labels: got dtype float32, it must be an integer dtype", labels=LABELS.astype("f4")
+        "labels: got dtype complex64, it must be an integer dtype", labels=LABELS.astype("c8")
     ),
     "dtype": Bad("pred_probs: got dtype int32, it must be float16", pred_probs=PROBS.astype("i4")),
     "logits of integers": Bad(
@@ -147,6 +147,10 @@ WHILE = {
         "labels: 1 of 48 pixels in image 2 are outside 0..3 and not ignored, the first is 4 at "
         "image 2, pixel (3, 5); ignore_index=4 leaves such pixels out",
         labels=changed(LABELS, (2, 3, 5), 4),
+    ),
+    "a fraction of a label": Bad(
+        "labels: got 1.5 at image 2, pixel (3, 5); labels of dtype float32 must be whole numbers",
+        labels=changed(LABELS.astype("f4"), (2, 3, 5), 1.5),
     ),
     "negative label": Bad(
         "outside 0..3 and not ignored, the first is -1 at image 0, pixel (0, 7); ignore_index=-1",

@@ -75,15 +75,15 @@ def test_scale_factor(zarr_format) -> None:
     array = zarr.create_array(
         MemoryStore(), shape=(2,), dtype="u1", zarr_format=zarr_format, chunks=(2,)
     )
-    assert pixel_scale(array) is None
+    assert pixel_scale(array.attrs) is None
     array.attrs["scale_factor"] = 1 / 128
-    assert pixel_scale(array) == 1 / 128
+    assert pixel_scale(array.attrs) == 1 / 128
     array.attrs["scale_factor"] = "a"
     with pytest.raises(InputError, match="pred_probs: scale_factor is 'a', it must be a number"):
-        pixel_scale(array)
+        pixel_scale(array.attrs)
     array.attrs.update(scale_factor=1, add_offset=3)
     with pytest.raises(InputError, match="pred_probs: add_offset is 3, it must be 0"):
-        pixel_scale(array)
+        pixel_scale(array.attrs)
 
 
 def test_dimension_names() -> None:
