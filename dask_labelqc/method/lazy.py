@@ -27,7 +27,6 @@ from dask_labelqc.method.issues import (
 )
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import Candidates, ImageStatistics, Statistics
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = ["LazyAudit", "Rescan", "lazy_audit"]
@@ -140,8 +139,7 @@ def _thresholds(statistics: Statistics) -> Floats:
 
 
 def _warned(params: Parameters, statistics: Statistics) -> Statistics:
-    """Warn if the probabilities of some pixel do not sum to one."""
-    warn_of_sums(statistics.worst_sum, params)
+    statistics.warn(params)
     return statistics
 
 

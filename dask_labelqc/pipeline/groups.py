@@ -19,6 +19,7 @@ from dask_labelqc.errors import OutputError
 from dask_labelqc.graph.blocks import Box, Plan
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import (
@@ -28,6 +29,7 @@ from dask_labelqc.method.summary import (
     Statistics,
     summarize,
 )
+from dask_labelqc.region import Gaps
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.records import Records
 from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
@@ -50,6 +52,7 @@ Numbers: TypeAlias = tuple[int, ...]
 CHECKPOINT = "checkpoint"
 LISTS = "candidate_"
 CHECKSUM = "checksum_"
+MISSING = "missing_"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,9 @@ def summarize_group(job: Job, bound: float | None, number: int) -> GroupSummary:
     region = job.box(number)
     read = _Timed()
     with read.opening(job.reader, region, job.plan):
-        summary = summarize(region, job.plan.blocks(region), read, job.params, bound)
+        summary = summarize(
+            region, job.plan.blocks(region), read, job.params, bound, find_gaps=read.gaps
+        )
     dense = _dense_outputs(summary)
     for name, values in dense.items():
         job.arrays[name][region.slices] = values
@@ -138,6 +143,9 @@ class _Timed:
         result = self._read(block)
         self.seconds += time.monotonic() - begun
         return result
+
+    def gaps(self, block: Box) -> Gaps:
+        return self._read.gaps(block)
 
 
 def _dense_outputs(summary: RegionSummary) -> dict[str, AnyArray]:
@@ -257,6 +265,7 @@ def _to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
         "highest_disagreeing": np.array(statistics.highest_disagreeing),
         "worst_sum": np.array([deviation, total]),
         "worst_place": np.array([image, *pixel]),
+        **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
         "softmin": summary.images.softmin,
         "count": summary.images.count,
     } | {LISTS + name: array for name, array in summary.candidates.arrays().items()}
@@ -273,4 +282,14 @@ def _statistics(arrays: dict[str, AnyArray]) -> Statistics:
         below_bound=int(arrays["below_bound"]),
         highest_disagreeing=float(arrays["highest_disagreeing"]),
         worst_sum=(deviation, place[0], place[1:], total),
+        missing=_missing(arrays),
     )
+
+
+def _missing(arrays: dict[str, AnyArray]) -> Missing:
+    found: dict[str, Any] = {
+        name.removeprefix(MISSING): value if value.ndim else int(value)
+        for name, value in arrays.items()
+        if name.startswith(MISSING)
+    }
+    return Missing(**found)

@@ -15,7 +15,6 @@ from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.pipeline.groups import Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import open_inputs
@@ -223,7 +222,7 @@ def audit_zarr(
             copy_coordinates(inputs.reader, job.output, dims, storage_options)
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
         selection = select(stages, job.params)
-        warn_of_sums(selection.statistics.worst_sum, job.params)
+        selection.statistics.warn(job.params)
         images, matrix = stages.paint(selection.search)
         lease.end()
         lease.check()

@@ -140,7 +140,7 @@ def _read_region(
 ) -> RegionSummary:
     region = plan.group_box(block_id)
     with reader.for_region(region, plan.blocks(region)) as read:
-        return summarize(region, plan.blocks(region), read, params)
+        return summarize(region, plan.blocks(region), read, params, find_gaps=read.gaps)
 
 
 def _rescan(

@@ -19,7 +19,6 @@ from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin, finaliz
 from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
 from dask_labelqc.method.stages import select
 from dask_labelqc.method.summary import Dense, RegionSummary, Statistics
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.progress import Progress, progress_for
 from dask_labelqc.segmentation.inputs import InMemory
 from dask_labelqc.typing import AnyArray, Floats
@@ -103,7 +102,7 @@ def audit_in_memory(
     run = _run(inputs, batch_size, n_jobs, verbose)
     with run.pool, run.progress:
         selection = select(run, inputs.params)
-        warn_of_sums(selection.statistics.worst_sum, inputs.params)
+        selection.statistics.warn(inputs.params)
         mask, issue_count, matrix = run.paint(selection.search)
     scores, pixel_count = _per_image(inputs, run.summaries)
     with np.errstate(invalid="ignore"):
@@ -127,7 +126,7 @@ def score_in_memory(
     run = _run(inputs, batch_size, n_jobs, verbose)
     with run.pool, run.progress:
         statistics = run.summarize()
-    warn_of_sums(statistics.worst_sum, inputs.params)
+    statistics.warn(inputs.params)
     scores, _ = _per_image(inputs, run.summaries)
     return {"image_score": scores} | run.dense_outputs()
 

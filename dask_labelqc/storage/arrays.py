@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,13 +18,15 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidationError
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.region import Box, name_images
+from dask_labelqc.region import Box, Gaps, name_images
 from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
+from dask_labelqc.storage.gaps import gaps_of, watched
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = [
     "BlockReader",
+    "BlockReads",
     "StoreLocation",
     "dimension_names",
     "fill_labels",
@@ -193,15 +196,14 @@ class BlockReader:
         return reads_ahead(self.pred_probs.store)
 
     @contextmanager
-    def for_region(
-        self, region: Box, blocks: Iterable[Box]
-    ) -> Iterator[Callable[[Box], tuple[AnyArray, AnyArray]]]:
+    def for_region(self, region: Box, blocks: Iterable[Box]) -> Iterator[BlockReads]:
         """Yield a function that returns the labels and predictions of each block, in this order.
 
         The labels are read once, for the whole region. The predictions are decoded into the same
         few buffers, block after block: fresh memory would cost as much time as the decoding. What
         a call returns is good until the next.
         """
+        given, predicted = watched(self.labels), watched(self.pred_probs)
         empty = np.empty(0, self.pred_probs.dtype)
         buffers = [empty] * (self.ahead + 1)
 
@@ -210,14 +212,16 @@ class BlockReader:
             size, place = block.size * self.shape[1], number % len(buffers)
             if buffers[place].size < size:
                 buffers[place] = np.empty(size, self.pred_probs.dtype)
-            return self._predictions(block, buffers[place][:size])
+            return self._predictions(predicted.array, block, buffers[place][:size])
 
         with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
             with _naming("labels", region):
-                labels = np.asarray(self.labels[region.slices])
-            yield lambda block: (labels[block.within(region).slices], next(predictions))
+                labels = np.asarray(given.array[region.slices])
+            yield BlockReads(
+                region, labels, predictions, partial(gaps_of, given, predicted, self.axes)
+            )
 
-    def _predictions(self, box: Box, buffer: AnyArray) -> AnyArray:
+    def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
         slices = [slice(None)] * len(self.axes)
         for axis, part in zip((self.axes[0], *self.axes[2:]), box.slices, strict=True):
@@ -227,8 +231,32 @@ class BlockReader:
         )
         stored = buffer.reshape(shape)
         with _naming("pred_probs", box):
-            read_into(self.pred_probs, tuple(slices), stored)
+            read_into(pred_probs, tuple(slices), stored)
         return np.ascontiguousarray(stored.transpose(self.axes))
+
+
+@dataclass(frozen=True)
+class BlockReads:
+    """What `BlockReader.for_region` yields.
+
+    Attributes
+    ----------
+    region, labels
+        The region, and the labels of all of it.
+    predictions
+        Of the blocks in their order.
+    gaps
+        Returns what was not in the store of a block that was read.
+    """
+
+    region: Box
+    labels: AnyArray
+    predictions: Iterator[AnyArray]
+    gaps: Callable[[Box], Gaps]
+
+    def __call__(self, block: Box) -> tuple[AnyArray, AnyArray]:
+        """Return labels and predictions of the next block."""
+        return self.labels[block.within(self.region).slices], next(self.predictions)
 
 
 @contextmanager

@@ -193,6 +193,18 @@ WHILE = {
         "in the store reads so, check that the predictions are complete",
         damage=lambda path: (path / "pred_probs/c/2/0/0/0").unlink(),
     ),
+    "missing chunk of any fill value": Bad(
+        "pred_probs: the chunk 'c/2/0/0/0' is not in the store and all classes read as "
+        "0.0 at image 2, pixel (0, 0); check that the predictions are complete",
+        arguments={"validate": "labels"},
+        damage=lambda path: (path / "pred_probs/c/2/0/0/0").unlink(),
+    ),
+    "missing chunk of logits": Bad(
+        "pred_probs: the chunk 'c/1/0/0/0' is not in the store and all classes read as "
+        "0.0 at image 1, pixel (0, 0); check that the predictions are complete",
+        arguments={"from_logits": True},
+        damage=lambda path: (path / "pred_probs/c/1/0/0/0").unlink(),
+    ),
     "missing chunk, downsampled": Bad(
         "pred_probs: all 4 probabilities are 0 at image 2, pixel (0, 0); a chunk that is missing",
         arguments={"downsample": 2},

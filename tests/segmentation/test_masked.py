@@ -305,13 +305,13 @@ def decoded_labels(tmp_path) -> xr.DataArray:
     return xr.open_zarr(tmp_path / "older.zarr", consolidated=False).labels
 
 
-def calls(labels: Any) -> dict[str, Any]:
+def calls(labels: Any, top: int = 1) -> dict[str, Any]:
     issues, probs = RAW, CASE.pred_probs
     return {
         **{name: partial(f, labels, probs) for name, f in FUNCTIONS.items()},
         "common": partial(common_label_issues, issues, labels, probs, verbose=False),
         "filter": partial(filter_by_class, 1, issues, labels, probs),
-        "display": partial(display_issues, issues, labels=labels, pred_probs=probs, top=1),
+        "display": partial(display_issues, issues, labels=labels, pred_probs=probs, top=top),
     }
 
 
@@ -390,10 +390,7 @@ def test_a_fraction_in_a_summary(name: str) -> None:
     labels = FLOATS.copy()
     labels[1, 4, 5] = 1.5
     with pytest.raises(InputError, match=r"labels: got 1\.5 at image 1, pixel \(4, 5\); labels of"):
-        if name == "display":
-            display_issues(np.ones_like(RAW), labels=labels, top=3)
-        else:
-            calls(labels)[name]()
+        calls(labels, top=3)[name]()
 
 
 def panels(*arrays: Any) -> list[np.ndarray]:
