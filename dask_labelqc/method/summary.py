@@ -153,6 +153,16 @@ class Dense:
             np.empty(shape, params.class_dtype) if params.predicted else None,
         )
 
+    @classmethod
+    def blank(cls, shape: Shape, params: Parameters) -> Dense:
+        """Return what stands for pixels that are not audited: NaN and class 0."""
+        dense = cls.empty(shape, params)
+        if dense.scores is not None:
+            dense.scores.fill(np.nan)
+        if dense.predicted is not None:
+            dense.predicted.fill(0)
+        return dense
+
     def at(self, box: Box) -> Dense:
         """Return views of a box within."""
         scores, predicted = self.scores, self.predicted
