@@ -127,7 +127,8 @@ def audit_zarr(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial): path, URL or open Zarr array.
+        Integers (N, \*spatial), or floats that are whole numbers: path, URL or open Zarr array. NaN
+        and what its ``_FillValue`` and ``missing_value`` name take part in nothing.
     pred_probs
         Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
     output
