@@ -139,7 +139,8 @@ def fill_labels(attributes: Mapping[Any, Any], dtype: np.dtype[np.generic]) -> t
     """
     found = set()
     for key in ("_FillValue", "missing_value"):
-        for value in np.ravel(attributes.get(key, [])).tolist():
+        given = attributes.get(key)  # None where xarray is told to write none
+        for value in np.ravel([] if given is None else given).tolist():
             number = _decoded_fill(value, dtype)
             if number is None:
                 raise InputError(f"labels: the attribute {key} is {value!r}, it must be a number")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
@@ -435,3 +436,16 @@ def test_summaries_of_any_byte_order(dtype: str) -> None:
             np.testing.assert_array_equal(a, b)
         lazily = (*found[:2], da.from_array(found[2], chunks=2))
         assert_same_summaries(summaries(*lazily), summaries(*arrays))
+
+
+def test_masks_go_to_the_workers_of_a_cluster() -> None:
+    """Arrays in memory are sent there block by block."""
+    labels, _ = masked_labels()
+    probs = da.from_array(CASE.pred_probs, chunks=(1, 4, 6, 8))
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        table = common_label_issues(np.ma.MaskedArray(RAW, LOST), labels, probs, verbose=False)
+    assert table.equals(summaries(*PLAIN)[0].head(len(table)))
+    assert table.num_pixel_issues.sum() == (RAW & ~LOST).sum()
