@@ -107,7 +107,7 @@ def test_fill_labels(attributes, dtype, expected) -> None:
 
 @pytest.mark.parametrize("value", ["255", [1, "a"], {"a": 1}])
 def test_fill_labels_that_are_no_number(value) -> None:
-    with pytest.raises(InputError, match="labels: the attribute missing_value is .*a number"):
+    with pytest.raises(InputError, match=r"labels: the attribute missing_value is .*a number"):
         fill_labels({"missing_value": value}, np.dtype("u1"))
 
 
