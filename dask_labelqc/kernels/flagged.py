@@ -160,6 +160,7 @@ def _flat(
     All are flat, but for the predictions (n, K, S).
     """
     num_images, num_classes = stored.shape[:2]
+    stored = _native(stored)
     half = stored.dtype == np.float16
     flags = _native(issues).view(np.uint8).reshape(-1)
     whole = flags[: flags.size // EIGHT * EIGHT]
@@ -167,8 +168,8 @@ def _flat(
         flags,
         (whole if whole.ctypes.data % EIGHT == 0 else whole.copy()).view(np.uint64),
         _native(labels).reshape(-1),
-        as_codes(_native(stored)).reshape(num_images, num_classes, -1),
-        decoding_table(stored.dtype.newbyteorder("="), None) if half else None,
+        as_codes(stored).reshape(num_images, num_classes, -1),
+        decoding_table(stored.dtype, None) if half else None,
     )
 
 

@@ -11,7 +11,14 @@ from dask_labelqc.kernels.softmin import exp_nonpositive
 from dask_labelqc.kernels.tiles import TILE
 from dask_labelqc.typing import AnyArray, Floats
 
-__all__ = ["as_codes", "decoded_runs", "decoding_table", "largest", "probability_dtype"]
+__all__ = [
+    "as_codes",
+    "decoded_runs",
+    "decoding_table",
+    "largest",
+    "probability_dtype",
+    "without_masked",
+]
 
 RUN = 16 * TILE
 """Pixels that are decoded at a time: their probabilities stay in the cache for the scan."""
@@ -55,6 +62,22 @@ def decoding_table(dtype: np.dtype[np.generic], scale: float | None) -> Floats |
 def as_codes(stored: AnyArray) -> AnyArray:
     """See half-precision numbers as the integers that index a decoding table."""
     return stored.view(np.uint16) if stored.dtype == np.float16 else stored
+
+
+def without_masked(labels: AnyArray, stored: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Mask the labels (n, *spatial) of pixels that a class is masked of in `stored` (n, K, ...).
+
+    Examples
+    --------
+    >>> stored = np.ma.MaskedArray([[[0.4, 0.9], [0.6, 0.1]]], [[[False, False], [True, False]]])
+    >>> without_masked(np.array([[1, 0]]), stored)[0].mask
+    array([[ True, False]])
+    """
+    if isinstance(stored, np.ma.MaskedArray):
+        lost = np.ma.getmaskarray(labels) | np.ma.getmaskarray(stored).any(axis=1)
+        labels = np.ma.MaskedArray(np.ma.getdata(labels), lost)
+        stored = stored.filled(0)  # something that the kernels can read
+    return labels, stored
 
 
 @compiled

@@ -15,7 +15,14 @@ from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.region import name_images
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["check_labels", "check_predictions", "named", "prediction_error", "warn_of_sums"]
+__all__ = [
+    "check_labels",
+    "check_predictions",
+    "check_whole",
+    "named",
+    "prediction_error",
+    "warn_of_sums",
+]
 
 SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
@@ -40,6 +47,7 @@ def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Par
     """Raise InputError if a label of the block is neither a class nor ignored."""
     if encoded.invalid_count == 0 or params.validate == "none":
         return
+    check_whole(encoded, labels, box)
     value = int(labels.reshape(-1)[encoded.first_invalid])
     images = name_images(box.start[0], box.stop[0] - 1)
     ignored = sorted({value, *params.ignore_index})
@@ -53,6 +61,16 @@ def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Par
             ignore_index=value if ignored == [value] else tuple(ignored),
         ),
     )
+
+
+def check_whole(encoded: EncodedLabels, labels: AnyArray, box: Box) -> None:
+    """Raise InputError if labels of a floating dtype are not whole numbers."""
+    if encoded.first_fraction >= 0:
+        raise InputError(
+            f"labels: got {labels.reshape(-1)[encoded.first_fraction]} at "
+            f"{_at(box, encoded.first_fraction)}; labels of dtype {labels.dtype} must be whole "
+            "numbers, the classes, or NaN where a pixel takes part in nothing"
+        )
 
 
 def check_predictions(

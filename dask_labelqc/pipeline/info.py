@@ -10,8 +10,9 @@ from typing import Any
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.method.parameters import Parameters, make_parameters
-from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array, pixel_scale
+from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
 from dask_labelqc.storage.class_names import class_names
+from dask_labelqc.storage.containers import labels_fill, stored_scale
 
 __all__ = ["Inputs", "JobPlan", "open_inputs", "plan_audit"]
 
@@ -51,7 +52,8 @@ def open_inputs(
         reader.labels.dtype,
         reader.shape,
         reader.pred_probs.dtype,
-        scale=pixel_scale(reader.pred_probs),
+        fill_labels=labels_fill(reader.labels),
+        scale=stored_scale(reader.pred_probs),
         class_names=names,
         **arguments,
     )

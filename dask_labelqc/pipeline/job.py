@@ -15,7 +15,6 @@ from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.pipeline.fit import (
     check_size,
     fit,
@@ -144,7 +143,8 @@ def audit_zarr(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial): path, URL or open Zarr array.
+        Integers (N, \*spatial), or floats that are whole numbers: path, URL or open Zarr array. NaN
+        and what its ``_FillValue`` and ``missing_value`` name take part in nothing.
     pred_probs
         Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
     output
@@ -248,7 +248,7 @@ def audit_zarr(
             copy_coordinates(inputs.reader, job.output, dims, storage_options)
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
         selection = select(stages, job.params)
-        warn_of_sums(selection.statistics.worst_sum, job.params)
+        selection.statistics.warn(job.params)
         images, matrix = stages.paint(selection.search)
         lease.end()
         lease.check()

@@ -46,11 +46,14 @@ def audit(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray.
+        Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray. Also
+        floats that are whole numbers. NaN, what a masked array masks, and what a Zarr array's
+        ``_FillValue`` and ``missing_value`` name take part in nothing, as what is ignored.
     pred_probs
         (N, K, \*spatial): probabilities in float16, float32 or float64, or uint8 or uint16 whose
         largest value (or the ``scale_factor`` in their attributes) means 1. xarray and Zarr
-        arrays with named dimensions may have them in any order.
+        arrays with named dimensions may have them in any order. A pixel that any class is masked
+        of takes part in nothing.
     downsample
         Factor, a divisor of every spatial extent, to count and select issues on a smaller grid.
     label_downsample

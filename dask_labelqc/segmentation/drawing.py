@@ -17,7 +17,11 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
 from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
-from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.kernels.labels import VOID, encode_labels
+from dask_labelqc.method.parameters import warn_of_fill
+from dask_labelqc.method.validity import check_whole
+from dask_labelqc.region import Box
+from dask_labelqc.storage.containers import in_order, labels_fill, plain_array
 from dask_labelqc.terminal import printable
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
@@ -61,6 +65,7 @@ class WorstImages:
     @classmethod
     def of(cls, masks: BoolArray, start: int, most: int) -> WorstImages:
         """Choose among the images (n, H, W) of a block, the first of which is number `start`."""
+        masks = np.ma.filled(masks, False)
         count = np.count_nonzero(masks, axis=(1, 2)).astype(np.int64)
         kept = np.argsort(-count, kind="stable")[:most]
         return cls(kept + start, count[kept], masks[kept], most)
@@ -122,6 +127,8 @@ def draw_images(
     if ids is not None and len(ids) != mask.shape[0]:
         raise InputError(f"image_ids: got {len(ids)} of them, there are {mask.shape[0]} images")
     num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
+    fill = labels_fill(labels)
+    warn_of_fill(fill, 0 if predicted is None else num_classes)
     worst = worst_images(mask, top)
     figures = []
     if class_names is not None and not (given is None and predicted is None):
@@ -131,11 +138,15 @@ def draw_images(
         panels = []
         if given is not None:
             shown = _read(given, image)
-            flagged = flagged & ~np.isin(shown, list(exclude))
-            panels.append(("Given labels", _painted(shown, num_classes)))
+            codes = _codes(shown, image, num_classes, fill)
+            flagged = flagged & (codes != VOID) & ~np.isin(np.ma.getdata(shown), list(exclude))
+            panels.append(("Given labels", _painted(codes)))
         if predicted is not None:
-            classes = _read(predicted, image).argmax(axis=0)
-            panels.append(("Predicted labels", _painted(classes, num_classes)))
+            stored = _read(predicted, image)
+            lost = np.ma.getmaskarray(stored).any(axis=0)
+            flagged = flagged & ~lost
+            classes = np.where(lost, VOID, np.ma.getdata(stored).argmax(axis=0))
+            panels.append(("Predicted labels", _painted(classes)))
         colors = np.array([NO_ISSUE_COLOR, ISSUE_COLOR], np.uint8)
         name = printable(str(image if ids is None else ids[image]))
         panels.append((f"Image {name}: label issues (red)", colors[flagged.astype(int)]))
@@ -175,12 +186,19 @@ def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:
 def _read(array: Any, image: int) -> AnyArray:
     """Read one image."""
     part = array[image]
-    return np.asarray(part.compute() if isinstance(part, da.Array) else part)
+    return np.asanyarray(part.compute() if isinstance(part, da.Array) else part)
 
 
-def _painted(labels: Ints, num_classes: int) -> AnyArray:
-    """Return the RGB image of a map of labels."""
-    codes = np.where((labels >= 0) & (labels < num_classes), labels, -1).astype(np.int64)
+def _codes(labels: AnyArray, image: int, num_classes: int, fill: Shape) -> Ints:
+    """Return the codes of an image's labels; below 0 are those that are no class."""
+    encoded = encode_labels(labels, num_classes, fill)
+    check_whole(encoded, labels, Box((image, 0, 0), (image + 1, *labels.shape)))
+    return encoded.codes
+
+
+def _painted(codes: Ints) -> AnyArray:
+    """Return the RGB image of a map of classes."""
+    codes = np.maximum(codes, VOID)
     palette = np.concatenate([class_colors(int(codes.max()) + 1), [NO_CLASS_COLOR]])
     return palette.astype(np.uint8)[codes]
 

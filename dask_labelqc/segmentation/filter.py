@@ -34,7 +34,7 @@ def find_label_issues(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial); NumPy, Zarr, Dask or xarray.
+        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`.
     pred_probs
         (N, K, \*spatial) predicted probabilities; see `audit`.
     batch_size

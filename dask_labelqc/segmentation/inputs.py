@@ -25,7 +25,7 @@ from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
 from dask_labelqc.storage.arrays import BlockReader, dimension_names
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.storage.containers import in_order, labels_fill, plain_array, stored_scale
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "normalize"]
@@ -143,7 +143,7 @@ def _read_region(
 ) -> RegionSummary:
     region = plan.group_box(block_id)
     with reader.for_region(region, plan.blocks(region)) as read:
-        return summarize(region, plan.blocks(region), read, params)
+        return summarize(region, plan.blocks(region), read, params, find_gaps=read.gaps)
 
 
 def _rescan(
@@ -194,12 +194,15 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
         Naming the argument, what it is, and what it may be.
     """
     like = Like(labels.drop_encoding() if isinstance(labels, xr.DataArray) else None)
-    scale = stored_scale(pred_probs)
-    arguments["class_names"] = class_names(labels, pred_probs)
+    arguments |= {
+        "scale": stored_scale(pred_probs),
+        "fill_labels": labels_fill(labels),
+        "class_names": class_names(labels, pred_probs),
+    }
     if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
         reader = BlockReader.of(labels, pred_probs)
         params = make_parameters(
-            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, scale=scale, **arguments
+            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, **arguments
         )
         return Lazy(reader, params, like)
     if isinstance(labels, xr.DataArray):
@@ -209,7 +212,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
             pred_probs = in_order(labels, pred_probs)
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
     params = make_parameters(
-        given.shape, given.dtype, predicted.shape, predicted.dtype, scale=scale, **arguments
+        given.shape, given.dtype, predicted.shape, predicted.dtype, **arguments
     )
     if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):
         return InMemory(given, predicted, params, like)

@@ -20,7 +20,6 @@ from dask_labelqc.method.calls import call_progress
 from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
 from dask_labelqc.method.stages import select
 from dask_labelqc.method.summary import Dense, RegionSummary, Statistics
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.progress import Progress
 from dask_labelqc.segmentation.inputs import InMemory
 from dask_labelqc.typing import AnyArray, Floats
@@ -105,7 +104,7 @@ def audit_in_memory(
         run = _run(inputs, batch_size, n_jobs, progress)
         with run.pool:
             selection = select(run, inputs.params)
-            warn_of_sums(selection.statistics.worst_sum, inputs.params)
+            selection.statistics.warn(inputs.params)
             mask, issue_count, matrix = run.paint(selection.search)
     scores, pixel_count = _per_image(inputs, run.summaries)
     with np.errstate(invalid="ignore"):
@@ -130,7 +129,7 @@ def score_in_memory(
         run = _run(inputs, batch_size, n_jobs, progress)
         with run.pool:
             statistics = run.summarize()
-    warn_of_sums(statistics.worst_sum, inputs.params)
+    statistics.warn(inputs.params)
     scores, _ = _per_image(inputs, run.summaries)
     return {"image_score": scores} | run.dense_outputs()
 

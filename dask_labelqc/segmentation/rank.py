@@ -44,7 +44,7 @@ def get_label_quality_scores(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial); NumPy, Zarr, Dask or xarray.
+        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`.
     pred_probs
         (N, K, \*spatial) predicted probabilities; see `audit`.
     method

@@ -118,7 +118,7 @@ BEFORE = {
         pred_probs=PROBS[:, :1],
     ),
     "label dtype": Bad(
-        "labels: got dtype float32, it must be an integer dtype", labels=LABELS.astype("f4")
+        "labels: got dtype complex64, it must be an integer dtype", labels=LABELS.astype("c8")
     ),
     "dtype": Bad("pred_probs: got dtype int32, it must be float16", pred_probs=PROBS.astype("i4")),
     "logits of integers": Bad(
@@ -158,6 +158,10 @@ WHILE = {
         "labels: 1 of 48 pixels in image 2 are outside 0..3 and not ignored, the first is 4 at "
         "image 2, pixel (3, 5); ignore_index=4 leaves such pixels out",
         labels=changed(LABELS, (2, 3, 5), 4),
+    ),
+    "a fraction of a label": Bad(
+        "labels: got 1.5 at image 2, pixel (3, 5); labels of dtype float32 must be whole numbers",
+        labels=changed(LABELS.astype("f4"), (2, 3, 5), 1.5),
     ),
     "negative label": Bad(
         "outside 0..3 and not ignored, the first is -1 at image 0, pixel (0, 7); ignore_index=-1",
@@ -199,6 +203,18 @@ WHILE = {
         "pred_probs: all 4 probabilities are 0 at image 2, pixel (0, 0); a chunk that is missing "
         "in the store reads so, check that the predictions are complete",
         damage=lambda path: (path / "pred_probs/c/2/0/0/0").unlink(),
+    ),
+    "missing chunk of any fill value": Bad(
+        "pred_probs: the chunk 'c/2/0/0/0' is not in the store and all classes read as "
+        "0.0 at image 2, pixel (0, 0); check that the predictions are complete",
+        arguments={"validate": "labels"},
+        damage=lambda path: (path / "pred_probs/c/2/0/0/0").unlink(),
+    ),
+    "missing chunk of logits": Bad(
+        "pred_probs: the chunk 'c/1/0/0/0' is not in the store and all classes read as "
+        "0.0 at image 1, pixel (0, 0); check that the predictions are complete",
+        arguments={"from_logits": True},
+        damage=lambda path: (path / "pred_probs/c/1/0/0/0").unlink(),
     ),
     "missing chunk, downsampled": Bad(
         "pred_probs: all 4 probabilities are 0 at image 2, pixel (0, 0); a chunk that is missing",

@@ -265,7 +265,7 @@ def test_pairs_are_printed(capsys):
             "labels: got shape (7, 1, 5), it must be (7, 6, 5)",
         ),
         (lambda i, y, p: summary.common_label_issues(y, y, p), "issues: got dtype int64, it must"),
-        (lambda i, y, p: summary.common_label_issues(i, i / 1, p), "labels: got dtype float64"),
+        (lambda i, y, p: summary.common_label_issues(i, i / 1j, p), "labels: got dtype complex128"),
         (
             lambda i, y, p: summary.common_label_issues(i, y, p[0, 0]),
             "pred_probs: got shape (6, 5)",
