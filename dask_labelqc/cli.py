@@ -106,8 +106,9 @@ def _advice(advice: Advice) -> str:
 
 
 def _written(options: dict[str, str], name: str, value: Any) -> str:
-    """Write an argument as it is given on the command line."""
-    option = options[name]
+    """Write an argument as it is given on the command line, if this command has it."""
+    if (option := options.get(name)) is None:
+        return f"{name}={value!r}"
     if value is True:
         return option
     values = value if isinstance(value, tuple) else (value,)
