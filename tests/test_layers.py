@@ -18,6 +18,7 @@ RANKS = {
     "kernels": 1,
     "progress": 1,
     "logs": 1,
+    "waiting": 1,
     "region": 1,
     "colors": 1,
     "figures": 1,
@@ -32,6 +33,7 @@ RANKS = {
     "demo": 6,
     "cluster": 6,
     "performance": 6,
+    "signals": 6,
     "cli": 7,
 }
 FORBIDDEN = {
