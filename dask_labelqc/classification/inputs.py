@@ -63,7 +63,8 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
     transposed = False
     if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
-        transposed = BlockReader.of(given, predicted).axes == (1, 0)
+        lineup = BlockReader.of(given, predicted, image_dim=0).lineup
+        transposed = lineup.pred_probs.axes == (1, 0)
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
     if isinstance(predicted, np.ndarray):

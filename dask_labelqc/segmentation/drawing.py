@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 import zarr
 
 from dask_labelqc.colors import class_colors
 from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
 from dask_labelqc.graph.objects import total
-from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.segmentation.inputs import as_dask
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, line_up
+from dask_labelqc.storage.containers import plain_array
+from dask_labelqc.storage.dimensions import describe
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
 if TYPE_CHECKING:
@@ -104,15 +106,14 @@ def draw_images(
     class_names: Sequence[str] | None,
     exclude: Sequence[int],
     top: int,
+    *,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw and show a figure for each of the `top` worst images; see `summary.display_issues`."""
     plt = pyplot()
-    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
-        pred_probs = in_order(labels, pred_probs)
-    mask = plain_array(issues, "issues")
-    given = None if labels is None else plain_array(labels, "labels")
-    predicted = None if pred_probs is None else plain_array(pred_probs, "pred_probs")
+    mask, given, predicted = _seen(issues, labels, pred_probs, image_dim, class_dim)
     _check_shapes(mask, given, predicted)
     num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
     worst = worst_images(mask, top)
@@ -134,6 +135,27 @@ def draw_images(
         figures.append(_draw_panels(plt, panels))
         show(figures[-1], **kwargs)
     return figures
+
+
+def _seen(
+    issues: Any, labels: Any, pred_probs: Any, image_dim: ImageDim, class_dim: ClassDim
+) -> tuple[Any, Any, Any]:
+    """Return the arrays lined up: (N, H, W) twice and (N, K, H, W), the last two if there are."""
+    named = {"issues": issues, "labels": labels, "pred_probs": pred_probs}
+    arrays = {name: plain_array(a, name) for name, a in named.items() if a is not None}
+    dims = {name: describe(named[name], name) for name in arrays}
+    predicted = dims.pop("pred_probs", None)
+    lineup = line_up(list(dims.values()), predicted, image_dim=image_dim, class_dim=class_dim)
+    layouts = dict(zip(dims, lineup.pixels, strict=True)) | {"pred_probs": lineup.pred_probs}
+    issues, labels, pred_probs = (
+        None
+        if name not in arrays
+        else arrays[name]
+        if layouts[name].is_plain
+        else as_dask(layouts[name], arrays[name])
+        for name in named
+    )
+    return issues, labels, pred_probs
 
 
 def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:
