@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 import zarr
 
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import BlockReader, open_array
-from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.storage.alignment import line_up
+from dask_labelqc.storage.arrays import open_array
+from dask_labelqc.storage.containers import plain_array, stored_scale
+from dask_labelqc.storage.dimensions import describe
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["ExampleArrays", "InMemoryExamples", "LazyExamples", "normalize", "open_file"]
@@ -58,13 +59,13 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
         Naming the argument, what it is, and what it may be.
     """
     scale = stored_scale(pred_probs)
-    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
-        pred_probs = in_order(labels, pred_probs)
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    transposed = False
-    if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
-        lineup = BlockReader.of(given, predicted, image_dim=0).lineup
-        transposed = lineup.pred_probs.axes == (1, 0)
+    lineup = line_up([describe(labels, "labels")], describe(pred_probs, "pred_probs"), image_dim=0)
+    layout = lineup.pred_probs
+    transposed = isinstance(predicted, zarr.Array) and layout.axes == (1, 0)
+    if not (layout.is_plain or transposed) or layout.order[0] is not None:
+        predicted = da.from_zarr(predicted) if isinstance(predicted, zarr.Array) else predicted
+        predicted, transposed = layout.ordered(layout.inwards(predicted)), False
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
     if isinstance(predicted, np.ndarray):

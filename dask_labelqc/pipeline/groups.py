@@ -80,6 +80,16 @@ class Job:
         """Return the box of a group."""
         return self.plan.group_box([int(i) for i in np.unravel_index(number, self.plan.grid)])
 
+    def write(self, name: str, box: Box, values: AnyArray) -> None:
+        """Write the values of a box to an output that has the labels' own dimensions."""
+        layout = self.reader.lineup.labels
+        self.arrays[name][layout.own(box.slices)] = layout.outwards(values)
+
+    def read(self, name: str, box: Box) -> AnyArray:
+        """Read back what `write` has written."""
+        values: AnyArray = self.reader.lineup.labels.read(self.arrays[name], box)
+        return values
+
     def groups_beside(self, number: int) -> range:
         """Return the groups that hold parts of the same images, this one among them."""
         beside = math.prod(self.plan.grid[1:])
@@ -114,7 +124,7 @@ def summarize_group(job: Job, bound: float | None, number: int) -> GroupSummary:
         summary = summarize(region, job.plan.blocks(region), read, job.params, bound)
     dense = _dense_outputs(summary)
     for name, values in dense.items():
-        job.arrays[name][region.slices] = values
+        job.write(name, region, values)
     checksums = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
     job.records.write(number, _to_arrays(summary) | checksums)
     return GroupSummary(summary.statistics, region.size * job.params.pixel_bytes, read.seconds)
@@ -167,10 +177,10 @@ def _has_dense_outputs(job: Job, number: int, arrays: dict[str, AnyArray]) -> bo
     for name, checksum in arrays.items():
         if name.startswith(CHECKSUM):
             try:
-                stored = job.arrays[name.removeprefix(CHECKSUM)][job.box(number).slices]
+                stored = job.read(name.removeprefix(CHECKSUM), job.box(number))
             except Exception:  # whatever a codec raises over a chunk that was cut short
                 return False
-            if _checksum(np.asarray(stored)) != checksum:
+            if _checksum(stored) != checksum:
                 return False
     return True
 
@@ -223,7 +233,7 @@ def _paint(
     job: Job, search: Search, number: int, arrays: dict[str, AnyArray]
 ) -> tuple[GroupIssues, Ints]:
     issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
-    job.arrays["label_issues"][issues.box.slices] = paint(issues)
+    job.write("label_issues", issues.box, paint(issues))
     images = ImageStatistics(arrays["softmin"], arrays["count"])
     return GroupIssues(images, issues.per_image()), issues.matrix(job.params.num_classes)
 

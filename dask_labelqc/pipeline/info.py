@@ -10,7 +10,9 @@ from typing import Any
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.method.parameters import Parameters, make_parameters
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array, pixel_scale
+from dask_labelqc.storage.coordinates import check_dims, output_dims
 
 __all__ = ["Inputs", "JobPlan", "open_inputs", "plan_audit"]
 
@@ -34,6 +36,8 @@ def open_inputs(
     *,
     storage_options: Mapping[str, Any] | None = None,
     group_bytes: int = GROUP_BYTES,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     **arguments: Any,
 ) -> Inputs:
     """Open labels and predictions, check the arguments, and cut the dataset into groups.
@@ -43,9 +47,13 @@ def open_inputs(
     reader = BlockReader.of(
         open_array(labels, "labels", storage_options),
         open_array(pred_probs, "pred_probs", storage_options),
+        storage_options=storage_options,
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
+    check_dims(output_dims(reader), reader.lineup.one_scene)
     params = make_parameters(
-        reader.labels.shape,
+        reader.labels_shape,
         reader.labels.dtype,
         reader.shape,
         reader.pred_probs.dtype,

@@ -16,16 +16,14 @@ from distributed import Client
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
 from dask_labelqc.method.validity import warn_of_sums
-from dask_labelqc.pipeline.groups import Job
+from dask_labelqc.pipeline.groups import CHECKPOINT, Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import open_inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.output import (
     check_apart,
-    copy_coordinates,
     finish_output,
     open_output,
-    output_dims,
     output_store,
     tidy_output,
     write_small,
@@ -36,7 +34,15 @@ from dask_labelqc.pipeline.stages import Failure, JobStages, Measures
 from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation
+from dask_labelqc.storage.coordinates import (
+    carried_coordinates,
+    output_dims,
+    output_image_dim,
+    portable_attributes,
+    write_coordinates,
+)
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints, LabelDownsample, Validate
 
@@ -88,8 +94,9 @@ class JobReport:
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def open(self) -> xr.Dataset:
-        """Open the output, lazily."""
+        """Open the output, lazily; without its fingerprint, which NetCDF could not hold."""
         dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
+        dataset.attrs.pop("fingerprint", None)
         return dataset
 
     def summary(self) -> dict[str, str]:
@@ -112,6 +119,8 @@ def audit_zarr(
     validate: Validate = "full",
     write_pixel_scores: bool = False,
     write_predicted_label: bool = False,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     client: Client | None = None,
     n_jobs: int | None = None,
     group_bytes: int = GROUP_BYTES,
@@ -131,6 +140,7 @@ def audit_zarr(
         Integers (N, \*spatial): path, URL or open Zarr array.
     pred_probs
         Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
+        Where coordinate arrays lie beside both, their labels say which positions belong together.
     output
         Path or URL of the Zarr group to make.
     resume
@@ -151,6 +161,8 @@ def audit_zarr(
         "full", "labels" or "none".
     write_pixel_scores, write_predicted_label
         Also write the score and the predicted class of every pixel.
+    image_dim, class_dim
+        The dimensions of the images and of the classes, where names do not say it; see `audit`.
     client
         The cluster to run on; threads of this process without one.
     n_jobs
@@ -191,6 +203,8 @@ def audit_zarr(
         pred_probs,
         storage_options=storage_options,
         group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
@@ -204,7 +218,7 @@ def audit_zarr(
     check_apart(output, store, inputs.reader)
     if client is not None:
         check_workers(client)
-    dims = output_dims(inputs.reader)
+    dims, carried = output_dims(inputs.reader), carried_coordinates(inputs.reader, storage_options)
     place = str(output)
     target = open_output(output, store, inputs, dims, resume=resume, overwrite=overwrite)
     job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)
@@ -220,7 +234,7 @@ def audit_zarr(
         shown,
     ):
         with writing(output):
-            copy_coordinates(inputs.reader, job.output, dims, storage_options)
+            write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
         selection = select(stages, job.params)
         warn_of_sums(selection.statistics.worst_sum, job.params)
@@ -228,19 +242,18 @@ def audit_zarr(
         lease.end()
         lease.check()
         with writing(output):
-            _write_results(job, dims, selection, images, matrix, stages.failures)
+            _write_results(job, selection, images, matrix, stages.failures)
     return _report(job, place, stages.measures, stages.failures, storage_options)
 
 
 def _write_results(
     job: Job,
-    dims: tuple[str, ...],
     selection: Selection,
     images: Images,
     matrix: Ints,
     failures: Sequence[Failure],
 ) -> None:
-    image = dims[0]
+    image = output_image_dim(job.reader)
     small = (
         ("image_score", (image,), images.score()),
         ("image_issue_fraction", (image,), images.issue_fraction()),
@@ -256,7 +269,8 @@ def _write_results(
             written.result()
     facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
     not_audited = [image for failure in failures for image in range(*failure.images)]
-    finish_output(job.output, job.params.attributes() | facts, sorted(not_audited))
+    decided = job.params.attributes() | job.reader.lineup.attributes()
+    finish_output(job.output, portable_attributes(decided | facts), sorted(not_audited))
 
 
 def _report(

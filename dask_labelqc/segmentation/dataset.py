@@ -11,7 +11,12 @@ import xarray as xr
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
-from dask_labelqc.storage.coordinates import CLASS_DIMS, check_dims, class_labels
+from dask_labelqc.storage.coordinates import (
+    CLASS_DIMS,
+    check_dims,
+    class_labels,
+    portable_attributes,
+)
 from dask_labelqc.typing import LabelDownsample, Validate
 
 __all__ = ["audit"]
@@ -154,4 +159,5 @@ def _dataset(
     if classes is not None:
         coords |= {dim: xr.Variable((dim,), classes.values, classes.attrs) for dim in CLASS_DIMS}
     made = {**inputs.params.attributes(), **like.lineup.attributes()}
-    return xr.Dataset(variables, coords, {**made, "version": version("dask-labelqc")})
+    made["version"] = version("dask-labelqc")
+    return xr.Dataset(variables, coords, portable_attributes(made))

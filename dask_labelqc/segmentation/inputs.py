@@ -25,6 +25,7 @@ from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summar
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.containers import plain_array, stored_scale
+from dask_labelqc.storage.coordinates import IMAGE, default_dims
 from dask_labelqc.storage.dimensions import describe, place_attributes
 from dask_labelqc.storage.layout import Layout
 from dask_labelqc.typing import AnyArray, Shape
@@ -34,8 +35,6 @@ __all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize"]
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array or xarray.DataArray."""
 
-IMAGE, SPATIAL = "image", ("z", "y", "x")
-"""Names of dimensions that have none."""
 LAZY_GROUPS = 32
 """Into how many tasks the reading of a Zarr array is cut at least, as long as they are worth it."""
 LEAST_GROUP_BYTES = 64 * 2**20
@@ -94,9 +93,7 @@ class Like:
     @property
     def dims(self) -> tuple[Hashable, ...]:
         """The names of the labels' own dimensions: theirs, or image, y, x."""
-        layout = self.lineup.labels
-        seen = (IMAGE, *SPATIAL[len(SPATIAL) + 1 - len(layout.axes) :])
-        return layout.own(seen) if self.template is None else self.template.dims
+        return default_dims(self.lineup.labels) if self.template is None else self.template.dims
 
 
 @dataclass(frozen=True)

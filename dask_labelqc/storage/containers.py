@@ -14,7 +14,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.storage.arrays import name_group, pixel_scale
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["in_order", "plain_array", "stored_scale"]
+__all__ = ["plain_array", "stored_scale"]
 
 
 def plain_array(array: Any, name: str) -> Any:
@@ -69,24 +69,6 @@ def _stacked(data: Any, name: str) -> AnyArray:
             f"{name}: got a {type(data).__name__} of arrays whose shapes differ{such}; all images "
             "must have one shape: pad them, with a label that ignore_index leaves out"
         ) from error
-
-
-def in_order(labels: xr.DataArray, pred_probs: xr.DataArray) -> xr.DataArray:
-    """Transpose the predictions to (N, K, *spatial) by the names of the labels' dimensions.
-
-    Raises
-    ------
-    InputError
-        They do not have these and one more.
-    """
-    extra = [dim for dim in pred_probs.dims if dim not in labels.dims]
-    missing = [dim for dim in labels.dims if dim not in pred_probs.dims]
-    if len(extra) != 1 or missing:
-        raise InputError(
-            f"pred_probs: got dimensions {pred_probs.dims}, they must be those of labels "
-            f"{labels.dims} and one for the classes"
-        )
-    return pred_probs.transpose(labels.dims[0], extra[0], *labels.dims[1:])
 
 
 def stored_scale(pred_probs: Any) -> float | None:
