@@ -62,10 +62,12 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
     lineup = line_up([describe(labels, "labels")], describe(pred_probs, "pred_probs"), image_dim=0)
     layout = lineup.pred_probs
-    transposed = isinstance(predicted, zarr.Array) and layout.axes == (1, 0)
-    if not (layout.is_plain or transposed) or layout.order[0] is not None:
-        predicted = da.from_zarr(predicted) if isinstance(predicted, zarr.Array) else predicted
-        predicted, transposed = layout.ordered(layout.inwards(predicted)), False
+    in_zarr = isinstance(predicted, zarr.Array)
+    transposed = in_zarr and layout.axes == (1, 0) and layout.order[0] is None
+    if not (layout.is_plain or transposed):
+        predicted = layout.ordered(
+            layout.inwards(da.from_zarr(predicted) if in_zarr else predicted)
+        )
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
     if isinstance(predicted, np.ndarray):

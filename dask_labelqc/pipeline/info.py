@@ -51,7 +51,6 @@ def open_inputs(
         image_dim=image_dim,
         class_dim=class_dim,
     )
-    check_dims(output_dims(reader), reader.lineup.one_scene)
     params = make_parameters(
         reader.labels_shape,
         reader.labels.dtype,
@@ -60,6 +59,7 @@ def open_inputs(
         scale=pixel_scale(reader.pred_probs),
         **arguments,
     )
+    check_dims(output_dims(reader), reader.lineup.one_scene)
     if group_bytes < 1:
         raise InputError(f"group_bytes: got {group_bytes}, it must be 1 or more")
     plan = plan_blocks(

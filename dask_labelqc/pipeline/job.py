@@ -94,9 +94,8 @@ class JobReport:
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def open(self) -> xr.Dataset:
-        """Open the output, lazily; without its fingerprint, which NetCDF could not hold."""
+        """Open the output, lazily."""
         dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
-        dataset.attrs.pop("fingerprint", None)
         return dataset
 
     def summary(self) -> dict[str, str]:

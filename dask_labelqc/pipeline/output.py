@@ -29,6 +29,7 @@ from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.pipeline.lease import wait_until_free
 from dask_labelqc.storage.arrays import BlockReader, location
+from dask_labelqc.storage.coordinates import output_dims
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
@@ -84,9 +85,9 @@ def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerpr
         json.dumps(
             what
             | params.attributes()
-            | reader.lineup.attributes()
             | reader.lineup.fingerprint()
             | {
+                "dims": output_dims(reader),
                 "groups": plan.group,
                 "pixel_scores": params.scores,
                 "predicted_label": params.predicted,

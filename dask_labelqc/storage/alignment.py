@@ -72,7 +72,7 @@ class Lineup:
         return {key: _plain("none" if dim is None else dim) for key, dim in named.items()}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return all that was decided, as plain values."""
+        """Return what the values of an output depend on, as plain values."""
         layouts = {"labels": self.labels, "pred_probs": self.pred_probs}
         found = {f"{name}.axes": layout.axes for name, layout in layouts.items()}
         return {**found, "pred_probs.order": _digest(self.pred_probs.order)}
@@ -364,4 +364,5 @@ def _rounded(index: pd.Index[Any], other: pd.Index[Any]) -> str:
 
 
 def _said(label: Any) -> str:
-    return repr(label) if isinstance(label, str) else str(label)
+    plain = label.item() if isinstance(label, np.generic) else label
+    return repr(plain) if isinstance(plain, str) else str(plain)

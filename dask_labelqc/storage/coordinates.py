@@ -164,6 +164,7 @@ def write_coordinates(carried: Carried, group: zarr.Group, per_pixel: Iterable[s
             zarr.from_array(
                 group.store_path / name,
                 data=array,
+                fill_value=array.metadata.fill_value,
                 dimension_names=dimension_names(array),
                 attributes=dict(array.attrs),
                 overwrite=True,

@@ -129,7 +129,12 @@ def _decoded(arrays: Mapping[str, zarr.Array[Any]]) -> xr.Dataset:
     for name, array in arrays.items():
         names = getattr(array.metadata, "dimension_names", None)
         zarr.from_array(
-            store, data=array, name=name, attributes=dict(array.attrs), dimension_names=names
+            store,
+            data=array,
+            name=name,
+            fill_value=array.metadata.fill_value,
+            attributes=dict(array.attrs),
+            dimension_names=names,
         )
     decoded: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=None)
     return decoded.set_coords(list(arrays)).load()
