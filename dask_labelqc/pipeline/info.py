@@ -12,7 +12,7 @@ from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array, pixel_scale
-from dask_labelqc.storage.coordinates import check_dims, output_dims
+from dask_labelqc.storage.coordinates import check_dims
 
 __all__ = ["Inputs", "JobPlan", "open_inputs", "plan_audit"]
 
@@ -59,7 +59,7 @@ def open_inputs(
         scale=pixel_scale(reader.pred_probs),
         **arguments,
     )
-    check_dims(output_dims(reader), reader.lineup.one_scene)
+    check_dims(reader.dims, reader.lineup.one_scene)
     if group_bytes < 1:
         raise InputError(f"group_bytes: got {group_bytes}, it must be 1 or more")
     plan = plan_blocks(

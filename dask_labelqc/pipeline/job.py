@@ -38,8 +38,6 @@ from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation
 from dask_labelqc.storage.coordinates import (
     carried_coordinates,
-    output_dims,
-    output_image_dim,
     portable_attributes,
     write_coordinates,
 )
@@ -217,9 +215,10 @@ def audit_zarr(
     check_apart(output, store, inputs.reader)
     if client is not None:
         check_workers(client)
-    dims, carried = output_dims(inputs.reader), carried_coordinates(inputs.reader, storage_options)
+    reader = inputs.reader
+    carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup, storage_options)
     place = str(output)
-    target = open_output(output, store, inputs, dims, resume=resume, overwrite=overwrite)
+    target = open_output(output, store, inputs, resume=resume, overwrite=overwrite)
     job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)
     if target.complete:
         tidy_output(target.group)
@@ -252,7 +251,7 @@ def _write_results(
     matrix: Ints,
     failures: Sequence[Failure],
 ) -> None:
-    image = output_image_dim(job.reader)
+    image = job.reader.image_dim
     small = (
         ("image_score", (image,), images.score()),
         ("image_issue_fraction", (image,), images.issue_fraction()),

@@ -29,7 +29,6 @@ from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.pipeline.lease import wait_until_free
 from dask_labelqc.storage.arrays import BlockReader, location
-from dask_labelqc.storage.coordinates import output_dims
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
@@ -87,7 +86,7 @@ def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerpr
             | params.attributes()
             | reader.lineup.fingerprint()
             | {
-                "dims": output_dims(reader),
+                "dims": reader.dims,
                 "groups": plan.group,
                 "pixel_scores": params.scores,
                 "predicted_label": params.predicted,
@@ -126,7 +125,6 @@ def open_output(
     url: str | Path,
     store: Store,
     inputs: Inputs,
-    dims: tuple[str, ...],
     *,
     resume: bool,
     overwrite: bool,
@@ -167,7 +165,7 @@ def open_output(
                     mode="w-" if found is None else "w",  # "w" deletes whatever is there
                     attributes={"status": "unfinished", "fingerprint": wanted},
                 )
-            arrays = _create_arrays(found, inputs, dims)
+            arrays = _create_arrays(found, inputs)
     except ValueError as error:
         raise OutputError(
             f"output: {str(url)!r} is damaged ({error}); overwrite=True (--overwrite) replaces it"
@@ -254,9 +252,7 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint) -> None
         )
 
 
-def _create_arrays(
-    group: zarr.Group, inputs: Inputs, dims: tuple[str, ...]
-) -> dict[str, zarr.Array[Any]]:
+def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[Any]]:
     params, plan, layout = inputs.params, inputs.plan, inputs.reader.lineup.labels
     dense: list[tuple[str, Any, Any]] = [("label_issues", np.dtype(bool), False)]
     if params.scores:
@@ -273,7 +269,7 @@ def _create_arrays(
                 chunks=layout.own(plan.group),
                 dtype=dtype,
                 fill_value=fill,
-                dimension_names=dims,
+                dimension_names=inputs.reader.dims,
             )
         arrays[name] = found
     checkpoint = group.require_group(CHECKPOINT)

@@ -7,15 +7,19 @@ from importlib.metadata import version
 from typing import Any
 
 import xarray as xr
+import zarr
 
-from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, normalize
+from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, Like, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.coordinates import (
     CLASS_DIMS,
+    Carried,
+    carried_coordinates,
     check_dims,
     class_labels,
     portable_attributes,
+    with_classes,
 )
 from dask_labelqc.typing import LabelDownsample, Validate
 
@@ -139,14 +143,21 @@ def audit(
         values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
     else:
         values = {n: v for n, v in vars(inputs.audit(batch_size)).items() if v is not None}
-    return _dataset(values, inputs, class_labels(pred_probs, inputs.like.lineup.class_dim))
+    return _dataset(values, inputs, _carried(labels, pred_probs, inputs.like))
 
 
-def _dataset(
-    values: dict[str, Any], inputs: InMemory | Lazy, classes: xr.Variable | None
-) -> xr.Dataset:
-    like = inputs.like
+def _carried(labels: ArrayLike, pred_probs: ArrayLike, like: Like) -> Carried:
+    if isinstance(labels, zarr.Array):
+        return carried_coordinates(labels, pred_probs, like.lineup)
+    classes = class_labels(pred_probs, like.lineup.class_dim)
+    coords = xr.Dataset(coords=like.coords)
     place = {} if like.template is None else like.template.attrs
+    return Carried(with_classes(coords, classes), place)
+
+
+def _dataset(values: dict[str, Any], inputs: InMemory | Lazy, carried: Carried) -> xr.Dataset:
+    like, place = inputs.like, dict(carried.attributes)
+    place.pop("coordinates", None)  # xarray lists them where it writes
     own = like.lineup.labels.outwards
     variables = {
         **{name: (like.dims, own(values[name]), place) for name in PER_PIXEL if name in values},
@@ -154,10 +165,6 @@ def _dataset(
         **{name: (CLASS_DIMS[:1], values[name]) for name in PER_CLASS},
         "issue_matrix": (CLASS_DIMS[1:], values["issue_matrix"]),
     }
-    taken = {*variables, *CLASS_DIMS}
-    coords = {name: coord for name, coord in like.coords.items() if name not in taken}
-    if classes is not None:
-        coords |= {dim: xr.Variable((dim,), classes.values, classes.attrs) for dim in CLASS_DIMS}
     made = {**inputs.params.attributes(), **like.lineup.attributes()}
     made["version"] = version("dask-labelqc")
-    return xr.Dataset(variables, coords, portable_attributes(made))
+    return xr.Dataset(variables, carried.coordinates.coords, portable_attributes(made))

@@ -25,7 +25,7 @@ from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summar
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.containers import plain_array, stored_scale
-from dask_labelqc.storage.coordinates import IMAGE, default_dims
+from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, place_attributes
 from dask_labelqc.storage.layout import Layout
 from dask_labelqc.typing import AnyArray, Shape
@@ -53,14 +53,17 @@ class Like:
 
     template: xr.DataArray | None
     lineup: Lineup
+    dims: tuple[Hashable, ...]
+    image_dim: Hashable
 
     @classmethod
     def of(cls, labels: ArrayLike, lineup: Lineup) -> Like:
         """Take what is to be kept of the labels."""
-        if not isinstance(labels, xr.DataArray):
-            return cls(None, lineup)
-        place = place_attributes({**labels.encoding, **labels.attrs})
-        return cls(labels.drop_encoding().drop_attrs(deep=False).assign_attrs(place), lineup)
+        template = None
+        if isinstance(labels, xr.DataArray):
+            place = place_attributes({**labels.encoding, **labels.attrs})
+            template = labels.drop_encoding().drop_attrs(deep=False).assign_attrs(place)
+        return cls(template, lineup, output_dims(labels, lineup), output_image_dim(labels, lineup))
 
     def per_pixel(self, values: Any, name: str) -> Any:
         """Return values (N, *spatial) in the labels' container, with its dimensions."""
@@ -83,17 +86,6 @@ class Like:
             name: (c if name != self.image_dim or c.ndim else c.expand_dims(name)).variable
             for name, c in found.items()
         }
-
-    @property
-    def image_dim(self) -> Hashable:
-        """Name of the dimension of what there is for each image."""
-        dims, image = self.dims, self.lineup.labels.axes[0]
-        return IMAGE if image is None else dims[image]
-
-    @property
-    def dims(self) -> tuple[Hashable, ...]:
-        """The names of the labels' own dimensions: theirs, or image, y, x."""
-        return default_dims(self.lineup.labels) if self.template is None else self.template.dims
 
 
 @dataclass(frozen=True)

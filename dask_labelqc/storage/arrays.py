@@ -17,6 +17,7 @@ from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.region import Box, name_images
 from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.layout import read_into
 from dask_labelqc.storage.stores import open_store, store_url
@@ -174,6 +175,16 @@ class BlockReader:
         """Storage chunk of the predictions along (N, *spatial)."""
         image, _, *spatial = self.lineup.pred_probs.shape(self.pred_probs.chunks)
         return (image, *spatial)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the labels' own dimensions: theirs, or image, y, x."""
+        return tuple(str(dim) for dim in output_dims(self.labels, self.lineup))
+
+    @property
+    def image_dim(self) -> str:
+        """Name of the dimension of what there is for each image."""
+        return str(output_image_dim(self.labels, self.lineup))
 
     @property
     def ahead(self) -> int:

@@ -13,38 +13,37 @@ from zarr.errors import UnstableSpecificationWarning
 from zarr.storage import MemoryStore
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import BlockReader
+from dask_labelqc.storage.alignment import Lineup
 from dask_labelqc.storage.dimensions import (
     coordinates_beside,
     describe,
     dimension_names,
     place_attributes,
 )
-from dask_labelqc.storage.layout import Layout
 
 __all__ = [
     "CLASS_DIMS",
-    "IMAGE",
     "Carried",
     "carried_coordinates",
     "check_dims",
     "class_labels",
-    "default_dims",
     "output_dims",
     "output_image_dim",
     "portable_attributes",
+    "with_classes",
     "write_coordinates",
 ]
 
 CLASS_DIMS = ("class", "given_class", "predicted_class")
 """Dimensions of what an audit finds of the classes."""
+OUTPUTS = (
+    *("label_issues", "pixel_scores", "predicted_label"),
+    *("image_score", "image_issue_fraction", "image_issue_count"),
+    *("confident_threshold", "class_count", "class_issue_count", "issue_matrix", "checkpoint"),
+)
+"""Names that no coordinate may have in an output."""
 IMAGE, SPATIAL = "image", ("z", "y", "x")
 """Names of dimensions that have none."""
-
-
-def default_dims(layout: Layout) -> tuple[str, ...]:
-    """Return names for the labels' own dimensions, where they have none."""
-    return layout.own((IMAGE, *SPATIAL[len(SPATIAL) + 1 - len(layout.axes) :]))
 
 
 def check_dims(dims: Sequence[Hashable], one_scene: bool) -> None:
@@ -77,15 +76,19 @@ def portable_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def output_dims(reader: BlockReader) -> tuple[str, ...]:
+def output_dims(labels: Any, lineup: Lineup) -> tuple[Hashable, ...]:
     """Return the names of the labels' own dimensions: theirs, or image, y, x."""
-    return dimension_names(reader.labels) or default_dims(reader.lineup.labels)
+    if isinstance(labels, xr.DataArray):
+        return labels.dims
+    layout = lineup.labels
+    seen = (IMAGE, *SPATIAL[len(SPATIAL) + 1 - len(layout.axes) :])
+    return describe(labels, "labels").names or layout.own(seen)
 
 
-def output_image_dim(reader: BlockReader) -> str:
+def output_image_dim(labels: Any, lineup: Lineup) -> Hashable:
     """Return the name of the dimension of what there is for each image."""
-    axis = reader.lineup.labels.axes[0]
-    return IMAGE if axis is None else output_dims(reader)[axis]
+    axis = lineup.labels.axes[0]
+    return IMAGE if axis is None else output_dims(labels, lineup)[axis]
 
 
 def class_labels(
@@ -98,14 +101,25 @@ def class_labels(
     if dims is None or class_dim not in dims:
         return None
     if isinstance(pred_probs, zarr.Array):
-        name = str(class_dim)
-        coords: Any = coordinates_beside(pred_probs, [name], [name], storage_options).coords
+        names = [class_dim]
+        coords: Any = coordinates_beside(
+            pred_probs, "pred_probs", names, names, storage_options
+        ).coords
     else:
         coords = pred_probs.coords
     if class_dim not in coords or coords[class_dim].dims != (class_dim,):
         return None
     variable: xr.Variable = coords[class_dim].variable.drop_encoding()
     return variable
+
+
+def with_classes(coordinates: xr.Dataset, classes: xr.Variable | None) -> xr.Dataset:
+    """Return coordinates with those of the classes, and without any called as an output is."""
+    free = coordinates.drop_vars((*OUTPUTS, *CLASS_DIMS), errors="ignore")
+    if classes is None:
+        return free
+    made = {dim: xr.Variable((dim,), classes.values, classes.attrs) for dim in CLASS_DIMS}
+    return free.assign_coords(made)
 
 
 @dataclass(frozen=True)
@@ -125,29 +139,31 @@ class Carried:
 
 
 def carried_coordinates(
-    reader: BlockReader, storage_options: Mapping[str, Any] | None = None
+    labels: zarr.Array[Any],
+    pred_probs: Any,
+    lineup: Lineup,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Carried:
-    """Read what is to be taken over; nothing of how it was encoded is.
+    """Read what is to be taken over from beside labels; nothing of how it was encoded is.
 
     Raises
     ------
     InputError
         A coordinate cannot be decoded.
     """
-    dims = output_dims(reader)
-    place = place_attributes(reader.labels.attrs)
+    dims = output_dims(labels, lineup)
+    place = place_attributes(labels.attrs)
     grid = [name.rstrip(":") for name in str(place.get("grid_mapping", "")).split()]
-    listed = str(reader.labels.attrs.get("coordinates", "")).split()
-    found = coordinates_beside(reader.labels, (*dims, *listed, *grid), dims, storage_options)
-    others = [name for name in listed if name in found.coords and name not in dims]
-    image = output_image_dim(reader)
+    listed = str(labels.attrs.get("coordinates", "")).split()
+    names = (*dims, *listed, *grid)
+    found = coordinates_beside(labels, "labels", names, dims, storage_options)
+    image = output_image_dim(labels, lineup)
     if image in found.coords and image not in dims:  # of the image that one scene is
         found = found.expand_dims(image)
-    classes = class_labels(reader.pred_probs, reader.lineup.class_dim, storage_options)
-    if classes is not None:
-        made = {dim: (dim, classes.values, classes.attrs) for dim in CLASS_DIMS}
-        found = found.drop_vars(CLASS_DIMS, errors="ignore").assign_coords(made)
-    named = {"coordinates": " ".join(others)} if others else {}
+    classes = class_labels(pred_probs, lineup.class_dim, storage_options)
+    found = with_classes(found, classes)
+    others = [name for name in found.coords if name not in found.dims]
+    named = {"coordinates": " ".join(map(str, others))} if others else {}
     return Carried(found.drop_encoding(), {**place, **named})
 
 

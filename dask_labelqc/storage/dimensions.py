@@ -77,8 +77,9 @@ def siblings(
 
 def coordinates_beside(
     array: zarr.Array[Any],
-    names: Iterable[str],
-    dims: Iterable[str],
+    argument: str,
+    names: Iterable[Hashable],
+    dims: Iterable[Hashable],
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Return the coordinates of these names that lie beside an array, in memory and decoded.
@@ -87,6 +88,8 @@ def coordinates_beside(
     ----------
     array
         Whose group is looked into.
+    argument
+        That it was given as, for the message.
     names
         Of the coordinates; those that are not there, or along other dimensions, are left out.
     dims
@@ -99,11 +102,11 @@ def coordinates_beside(
     InputError
         One cannot be decoded.
     """
-    beside, allowed = siblings(array, storage_options), set(dims)
+    beside, allowed = siblings(array, storage_options), {str(dim) for dim in dims}
     found = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys(map(str, names)):
             coordinate = beside.get(name) if beside is not None else None
             if isinstance(coordinate, zarr.Array) and _lies_along(coordinate, allowed):
                 found[name] = coordinate
@@ -111,8 +114,8 @@ def coordinates_beside(
             return _decoded(found)
         except Exception as error:
             raise InputError(
-                f"{array.basename or 'array'}: the coordinates {', '.join(found)} beside it "
-                f"cannot be decoded ({error}); mend or delete them"
+                f"{argument}: what lies beside it as coordinates, {', '.join(found)}, cannot be "
+                f"decoded ({error}); mend or delete it"
             ) from error
 
 
@@ -170,7 +173,7 @@ class Dimensions:
             return None
         if isinstance(self.container, zarr.Array):
             found: Any = coordinates_beside(
-                self.container, [str(name)], [str(name)], self.storage_options
+                self.container, self.argument, [name], [name], self.storage_options
             )
         else:
             found = self.container
