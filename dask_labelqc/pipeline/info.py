@@ -47,7 +47,6 @@ def open_inputs(
     reader = BlockReader.of(
         open_array(labels, "labels", storage_options),
         open_array(pred_probs, "pred_probs", storage_options),
-        storage_options=storage_options,
         image_dim=image_dim,
         class_dim=class_dim,
     )

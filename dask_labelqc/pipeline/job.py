@@ -216,7 +216,7 @@ def audit_zarr(
     if client is not None:
         check_workers(client)
     reader = inputs.reader
-    carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup, storage_options)
+    carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
     place = str(output)
     target = open_output(output, store, inputs, resume=resume, overwrite=overwrite)
     job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)

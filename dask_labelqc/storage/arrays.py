@@ -147,14 +147,13 @@ class BlockReader:
         labels: zarr.Array[Any],
         pred_probs: zarr.Array[Any],
         *,
-        storage_options: Mapping[str, Any] | None = None,
         image_dim: ImageDim = None,
         class_dim: ClassDim = None,
     ) -> BlockReader:
         """Line the arrays up by the names and coordinates that they have."""
         lineup = line_up(
-            [describe(labels, "labels", storage_options)],
-            describe(pred_probs, "pred_probs", storage_options),
+            [describe(labels, "labels")],
+            describe(pred_probs, "pred_probs"),
             image_dim=image_dim,
             class_dim=class_dim,
         )

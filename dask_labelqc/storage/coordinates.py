@@ -91,20 +91,14 @@ def output_image_dim(labels: Any, lineup: Lineup) -> Hashable:
     return IMAGE if axis is None else output_dims(labels, lineup)[axis]
 
 
-def class_labels(
-    pred_probs: Any,
-    class_dim: Hashable | None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> xr.Variable | None:
+def class_labels(pred_probs: Any, class_dim: Hashable | None) -> xr.Variable | None:
     """Return the coordinate of the classes, which predictions have or which lies beside them."""
     dims = describe(pred_probs, "pred_probs").names
     if dims is None or class_dim not in dims:
         return None
     if isinstance(pred_probs, zarr.Array):
         names = [class_dim]
-        coords: Any = coordinates_beside(
-            pred_probs, "pred_probs", names, names, storage_options
-        ).coords
+        coords: Any = coordinates_beside(pred_probs, "pred_probs", names, names).coords
     else:
         coords = pred_probs.coords
     if class_dim not in coords or coords[class_dim].dims != (class_dim,):
@@ -138,12 +132,7 @@ class Carried:
     attributes: Mapping[str, Any]
 
 
-def carried_coordinates(
-    labels: zarr.Array[Any],
-    pred_probs: Any,
-    lineup: Lineup,
-    storage_options: Mapping[str, Any] | None = None,
-) -> Carried:
+def carried_coordinates(labels: zarr.Array[Any], pred_probs: Any, lineup: Lineup) -> Carried:
     """Read what is to be taken over from beside labels; nothing of how it was encoded is.
 
     Raises
@@ -156,11 +145,11 @@ def carried_coordinates(
     grid = [name.rstrip(":") for name in str(place.get("grid_mapping", "")).split()]
     listed = str(labels.attrs.get("coordinates", "")).split()
     names = (*dims, *listed, *grid)
-    found = coordinates_beside(labels, "labels", names, dims, storage_options)
+    found = coordinates_beside(labels, "labels", names, dims)
     image = output_image_dim(labels, lineup)
     if image in found.coords and image not in dims:  # of the image that one scene is
         found = found.expand_dims(image)
-    classes = class_labels(pred_probs, lineup.class_dim, storage_options)
+    classes = class_labels(pred_probs, lineup.class_dim)
     found = with_classes(found, classes)
     others = [name for name in found.coords if name not in found.dims]
     named = {"coordinates": " ".join(map(str, others))} if others else {}

@@ -15,7 +15,7 @@ from zarr.errors import NodeNotFoundError, UnstableSpecificationWarning
 from zarr.storage import MemoryStore
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.storage.stores import open_store
+from dask_labelqc.storage.stores import RemoteStore, open_store
 from dask_labelqc.typing import Shape
 
 __all__ = [
@@ -60,9 +60,7 @@ def place_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def siblings(
-    array: zarr.Array[Any], storage_options: Mapping[str, Any] | None = None
-) -> zarr.Group | None:
+def siblings(array: zarr.Array[Any]) -> zarr.Group | None:
     """Return the group that an array lies in, None if it lies in none."""
     path = array.store_path.path
     try:
@@ -70,7 +68,9 @@ def siblings(
             parent = path.rpartition("/")[0]
             return zarr.open_group(array.store_path.store, path=parent, mode="r")
         parent_url = str(array.store).rstrip("/").rpartition("/")[0]
-        return zarr.open_group(open_store(parent_url, storage_options), mode="r")
+        store = array.store
+        beside = store.at(parent_url) if isinstance(store, RemoteStore) else open_store(parent_url)
+        return zarr.open_group(beside, mode="r")
     except (FileNotFoundError, NodeNotFoundError, ValueError, StoreError):
         return None
 
@@ -80,7 +80,6 @@ def coordinates_beside(
     argument: str,
     names: Iterable[Hashable],
     dims: Iterable[Hashable],
-    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Return the coordinates of these names that lie beside an array, in memory and decoded.
 
@@ -94,15 +93,13 @@ def coordinates_beside(
         Of the coordinates; those that are not there, or along other dimensions, are left out.
     dims
         Along which they may lie.
-    storage_options
-        Of the store.
 
     Raises
     ------
     InputError
         One cannot be decoded.
     """
-    beside, allowed = siblings(array, storage_options), {str(dim) for dim in dims}
+    beside, allowed = siblings(array), {str(dim) for dim in dims}
     found = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
@@ -157,24 +154,19 @@ class Dimensions:
         None if it has none.
     container
         An xarray.DataArray or a Zarr array, which may have labels along them.
-    storage_options
-        Of the store that the Zarr array is in.
     """
 
     argument: str
     shape: Shape
     names: tuple[Hashable, ...] | None = None
     container: Any = None
-    storage_options: Mapping[str, Any] | None = None
 
     def index(self, name: Hashable) -> pd.Index[Any] | None:
         """Return the labels along a dimension, None if there are none."""
         if self.names is None or name not in self.names:
             return None
         if isinstance(self.container, zarr.Array):
-            found: Any = coordinates_beside(
-                self.container, self.argument, [name], [name], self.storage_options
-            )
+            found: Any = coordinates_beside(self.container, self.argument, [name], [name])
         else:
             found = self.container
         if name not in found.xindexes or found.coords[name].dims != (name,):
@@ -197,9 +189,7 @@ def _group_of(array: zarr.Array[Any]) -> tuple[Any, str]:
     return None, str(array.store).rstrip("/").rpartition("/")[0]
 
 
-def describe(
-    array: Any, argument: str, storage_options: Mapping[str, Any] | None = None
-) -> Dimensions:
+def describe(array: Any, argument: str) -> Dimensions:
     """Say what is known of an array's dimensions.
 
     Examples
@@ -212,5 +202,5 @@ def describe(
         names = array.dims if _are_given(array.dims) else None
         return Dimensions(argument, array.shape, names, array)
     if isinstance(array, zarr.Array):
-        return Dimensions(argument, array.shape, dimension_names(array), array, storage_options)
+        return Dimensions(argument, array.shape, dimension_names(array), array)
     return Dimensions(argument, np.shape(array))
