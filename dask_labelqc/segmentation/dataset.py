@@ -101,10 +101,10 @@ def audit(
         ``label_issues`` (image, y, x) bool; ``pixel_scores`` and ``predicted_label`` if asked
         for; ``image_score``, ``image_issue_fraction``, ``image_issue_count`` (image,);
         ``confident_threshold``, ``class_count``, ``class_issue_count`` (class,) and
-        ``issue_matrix`` (given_class, predicted_class). Dimensions and coordinates of xarray
-        labels are kept, so are the attributes that say where the place is, and the predictions'
-        coordinate of the classes. The attributes ``image_dim`` and ``class_dim`` say which
-        dimensions were taken for these.
+        ``issue_matrix`` (given_class, predicted_class). Dimensions and coordinates of the labels
+        are kept (of a Zarr array those that lie beside it), so are the attributes that say where
+        the place is, and the predictions' coordinate of the classes. The attributes
+        ``image_dim`` and ``class_dim`` say which dimensions were taken for these.
 
     Raises
     ------

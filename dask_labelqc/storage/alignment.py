@@ -114,8 +114,8 @@ def line_up(
         unless labels are 2-D and the predictions are (K, H, W) and cannot be (N, K, W).
     class_dim
         Name, or axis of the predictions, of the classes' dimension. By default that which only
-        the predictions have; without names the first of one scene, otherwise the one after the
-        images.
+        the predictions have, or where only they have names the one called as classes are; without
+        names the first of one scene, otherwise the one after the images.
 
     Raises
     ------

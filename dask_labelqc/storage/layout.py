@@ -119,7 +119,7 @@ class Layout:
         for axis, (_, turn) in enumerate(parts):
             if turn is not None:
                 stored = stored[(*[slice(None)] * axis, turn)]
-        return np.asarray(self.inwards(stored))
+        return np.asanyarray(self.inwards(stored))  # a mask stays one
 
 
 Part: TypeAlias = "tuple[slice | Ints, slice | Ints | None]"
@@ -144,7 +144,7 @@ def _read(array: Any, parts: Sequence[Part], buffer: AnyArray | None) -> AnyArra
     if not isinstance(array, zarr.Array):
         for axis, read in enumerate(box):
             array = array[(*[slice(None)] * axis, read)]
-        return np.asarray(array)
+        return np.asanyarray(array)
     shape = tuple(
         len(range(n)[read]) if isinstance(read, slice) else read.size
         for n, read in zip(array.shape, box, strict=True)

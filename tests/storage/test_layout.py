@@ -113,3 +113,9 @@ def test_positions_that_follow_one_another_are_a_plain_read() -> None:
         again = layout.read(stored, Box((3, 0), (6, 2)))
     assert found[:, 0].tolist() == [6, 8, 10]
     assert again[:, 0].tolist() == [4, 2, 0]
+
+
+def test_a_mask_stays_one() -> None:
+    array = np.ma.masked_array(np.arange(6).reshape(2, 3), [[True, False, False], [False] * 3])
+    found = Layout((1, 0), (range(2, -1, -1), None)).read(array, Box((0, 0), (3, 2)))
+    np.testing.assert_array_equal(found.mask, array.mask.T[::-1])
