@@ -89,6 +89,16 @@ class Job:
         """Return the box of a group."""
         return self.plan.group_box([int(i) for i in np.unravel_index(number, self.plan.grid)])
 
+    def write(self, name: str, box: Box, values: AnyArray) -> None:
+        """Write the values of a box to an output that has the labels' own dimensions."""
+        layout = self.reader.lineup.labels
+        self.arrays[name][layout.own(box.slices)] = layout.outwards(values)
+
+    def read(self, name: str, box: Box) -> AnyArray:
+        """Read back what `write` has written."""
+        values: AnyArray = self.reader.lineup.labels.read(self.arrays[name], box)
+        return values
+
     def groups_beside(self, number: int) -> range:
         """Return the groups that hold parts of the same images, this one among them."""
         beside = math.prod(self.plan.grid[1:])
@@ -229,7 +239,7 @@ def _write_dense(job: Job, region: Box, dense: Dense) -> dict[str, AnyArray]:
     outputs = {"pixel_scores": dense.scores, "predicted_label": dense.predicted}
     wanted = {name: values for name, values in outputs.items() if values is not None}
     for name, values in wanted.items():
-        job.arrays[name][region.slices] = values
+        job.write(name, region, values)
     return wanted
 
 
@@ -258,10 +268,10 @@ def _has_dense_outputs(job: Job, number: int, arrays: dict[str, AnyArray]) -> bo
     for name, checksum in arrays.items():
         if name.startswith(CHECKSUM):
             try:
-                stored = job.arrays[name.removeprefix(CHECKSUM)][job.box(number).slices]
+                stored = job.read(name.removeprefix(CHECKSUM), job.box(number))
             except Exception:  # whatever a codec raises over a chunk that was cut short
                 return False
-            if _checksum(np.asarray(stored)) != checksum:
+            if _checksum(stored) != checksum:
                 return False
     return True
 
@@ -314,7 +324,7 @@ def _paint(
     job: Job, search: Search, number: int, arrays: dict[str, AnyArray]
 ) -> tuple[GroupIssues, Ints]:
     issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
-    job.arrays["label_issues"][issues.box.slices] = paint(issues)
+    job.write("label_issues", issues.box, paint(issues))
     images = ImageStatistics(arrays["softmin"], arrays["count"])
     return GroupIssues(images, issues.per_image()), issues.matrix(job.params.num_classes)
 

@@ -22,17 +22,15 @@ from dask_labelqc.pipeline.fit import (
     stored_groups,
     threads_that_fit,
 )
-from dask_labelqc.pipeline.groups import Job
+from dask_labelqc.pipeline.groups import CHECKPOINT, Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import open_inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
     check_apart,
-    copy_coordinates,
     finish_output,
     open_output,
-    output_dims,
     output_store,
     tidy_output,
     write_small,
@@ -43,7 +41,13 @@ from dask_labelqc.pipeline.stages import Failure, JobStages, Measures
 from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation
+from dask_labelqc.storage.coordinates import (
+    carried_coordinates,
+    portable_attributes,
+    write_coordinates,
+)
 from dask_labelqc.storage.stores import open_store, without_keys
 from dask_labelqc.typing import AnyArray, Ints, LabelDownsample, Validate
 
@@ -127,6 +131,8 @@ def audit_zarr(
     validate: Validate = "full",
     write_pixel_scores: bool = False,
     write_predicted_label: bool = False,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     client: Client | None = None,
     n_jobs: int | None = None,
     group_bytes: int = GROUP_BYTES,
@@ -147,6 +153,7 @@ def audit_zarr(
         and what its ``_FillValue`` and ``missing_value`` name take part in nothing.
     pred_probs
         Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
+        Where coordinate arrays lie beside both, their labels say which positions belong together.
     output
         Path or URL of the Zarr group to make.
     resume
@@ -167,6 +174,8 @@ def audit_zarr(
         "full", "labels" or "none".
     write_pixel_scores, write_predicted_label
         Also write the score and the predicted class of every pixel.
+    image_dim, class_dim
+        The dimensions of the images and of the classes, where names do not say it; see `audit`.
     client
         The cluster to run on; threads of this process without one.
     n_jobs
@@ -207,6 +216,8 @@ def audit_zarr(
         pred_probs,
         storage_options=storage_options,
         group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
@@ -228,9 +239,10 @@ def audit_zarr(
         inputs = fit(inputs, kinds, group_bytes, groups)
     else:
         inputs, n_jobs = threads_that_fit(inputs, n_jobs, group_bytes, groups)
-    dims = output_dims(inputs.reader)
+    reader = inputs.reader
+    carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
     place = str(output)
-    target = open_output(output, store, inputs, dims, resume=resume, overwrite=overwrite)
+    target = open_output(output, store, inputs, resume=resume, overwrite=overwrite)
     job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)
     if target.complete:
         tidy_output(target.group)
@@ -245,7 +257,7 @@ def audit_zarr(
         shown,
     ):
         with writing(output):
-            copy_coordinates(inputs.reader, job.output, dims, storage_options)
+            write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
         selection = select(stages, job.params)
         selection.statistics.warn(job.params)
@@ -253,19 +265,18 @@ def audit_zarr(
         lease.end()
         lease.check()
         with writing(output):
-            _write_results(job, dims, selection, images, matrix, stages.failures)
+            _write_results(job, selection, images, matrix, stages.failures)
     return _report(job, place, stages.measures, stages.failures, storage_options)
 
 
 def _write_results(
     job: Job,
-    dims: tuple[str, ...],
     selection: Selection,
     images: Images,
     matrix: Ints,
     failures: Sequence[Failure],
 ) -> None:
-    image = dims[0]
+    image = job.reader.image_dim
     small = (
         ("image_score", (image,), images.score()),
         ("image_issue_fraction", (image,), images.issue_fraction()),
@@ -281,8 +292,8 @@ def _write_results(
             written.result()
     facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
     not_audited = [image for failure in failures for image in range(*failure.images)]
-    attributes = job.params.attributes() | job.params.naming() | facts
-    finish_output(job.output, attributes, sorted(not_audited))
+    decided = job.params.attributes() | job.params.naming() | job.reader.lineup.attributes()
+    finish_output(job.output, portable_attributes(decided | facts), sorted(not_audited))
 
 
 def _report(

@@ -19,24 +19,17 @@ from zarr.core.sync import sync
 from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
-    UnstableSpecificationWarning,
     ZarrUserWarning,
 )
 from zarr.storage import LocalStore
 
 from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.graph.blocks import Plan
-from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.pipeline.lease import wait_until_free
-from dask_labelqc.storage.arrays import (
-    BlockReader,
-    dimension_names,
-    location,
-    siblings,
-)
+from dask_labelqc.storage.arrays import BlockReader, location
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
@@ -45,17 +38,14 @@ __all__ = [
     "Fingerprint",
     "Output",
     "check_apart",
-    "copy_coordinates",
     "finish_output",
     "open_output",
-    "output_dims",
     "output_store",
     "tidy_output",
     "write_small",
     "writing",
 ]
 
-SPATIAL = ("z", "y", "x")
 NOT_AUDITED = "not_audited"
 Fingerprint = dict[str, Any]
 REPLACE = advise("{overwrite} replaces it", overwrite=True)
@@ -83,12 +73,6 @@ class Output:
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
 
 
-def output_dims(reader: BlockReader) -> tuple[str, ...]:
-    """Return the names of the dimensions (N, *spatial): the labels' own, or image, y, x."""
-    names = dimension_names(reader.labels)
-    return names or ("image", *SPATIAL[len(SPATIAL) + 1 - reader.labels.ndim :])
-
-
 def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerprint:
     """Return what makes an output this one: its inputs, parameters and groups, as plain JSON."""
     what: Fingerprint = {
@@ -105,7 +89,9 @@ def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerpr
         json.dumps(
             what
             | params.attributes()
+            | reader.lineup.fingerprint()
             | {
+                "dims": reader.dims,
                 "groups": plan.group,
                 "pixel_scores": params.scores,
                 "predicted_label": params.predicted,
@@ -149,7 +135,6 @@ def open_output(
     url: str | Path,
     store: Store,
     inputs: Inputs,
-    dims: tuple[str, ...],
     *,
     resume: bool,
     overwrite: bool,
@@ -187,7 +172,7 @@ def open_output(
                     mode="w-" if found is None else "w",  # "w" deletes whatever is there
                     attributes={"status": "unfinished", "fingerprint": wanted},
                 )
-            arrays = _create_arrays(found, inputs.params, inputs.plan, dims)
+            arrays = _create_arrays(found, inputs)
     except ValueError as error:
         raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
     return Output(found, complete=False, created=created, arrays=arrays)
@@ -276,9 +261,8 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume:
         raise OutputError(exists, both)
 
 
-def _create_arrays(
-    group: zarr.Group, params: Parameters, plan: Plan, dims: tuple[str, ...]
-) -> dict[str, zarr.Array[Any]]:
+def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[Any]]:
+    params, plan, layout = inputs.params, inputs.plan, inputs.reader.lineup.labels
     dense: list[tuple[str, Any, Any]] = [("label_issues", np.dtype(bool), False)]
     if params.scores:
         dense.append(("pixel_scores", params.probability_dtype, np.nan))
@@ -290,11 +274,11 @@ def _create_arrays(
         if not isinstance(found, zarr.Array):
             found = group.create_array(
                 name,
-                shape=params.shape,
-                chunks=plan.group,
+                shape=layout.own(params.shape),
+                chunks=layout.own(plan.group),
                 dtype=dtype,
                 fill_value=fill,
-                dimension_names=dims,
+                dimension_names=inputs.reader.dims,
             )
         arrays[name] = found
     checkpoint = group.require_group(CHECKPOINT)
@@ -305,58 +289,6 @@ def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any
     """Write a small output whole."""
     data = np.asarray(values)
     group.create_array(name, data=data, chunks=data.shape, dimension_names=dims, overwrite=True)
-
-
-def copy_coordinates(
-    reader: BlockReader,
-    group: zarr.Group,
-    dims: tuple[str, ...],
-    storage_options: Mapping[str, Any] | None = None,
-) -> None:
-    """Carry over what lies beside the inputs: coordinates of the labels, and of the classes.
-
-    xarray lists the coordinates that are not called like a dimension in an attribute.
-    """
-    beside = siblings(reader.labels, storage_options)
-    listed = str(reader.labels.attrs.get("coordinates", "")).split()
-    copied = [name for name in (*dims, *listed) if _copy(beside, name, group, name, dims)]
-    if others := [name for name in listed if name in copied]:
-        group["label_issues"].attrs["coordinates"] = " ".join(others)
-    for name in set(dimension_names(reader.pred_probs) or ()) - set(dims):
-        _copy(siblings(reader.pred_probs, storage_options), name, group, "class", (name,))
-
-
-def _copy(
-    source: zarr.Group | None, name: str, group: zarr.Group, new_name: str, dims: tuple[str, ...]
-) -> bool:
-    """Copy a coordinate if there is one along these dimensions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
-        coordinate = source.get(name) if source is not None else None
-        if not isinstance(coordinate, zarr.Array):
-            return False
-        along = dimension_names(coordinate)
-        if along is None or not set(along) <= set(dims):
-            return False
-        renamed = tuple(new_name if dim == name else dim for dim in along)
-        write_small(group, new_name, renamed, _values(coordinate, name))
-        attributes = dict(coordinate.attrs)
-        attributes.pop("_ARRAY_DIMENSIONS", None)
-        group[new_name].attrs.update(attributes)
-    return True
-
-
-def _values(coordinate: zarr.Array[Any], name: str) -> Any:
-    place = location(coordinate)
-    check_memory(f"the coordinate {name!r} at {place}", coordinate.shape, coordinate.dtype.itemsize)
-    try:
-        return coordinate[...]
-    except Exception as error:  # whatever a codec or a store raises
-        raise InputError(
-            f"labels, pred_probs: the coordinate {name!r} beside them, {place}, cannot be read "
-            f"({error})",
-            advise("write it again or delete it, and then go on with {resume}", resume=True),
-        ) from error
 
 
 def finish_output(

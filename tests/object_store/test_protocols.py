@@ -104,7 +104,11 @@ def test_inputs_over_http(tmp_path: Path) -> None:
         labels, pred_probs = (f"{server.endpoint}/in/{n}" for n in ("labels", "pred_probs"))
         audit_zarr(labels, pred_probs, tmp_path / "out", progress=False)
         check(tmp_path / "out", case)
-        assert siblings(open_array(labels, "labels"))["pred_probs"].shape == (4, 3, 8, 8)
+        beside = siblings(open_array(labels, "labels", {"timeout": "9s"}))
+        assert beside["pred_probs"].shape == (4, 3, 8, 8)
+        # Opened as the array was: another server would be asked without its options.
+        own = open_array(labels, "labels", {"timeout": "9s"}).store.inside.store
+        assert beside.store.inside.store.client_options == own.client_options
         with pytest.raises(InputError, match="labels: there is no Zarr array at"):
             audit_zarr(labels + "x", pred_probs, tmp_path / "out")
         with pytest.raises(InputError, match=r"output: 'http.*' can only be read, over HTTP"):
