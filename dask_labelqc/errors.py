@@ -10,6 +10,7 @@ __all__ = [
     "LabelQCWarning",
     "OutputError",
     "StoreError",
+    "TakenOverError",
 ]
 
 
@@ -23,6 +24,10 @@ class InputError(LabelQCError, ValueError):
 
 class OutputError(LabelQCError, OSError):
     """An output exists already, belongs to other inputs, or cannot be written."""
+
+
+class TakenOverError(OutputError):
+    """Another job has the output now; nothing was written to it."""
 
 
 class BlockError(LabelQCError, RuntimeError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from operator import add
+from operator import add, xor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,7 +28,10 @@ from dask_labelqc.method.summary import (
     Statistics,
     summarize,
 )
+from dask_labelqc.pipeline.stamps import stamp
 from dask_labelqc.storage.arrays import BlockReader
+from dask_labelqc.storage.fence import FencedStore
+from dask_labelqc.storage.objects import tag_of
 from dask_labelqc.storage.records import Records
 from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
@@ -37,8 +40,10 @@ __all__ = [
     "GroupSummary",
     "Job",
     "Numbers",
+    "blank_groups",
     "count_groups",
     "groups_histogram",
+    "mend_groups",
     "paint_groups",
     "stored_statistics",
     "summarize_group",
@@ -50,6 +55,8 @@ Numbers: TypeAlias = tuple[int, ...]
 CHECKPOINT = "checkpoint"
 LISTS = "candidate_"
 CHECKSUM = "checksum_"
+CLAIM = "claim"
+LABELS = "labels_hash"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,10 @@ class Job:
         Those of the output that the tasks write, opened: it takes a request each to open them.
     params, plan
         What to compute, in which groups.
+    claims
+        Under which the records that count were written; the last is this job's.
+    compare_labels
+        Records count only if their labels are what is stored now.
     """
 
     reader: BlockReader
@@ -71,14 +82,42 @@ class Job:
     arrays: Mapping[str, zarr.Array[Any]]
     params: Parameters
     plan: Plan
+    claims: tuple[str, ...] = ()
+    compare_labels: bool = False
 
     @property
     def records(self) -> Records:
         return Records(self.arrays[CHECKPOINT])
 
+    def position(self, number: int) -> Shape:
+        """Return where a group is in the grid of groups."""
+        return tuple(int(i) for i in np.unravel_index(number, self.plan.grid))
+
     def box(self, number: int) -> Box:
         """Return the box of a group."""
-        return self.plan.group_box([int(i) for i in np.unravel_index(number, self.plan.grid)])
+        return self.plan.group_box(self.position(number))
+
+    def counts(self, arrays: dict[str, AnyArray]) -> bool:
+        """Say if a record is of this job, or of one that it goes on from."""
+        return str(arrays[CLAIM]) in self.claims
+
+    def stamp(self, name: str, number: int) -> int:
+        """Return the stamp of what was just written of a dense output: 0 if nothing is stored."""
+        array, key = self._chunk(name, number)
+        assert isinstance(array.store, FencedStore)
+        tag = array.store.written.pop(f"{array.path}/{key}", None)
+        return 0 if tag is None else stamp(name, key, tag)
+
+    def stored_stamp(self, name: str, number: int) -> int:
+        """Return the stamp of what is stored of a dense output."""
+        array, key = self._chunk(name, number)
+        tag = tag_of(array.store, f"{array.path}/{key}")
+        return 0 if tag is None else stamp(name, key, tag)
+
+    def _chunk(self, name: str, number: int) -> tuple[zarr.Array[Any], str]:
+        """Return a dense output, and the key of the one chunk of a group."""
+        array = self.arrays[name]
+        return array, array.metadata.encode_chunk_key(self.position(number))
 
     def groups_beside(self, number: int) -> range:
         """Return the groups that hold parts of the same images, this one among them."""
@@ -99,11 +138,15 @@ class GroupSummary:
         Of predictions that were read, decoded.
     read_seconds
         For which it waited for labels and predictions.
+    number, stamp
+        Of the group, and of its dense outputs.
     """
 
     statistics: Statistics
     num_bytes: int
     read_seconds: float
+    number: int
+    stamp: int
 
 
 def summarize_group(job: Job, bound: float | None, number: int) -> GroupSummary:
@@ -113,18 +156,23 @@ def summarize_group(job: Job, bound: float | None, number: int) -> GroupSummary:
     with read.opening(job.reader, region, job.plan):
         summary = summarize(region, job.plan.blocks(region), read, job.params, bound)
     dense = _dense_outputs(summary)
+    combined = 0
     for name, values in dense.items():
         job.arrays[name][region.slices] = values
-    checksums = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
-    job.records.write(number, _to_arrays(summary) | checksums)
-    return GroupSummary(summary.statistics, region.size * job.params.pixel_bytes, read.seconds)
+        combined ^= job.stamp(name, number)
+    about = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
+    about |= {CLAIM: np.array(job.claims[-1]), LABELS: np.array(read.labels, np.uint32)}
+    job.records.write(number, _to_arrays(summary) | about)
+    num_bytes = region.size * job.params.pixel_bytes
+    return GroupSummary(summary.statistics, num_bytes, read.seconds, number, combined)
 
 
 class _Timed:
-    """Reads the blocks of a region, and knows how long that took."""
+    """Reads the blocks of a region, and knows how long that took, and a hash of the labels."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.labels = 0
 
     @contextmanager
     def opening(self, reader: BlockReader, region: Box, plan: Plan) -> Iterator[None]:
@@ -137,6 +185,7 @@ class _Timed:
         begun = time.monotonic()
         result = self._read(block)
         self.seconds += time.monotonic() - begun
+        self.labels = zlib.crc32(np.ascontiguousarray(result[0]).data, self.labels)
         return result
 
 
@@ -149,30 +198,57 @@ def _checksum(values: AnyArray) -> AnyArray:
     return np.array(zlib.crc32(np.ascontiguousarray(values).data), np.uint32)
 
 
-def stored_statistics(job: Job, numbers: Numbers) -> tuple[Numbers, Statistics | None]:
-    """Return which groups are done, and the sum of their statistics.
+def stored_statistics(job: Job, numbers: Numbers) -> tuple[dict[int, int], Statistics | None]:
+    """Return which groups are done, with their stamps, and the sum of their statistics.
 
-    Done is a group that has a whole record, and dense outputs that are what was written.
+    Done is a group that has a whole record, of this job or of those that it goes on from, and dense
+    outputs that are what was written.
     """
+    stamps: dict[int, int] = {}
+    total: Statistics | None = None
     with job.records.reading(numbers) as records:
-        found = {
-            number: _statistics(arrays)
-            for number, arrays in records
-            if arrays is not None and _has_dense_outputs(job, number, arrays)
-        }
-    return tuple(found), reduce(add, found.values()) if found else None
+        for number, arrays in records:
+            if arrays is None or not job.counts(arrays) or not _has_labels(job, number, arrays):
+                continue
+            # Before they are looked at: what is changed meanwhile is found at the end.
+            stored = reduce(xor, (job.stored_stamp(name, number) for name in _dense(arrays)), 0)
+            if _has_dense_outputs(job, number, arrays):
+                stamps[number] = stored
+                found = _statistics(arrays)
+                total = found if total is None else total + found
+    return stamps, total
+
+
+def _dense(arrays: dict[str, AnyArray]) -> list[str]:
+    """Return the names of the dense outputs that were written with a record."""
+    return [name.removeprefix(CHECKSUM) for name in arrays if name.startswith(CHECKSUM)]
+
+
+def _has_labels(job: Job, number: int, arrays: dict[str, AnyArray]) -> bool:
+    if not job.compare_labels:
+        return True
+    region = job.box(number)
+    labels, found = job.reader.read_labels(region), 0
+    for block in job.plan.blocks(region):
+        part = np.ascontiguousarray(labels[block.within(region).slices])
+        found = zlib.crc32(part.data, found)
+    return found == arrays[LABELS]
 
 
 def _has_dense_outputs(job: Job, number: int, arrays: dict[str, AnyArray]) -> bool:
-    for name, checksum in arrays.items():
-        if name.startswith(CHECKSUM):
-            try:
-                stored = job.arrays[name.removeprefix(CHECKSUM)][job.box(number).slices]
-            except Exception:  # whatever a codec raises over a chunk that was cut short
-                return False
-            if _checksum(np.asarray(stored)) != checksum:
-                return False
+    for name in _dense(arrays):
+        stored = _stored(job, name, number)
+        if stored is None or _checksum(stored) != arrays[CHECKSUM + name]:
+            return False
     return True
+
+
+def _stored(job: Job, name: str, number: int) -> AnyArray | None:
+    """Return what is stored of a dense output, None if it cannot be decoded."""
+    try:
+        return np.asarray(job.arrays[name][job.box(number).slices])
+    except Exception:  # whatever a codec raises over a chunk that was cut short
+        return None
 
 
 def count_groups(job: Job, thresholds: Floats, numbers: Numbers) -> int:
@@ -200,10 +276,13 @@ class GroupIssues:
     ----------
     images, issue_count
         Of its images, as far as they lie in the group.
+    stamp
+        Of its part of the mask.
     """
 
     images: ImageStatistics
     issue_count: Ints
+    stamp: int
 
 
 def paint_groups(job: Job, search: Search, numbers: Numbers) -> tuple[dict[int, GroupIssues], Ints]:
@@ -225,13 +304,54 @@ def _paint(
     issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
     job.arrays["label_issues"][issues.box.slices] = paint(issues)
     images = ImageStatistics(arrays["softmin"], arrays["count"])
-    return GroupIssues(images, issues.per_image()), issues.matrix(job.params.num_classes)
+    written = job.stamp("label_issues", number)
+    return GroupIssues(images, issues.per_image(), written), issues.matrix(job.params.num_classes)
+
+
+def mend_groups(job: Job, search: Search, numbers: Numbers) -> tuple[Numbers, Numbers]:
+    """Look at all that is stored of groups, and write the mask again where it differs.
+
+    Returns the groups whose masks were written again, and those whose other dense outputs are not
+    what was written.
+    """
+    painted, spoiled = [], []
+    for number, arrays in _recorded(job, numbers):
+        issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
+        if _write_if_different(job, "label_issues", number, paint(issues)):
+            painted.append(number)
+        if not _has_dense_outputs(job, number, arrays):
+            spoiled.append(number)
+    return tuple(painted), tuple(spoiled)
+
+
+def blank_groups(job: Job, numbers: Numbers) -> Numbers:
+    """See to it that nothing is stored of groups that were left out; return where there was."""
+    return tuple(
+        number
+        for number in numbers
+        for name in {*job.arrays} - {CHECKPOINT}
+        if _write_if_different(
+            job, name, number, np.full(job.box(number).shape, job.arrays[name].fill_value)
+        )
+    )
+
+
+def _write_if_different(job: Job, name: str, number: int, values: AnyArray) -> bool:
+    """Write a group's part of a dense output if something else is stored; say if it was."""
+    array, stored = job.arrays[name], _stored(job, name, number)
+    same = stored is not None and np.array_equal(stored, values, equal_nan=values.dtype.kind == "f")
+    # An object that holds nothing but the fill value should not be there.
+    empty = np.all(values == array.fill_value) and job.stored_stamp(name, number) != 0
+    if not same or empty:
+        array[job.box(number).slices] = values
+        job.stamp(name, number)
+    return not same or bool(empty)
 
 
 def _recorded(job: Job, numbers: Numbers) -> Iterator[tuple[int, dict[str, AnyArray]]]:
     with job.records.reading(numbers) as records:
         for number, arrays in records:
-            if arrays is None:
+            if arrays is None or not job.counts(arrays):
                 raise OutputError(
                     f"output: the record of group {number} in {job.output.store_path} is gone or "
                     "damaged since it was written; run the same command again with resume"

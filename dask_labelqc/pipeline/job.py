@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from distributed import Client
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
 from dask_labelqc.method.validity import warn_of_sums
+from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.groups import Job
 from dask_labelqc.pipeline.images import Images
-from dask_labelqc.pipeline.info import open_inputs
+from dask_labelqc.pipeline.info import Inputs, open_inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.output import (
     check_apart,
+    check_written,
     copy_coordinates,
+    done_before,
     finish_output,
     open_output,
     output_dims,
@@ -116,6 +120,7 @@ def audit_zarr(
     n_jobs: int | None = None,
     group_bytes: int = GROUP_BYTES,
     keep_going: bool = False,
+    trust_inputs: bool = False,
     progress: Progress | bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> JobReport:
@@ -161,6 +166,9 @@ def audit_zarr(
         Finish without the images that cannot be audited: their scores are NaN, they have no
         issues and take part in no threshold, and the attribute ``not_audited`` lists them. The
         output's ``status`` is "partial"; ``resume=True`` tries these images again.
+    trust_inputs
+        Do not look whether chunks of the inputs changed since an earlier run read them; otherwise
+        ``resume=True`` audits again what did.
     progress
         Shown on the standard error, or told to an object of your own.
     storage_options
@@ -204,43 +212,62 @@ def audit_zarr(
     check_apart(output, store, inputs.reader)
     if client is not None:
         check_workers(client)
-    dims = output_dims(inputs.reader)
-    place = str(output)
-    target = open_output(output, store, inputs, dims, resume=resume, overwrite=overwrite)
-    job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)
-    if target.complete:
-        tidy_output(target.group)
-        measures = Measures()
-        measures.num_resumed = job.plan.num_groups
-        return _report(job, place, measures, (), storage_options)
+    known = InputStamps(inputs.reader, inputs.plan, trusted=trust_inputs)
+    found = done_before(output, store, inputs, known, resume=resume, overwrite=overwrite)
+    if found is not None:
+        return _done_before(found, inputs, output, storage_options)
     shown = progress if not isinstance(progress, bool) else progress_for(progress)
-    with (
-        hold(job.output, place) as lease,
-        open_workers(client, n_jobs) as workers,
-        shown,
-    ):
+    with ExitStack() as stack:
         with writing(output):
-            copy_coordinates(inputs.reader, job.output, dims, storage_options)
+            lease = stack.enter_context(hold(store, str(output)))
+        target = open_output(output, lease, inputs, known, resume=resume, overwrite=overwrite)
+        if target.complete:
+            tidy_output(target.group)
+            return _done_before(target.group, inputs, output, storage_options)
+        job = Job(
+            inputs.reader,
+            target.group,
+            target.arrays,
+            inputs.params,
+            inputs.plan,
+            target.claims,
+            compare_labels=resume and not trust_inputs and "labels" not in known.listed,
+        )
+        workers = stack.enter_context(open_workers(client, n_jobs))
+        stack.enter_context(shown)
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
-        selection = select(stages, job.params)
-        warn_of_sums(selection.statistics.worst_sum, job.params)
-        images, matrix = stages.paint(selection.search)
-        lease.end()
-        lease.check()
-        with writing(output):
-            _write_results(job, dims, selection, images, matrix, stages.failures)
-    return _report(job, place, stages.measures, stages.failures, storage_options)
+        _run(stages, job, output, known, storage_options)
+    return _report(job, str(output), stages.measures, stages.failures, storage_options)
 
 
-def _write_results(
+def _run(
+    stages: JobStages,
     job: Job,
-    dims: tuple[str, ...],
-    selection: Selection,
-    images: Images,
-    matrix: Ints,
-    failures: Sequence[Failure],
+    output: str | Path,
+    known: InputStamps,
+    storage_options: Mapping[str, Any] | None,
 ) -> None:
-    image = dims[0]
+    """Fill an output that is held."""
+    with writing(output):
+        copy_coordinates(job.reader, job.output, output_dims(job.reader), storage_options)
+    selection = select(stages, job.params)
+    warn_of_sums(selection.statistics.worst_sum, job.params)
+    images, matrix = stages.paint(selection.search)
+    with writing(output):
+        _write_results(job, selection, images, matrix)
+    stages.verify(selection.search)
+    not_audited = [image for failure in stages.failures for image in range(*failure.images)]
+    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
+    about_inputs = {"inputs": known.attribute} if known.attribute else {}
+    with writing(output):
+        check_written(job.output)
+        finish_output(
+            job.output, job.params.attributes() | facts | about_inputs, sorted(not_audited)
+        )
+
+
+def _write_results(job: Job, selection: Selection, images: Images, matrix: Ints) -> None:
+    image = output_dims(job.reader)[0]
     small = (
         ("image_score", (image,), images.score()),
         ("image_issue_fraction", (image,), images.issue_fraction()),
@@ -254,9 +281,18 @@ def _write_results(
     with ThreadPoolExecutor(len(small)) as pool:
         for written in [pool.submit(write_small, job.output, *output) for output in small]:
             written.result()
-    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
-    not_audited = [image for failure in failures for image in range(*failure.images)]
-    finish_output(job.output, job.params.attributes() | facts, sorted(not_audited))
+
+
+def _done_before(
+    group: zarr.Group,
+    inputs: Inputs,
+    output: str | Path,
+    storage_options: Mapping[str, Any] | None,
+) -> JobReport:
+    measures = Measures()
+    measures.num_resumed = inputs.plan.num_groups
+    job = Job(inputs.reader, group, {}, inputs.params, inputs.plan)
+    return _report(job, str(output), measures, (), storage_options)
 
 
 def _report(

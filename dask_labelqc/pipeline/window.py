@@ -20,7 +20,7 @@ import distributed
 from distributed import Client, KilledWorker, as_completed, get_worker
 from distributed.client import ClosedClientError
 
-from dask_labelqc.errors import ClusterError, LabelQCError
+from dask_labelqc.errors import ClusterError, LabelQCError, TakenOverError
 from dask_labelqc.pipeline.memory import peak_bytes
 
 __all__ = ["Outcome", "Workers", "open_workers", "run_window"]
@@ -275,6 +275,7 @@ def run_window(
 def _may_pass(outcome: Outcome[Any]) -> bool:
     error = outcome.error
     final = error is None or (isinstance(error, LabelQCError) and not isinstance(error, OSError))
+    final |= isinstance(error, TakenOverError)
     return not final and len(outcome.workers) < ATTEMPTS
 
 

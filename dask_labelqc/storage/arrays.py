@@ -174,9 +174,13 @@ class BlockReader:
             return self._predictions(block, buffers[place][:size])
 
         with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
-            with _naming("labels", region):
-                labels = np.asarray(self.labels[region.slices])
+            labels = self.read_labels(region)
             yield lambda block: (labels[block.within(region).slices], next(predictions))
+
+    def read_labels(self, box: Box) -> AnyArray:
+        """Read the labels (n, *spatial) of a box."""
+        with _naming("labels", box):
+            return np.asarray(self.labels[box.slices])
 
     def _predictions(self, box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
