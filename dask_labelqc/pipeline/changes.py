@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps, summed_up
 from dask_labelqc.storage.arrays import BlockReader, location
@@ -38,16 +39,33 @@ class InputStamps:
 
     @cached_property
     def listed(self) -> dict[str, Stamps]:
-        """By name of the input; without those whose store does not tell."""
+        """By name of the input; without those whose store does not tell.
+
+        Raises
+        ------
+        InputError
+            A store did not answer.
+        """
         if self.trusted:
             return {}
         reader = self._reader
-        order = (reader.axes[0], *reader.axes[2:])
-        found = {
-            "labels": group_stamps("labels", reader.labels, range(reader.labels.ndim), self._plan),
-            "pred_probs": group_stamps("pred_probs", reader.pred_probs, order, self._plan),
+        order = {
+            "labels": tuple(range(reader.labels.ndim)),
+            "pred_probs": (reader.axes[0], *reader.axes[2:]),
         }
-        return {name: stamps for name, stamps in found.items() if stamps is not None}
+        found = {}
+        for name, axes in order.items():
+            try:
+                stamps = group_stamps(name, getattr(reader, name), axes, self._plan)
+            except StoreError as error:
+                raise InputError(f"{name}: {error}") from error
+            if stamps is not None:
+                found[name] = stamps
+        return found
+
+    def look(self) -> None:
+        """List the inputs, unless that is done."""
+        assert self.listed is not None
 
     @property
     def attribute(self) -> dict[str, str]:

@@ -224,6 +224,7 @@ def open_output(
         As `find_output`; or it cannot be written.
     """
     wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
+    known.look()  # before anything is read, and where its errors are not those of the output
     try:
         with writing(url):
             found = find_output(url, lease.store, wanted, resume=resume, overwrite=overwrite)
@@ -476,11 +477,13 @@ def finish_output(
     group: zarr.Group, attributes: Mapping[str, Any], not_audited: Sequence[int]
 ) -> None:
     """Mark an output whole, then tidy it; or partial, and keep the records for a later run."""
-    dropped = (NOT_AUDITED, INPUTS)
-    had = {key: value for key, value in group.attrs.items() if key not in dropped}
     what = {"version": version("dask-labelqc"), "status": "partial" if not_audited else "complete"}
     left_out = {NOT_AUDITED: list(not_audited)} if not_audited else {}
-    group.attrs.put(had | {**attributes} | what | left_out)
+    new = {**attributes} | what | left_out
+    # In the same order whatever an earlier run has left.
+    replaced = {NOT_AUDITED, INPUTS, *new} - {"status"}
+    had = {key: value for key, value in group.attrs.items() if key not in replaced}
+    group.attrs.put(had | new)
     if not_audited:
         consolidate(group)
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from zarr.buffer.cpu import Buffer, buffer_prototype
 from zarr.storage import LocalStore, ObjectStore
 
 from dask_labelqc.errors import StoreError
-from dask_labelqc.storage.stores import RemoteStore, file_tag, object_tag
+from dask_labelqc.storage.stores import PAUSES, RemoteStore, file_tag, object_tag
 
 __all__ = [
     "create_object",
@@ -130,36 +131,51 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
     waiting = [str(root)]
     length = len(waiting[0]) + 1
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        waiting.append(entry.path)
-                    else:
-                        yield entry.path[length:].replace(os.sep, "/"), file_tag(entry.stat())
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                try:
+                    folder, tag = entry.is_dir(), file_tag(entry.stat())
+                except OSError:  # whoever reads it will say why it cannot be
+                    folder, tag = False, ""
+                if folder:
+                    waiting.append(entry.path)
+                else:
+                    yield entry.path[length:].replace(os.sep, "/"), tag
 
 
 def _objects(store: ObjectStore[Any], prefix: str, name: str) -> Iterator[tuple[str, str]] | None:
+    from obstore.exceptions import NotSupportedError, PermissionDeniedError
+
+    length = len(prefix) + 1 if prefix else 0
+    told = _told(store, prefix, name)
+    try:
+        first = list(islice(told, 1))
+    except (PermissionDeniedError, NotSupportedError, NotImplementedError):
+        return None  # whoever may read need not be allowed to list
+    return ((it["path"][length:], object_tag(it)) for it in chain(first, told))
+
+
+def _told(store: ObjectStore[Any], prefix: str, name: str) -> Iterator[Any]:
+    """Yield what is told of each object; a listing that breaks off goes on after the last."""
     import obstore
     from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError
 
-    length = len(prefix) + 1 if prefix else 0
-    batches = iter(obstore.list(store.store, prefix or None, chunk_size=1000))
-    try:
-        first = next(batches, [])
-    except (PermissionDeniedError, NotSupportedError, NotImplementedError):
-        return None  # whoever may read need not be allowed to list
-
-    def found() -> Iterator[tuple[str, str]]:
+    last, pauses = None, iter(PAUSES)
+    while True:
         try:
-            for told in chain(first, chain.from_iterable(batches)):
-                yield told["path"][length:], object_tag(told)
+            for batch in obstore.list(store.store, prefix or None, offset=last, chunk_size=1000):
+                for told in batch:
+                    yield told
+                    last, pauses = told["path"], iter(PAUSES)
+        except (PermissionDeniedError, NotSupportedError):
+            raise
         except BaseError as error:
-            raise StoreError(f"{name}/{prefix} cannot be listed: {type(error).__name__}") from None
-
-    return found()
+            if (pause := next(pauses, None)) is None:
+                what = str(error).partition("\n")[0]
+                raise StoreError(f"{name}/{prefix} cannot be listed: {what}") from None
+            time.sleep(pause)
+        else:
+            return
 
 
 def tag_of(store: Store, key: str) -> str | None:
@@ -177,6 +193,9 @@ def tag_of(store: Store, key: str) -> str | None:
             return object_tag(obstore.head(inside.store, key))
         except FileNotFoundError:
             return None
+        except obstore.exceptions.BaseError as error:
+            what = str(error).partition("\n")[0]
+            raise StoreError(f"{store}/{key} cannot be looked at: {what}") from None
     return tag_of(inside, key) if inside is not store else None
 
 
