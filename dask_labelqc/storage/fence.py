@@ -16,7 +16,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, WrapperStore
 
 from dask_labelqc.errors import StoreError, TakenOverError
-from dask_labelqc.storage.objects import object_bytes
+from dask_labelqc.storage.objects import object_bytes, remove_object
 from dask_labelqc.storage.stores import RemoteStore, file_tag
 
 __all__ = ["Claim", "FencedStore"]
@@ -90,6 +90,7 @@ class FencedStore(WrapperStore[Store]):
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""
         if isinstance(self._store, LocalStore):
+            await asyncio.to_thread(self._check_file, self._store.root)
             temporary = f"{key}.{uuid.uuid4().hex}.partial"
             await self._store.set(temporary, value)
             tag = await asyncio.to_thread(self._put_in_place, self._store.root, temporary, key)
@@ -107,10 +108,10 @@ class FencedStore(WrapperStore[Store]):
         file = root / temporary
         try:
             tag = file_tag(file.stat())
-            self._check_file(root, key)
+            self._check_file(root)
             file.replace(root / key)
         except BaseException:
-            file.unlink(missing_ok=True)
+            remove_object(self._store, temporary)
             raise
         return tag
 
@@ -146,7 +147,7 @@ class FencedStore(WrapperStore[Store]):
             if folder == claims:
                 continue
             for file in sorted(files, key=lambda name: name == "zarr.json"):
-                self._check_file(root, prefix)
+                self._check_file(root)
                 os.unlink(os.path.join(folder, file))
             with suppress(OSError):  # the claims are in it
                 os.rmdir(folder)
@@ -162,7 +163,7 @@ class FencedStore(WrapperStore[Store]):
             raise StoreError(f"{self}/{key} cannot be written: {error}") from None
         self._compare(found)
 
-    def _check_file(self, root: Path, key: str) -> None:
+    def _check_file(self, root: Path) -> None:
         try:
             found = (root / self._claim.key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):

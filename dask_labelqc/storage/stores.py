@@ -79,7 +79,7 @@ CLIENT_DEFAULTS = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "
 # After 0.1 s, then twice as long each time: a server that is gone for a minute is waited for.
 RETRY_DEFAULTS = {"max_retries": 10, "retry_timeout": "3m", "max_backoff": "10s"}
 
-BROKEN_OFF, RETRIED = "HTTP error", " retries"
+BROKEN_OFF, RETRIED, IN_BODY = "HTTP error", " retries", "body error"
 PAUSES = (0.1, 0.5, 2.0)
 """Seconds until an answer that broke off is asked for again."""
 
@@ -262,7 +262,8 @@ class RemoteStore(WrapperStore[Store]):
                 return await request()
             except Exception as error:
                 text = str(error).partition("\n")[0]
-                if pause is not None and BROKEN_OFF in text and RETRIED not in text:
+                retried = RETRIED in text and not (what == "deleted" and IN_BODY in text)
+                if pause is not None and BROKEN_OFF in text and not retried:
                     await asyncio.sleep(pause)
                     continue
                 place = f"{self.url}/{key}".rstrip("/")
