@@ -210,9 +210,12 @@ def job_freezes(stage: str, count: int, path: Path) -> int:
     The jobs say that they are of another PID namespace: a process that can be seen to live is not
     taken over, stopped or not.
     """
-    stored = write_case(path / "in", CASE)
+    stored, beat = write_case(path / "in", CASE), lease.BEAT
     lease.BEAT = 0.1
-    return sum(_frozen_job(stage, i, stored, path / f"out{i}") for i in range(count))
+    try:
+        return sum(_frozen_job(stage, i, stored, path / f"out{i}") for i in range(count))
+    finally:
+        lease.BEAT = beat
 
 
 def _frozen_job(stage: str, number: int, stored: Stored, output: Path) -> bool:
