@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.storage.objects import list_tags
-from dask_labelqc.typing import Shape
+from dask_labelqc.typing import Ints, Shape
 
 __all__ = ["Stamps", "group_stamps", "stamp", "summed_up"]
 
@@ -28,7 +29,11 @@ def stamp(name: str, key: str, tag: str) -> int:
 
 
 def group_stamps(
-    name: str, array: zarr.Array[Any], axes: Sequence[int], plan: Plan
+    name: str,
+    array: zarr.Array[Any],
+    axes: Sequence[int | None],
+    plan: Plan,
+    order: Sequence[Sequence[int] | Ints | None] | None = None,
 ) -> Stamps | None:
     """List the objects that an array is stored as, and add them up for each group.
 
@@ -42,9 +47,11 @@ def group_stamps(
     array
         Its chunks, or shards, are the objects.
     axes
-        Which of its axes are those of the plan, in the plan's order.
+        Which of its axes are those of the plan, in the plan's order; None for one that it lacks.
     plan
         The groups.
+    order
+        For each axis of the plan, which positions of the array it has; None for all as they are.
 
     Returns
     -------
@@ -56,12 +63,22 @@ def group_stamps(
         return None
     stamps = np.zeros(plan.num_groups, np.uint64)
     grid = array.shards or array.chunks
+    touched = [
+        _Touched(length, group, 1 if axis is None else grid[axis], positions)
+        for axis, length, group, positions in zip(
+            axes, plan.shape, plan.group, order or [None] * len(axes), strict=True
+        )
+    ]
     for key, tag in listed:
         position = _position(array, key)
         if position is not None:
             one = np.uint64(stamp(name, key, tag))
-            for number in _groups([position[a] for a in axes], [grid[a] for a in axes], plan):
-                stamps[number] ^= one
+            along = [
+                groups.of_chunk(0 if axis is None else position[axis])
+                for axis, groups in zip(axes, touched, strict=True)
+            ]
+            for place in itertools.product(*along):
+                stamps[_number(place, plan.grid)] ^= one
     return stamps
 
 
@@ -81,13 +98,24 @@ def _position(array: zarr.Array[Any], key: str) -> Shape | None:
     return position if inside and array.metadata.encode_chunk_key(position) == key else None
 
 
-def _groups(position: Sequence[int], grid: Sequence[int], plan: Plan) -> Sequence[int]:
-    """Return the numbers of the groups that a chunk has a part of."""
-    ranges = []
-    for i, chunk, length, group in zip(position, grid, plan.shape, plan.group, strict=True):
-        last = min((i + 1) * chunk, length) - 1
-        ranges.append(range(i * chunk // group, last // group + 1))
-    return [_number(place, plan.grid) for place in itertools.product(*ranges)]
+class _Touched:
+    """Which groups along an axis have a part of each chunk."""
+
+    def __init__(
+        self, length: int, group: int, chunk: int, positions: Sequence[int] | Ints | None
+    ) -> None:
+        self._length, self._group, self._chunk = length, group, chunk
+        self._table: dict[int, set[int]] | None = None
+        if positions is not None:
+            self._table = defaultdict(set)
+            for place, position in enumerate(positions):
+                self._table[int(position) // chunk].add(place // group)
+
+    def of_chunk(self, index: int) -> Collection[int]:
+        if self._table is not None:
+            return self._table.get(index, ())
+        last = min((index + 1) * self._chunk, self._length) - 1
+        return range(index * self._chunk // self._group, last // self._group + 1)
 
 
 def _number(place: Sequence[int], grid: Shape) -> int:

@@ -180,6 +180,21 @@ def test_the_stamp_of_a_group_is_of_all_its_chunks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(turned.reshape(3, 3).T, after.reshape(3, 3))
 
 
+def test_the_stamps_of_positions_in_another_order(tmp_path: Path) -> None:
+    """Each group has the chunks that its positions lie in, wherever those are."""
+    array = zarr.create_array(tmp_path / "a", shape=(6, 4), chunks=(1, 4), dtype="i4")
+    array[...] = 1
+    plan = Plan((1, 6, 4), (1, 2, 4), (1, 2, 4))
+    before = group_stamps("a", array, (None, 0, 1), plan)
+    shuffled = (None, np.array([3, 0, 5, 1, 2, 4]), range(3, -1, -1))
+    others = group_stamps("a", array, (None, 0, 1), plan, shuffled)
+    array[5] = 2
+    changed = group_stamps("a", array, (None, 0, 1), plan) != before
+    assert changed.tolist() == [False, False, True]
+    changed = group_stamps("a", array, (None, 0, 1), plan, shuffled) != others
+    assert changed.tolist() == [False, True, False]
+
+
 def test_a_store_that_does_not_tell(
     stored: Stored, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
