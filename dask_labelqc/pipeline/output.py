@@ -242,7 +242,8 @@ def open_output(
                 overwrite = True
             if found is None or overwrite:
                 found = _create_group(lease.store, found, wanted)
-            found.attrs["status"] = "unfinished"
+            else:
+                found.attrs["status"] = "unfinished"
             arrays = _create_arrays(found, inputs)
             checkpoint = found.require_group(CHECKPOINT)
             claims = _claims(checkpoint, lease.id)

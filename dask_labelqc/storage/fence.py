@@ -90,10 +90,8 @@ class FencedStore(WrapperStore[Store]):
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""
         if isinstance(self._store, LocalStore):
-            await asyncio.to_thread(self._check_file, self._store.root)
-            temporary = f"{key}.{uuid.uuid4().hex}.partial"
-            await self._store.set(temporary, value)
-            tag = await asyncio.to_thread(self._put_in_place, self._store.root, temporary, key)
+            data = value.as_buffer_like()
+            tag = await asyncio.to_thread(self._put_file, self._store.root, key, data)
         else:
             await self._check(key)
             if isinstance(self._store, RemoteStore):
@@ -104,12 +102,17 @@ class FencedStore(WrapperStore[Store]):
         if key.partition("/")[0] != self._claim.folder.partition("/")[0]:
             self.written[key] = tag
 
-    def _put_in_place(self, root: Path, temporary: str, key: str) -> str:
-        file = root / temporary
+    def _put_file(self, root: Path, key: str, data: Any) -> str:
+        # Two looks: folders that are gone are not to come back, and nothing is to be replaced.
+        self._check_file(root)
+        path, temporary = root / key, f"{key}.{uuid.uuid4().hex}.partial"
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            file = root / temporary
+            file.write_bytes(data)
             tag = file_tag(file.stat())
             self._check_file(root)
-            file.replace(root / key)
+            file.replace(path)
         except BaseException:
             remove_object(self._store, temporary)
             raise

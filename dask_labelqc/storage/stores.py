@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import dask.config
 from dask.utils import parse_timedelta
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import ByteRequest, Store
@@ -435,7 +436,8 @@ def _connection(url: str, options: dict[str, Any]) -> _Connection:
             found = options.pop(name)
             own |= found if SCHEMES.get(name, name) == (cloud or scheme) else {}
     options |= own
-    one_writer = _truth("one_writer", options.pop("one_writer", False))
+    promised = dask.config.get("labelqc.one-writer", False)
+    one_writer = _truth("one_writer", options.pop("one_writer", promised))
     if cloud is None:
         return _Connection(url, config=tuple(options.items()), one_writer=one_writer)
     client: dict[str, Any] = CLIENT_DEFAULTS | _taken(options, CLIENT, "client_options")

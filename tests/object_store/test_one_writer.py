@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import dask
 import pytest
 
 from dask_labelqc.errors import BlockError, LabelQCError, OutputError
@@ -78,6 +79,8 @@ def test_a_store_that_ignores_the_condition_is_refused(
     audit(stored, "s3://bucket/out", storage_options=promised)
     with pytest.raises(OutputError, match="exists already"):
         audit(stored, "s3://bucket/out", storage_options=promised)
+    with dask.config.set({"labelqc.one-writer": True}):
+        audit(stored, "s3://bucket/set", storage_options={"endpoint": s3.endpoint})
 
 
 def test_a_store_that_knows_no_condition_is_refused(
