@@ -72,7 +72,7 @@ class Lease:
     def end(self) -> None:
         """Give the output back, if it is not another job's by now."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(BEAT)  # a store that does not answer is not waited for
         if read_object(self._raw, self._key) == self._content:
             _remove(self._raw, self._key)
 
