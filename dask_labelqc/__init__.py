@@ -1,8 +1,16 @@
-"""Find the mislabeled pixels, boxes and examples of datasets larger than memory."""
+"""Find the mislabeled pixels, boxes and examples of datasets larger than memory.
 
-from dask_labelqc import classification, experimental, object_detection, segmentation
-from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
-from dask_labelqc.pipeline import JobPlan, JobReport, audit_zarr, plan_audit
+The names below are imported when they are first asked for: the command line, which every ``dask``
+command loads, needs none of them to begin with.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dask_labelqc import classification, experimental, object_detection, segmentation
+    from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
+    from dask_labelqc.pipeline import JobPlan, JobReport, audit_zarr, plan_audit
 
 __all__ = [
     "InputError",
@@ -18,3 +26,24 @@ __all__ = [
     "plan_audit",
     "segmentation",
 ]
+
+_PLACES = {
+    "errors": ("InputError", "LabelQCError", "LabelQCWarning", "OutputError"),
+    "pipeline": ("JobPlan", "JobReport", "audit_zarr", "plan_audit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _import_module("importlib.metadata").version("dask-labelqc")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for place, names in _PLACES.items():
+        if name in names:
+            module = _import_module(f"{__name__}.{place}")
+            return globals().setdefault(name, getattr(module, name))
+    return _import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "Any"})

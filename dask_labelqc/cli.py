@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from dask_labelqc.errors import Advice
     from dask_labelqc.pipeline import JobPlan, JobReport
 
 __all__ = ["labelqc", "main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+CLASSES_SHOWN = 20
+STOPPED = "stopped; the same command with --resume goes on"
 PARTIAL = 3
 """Status of an audit that left images out; 1 is that of an error, 2 of a wrong command line."""
 
@@ -25,8 +29,19 @@ def main() -> None:
     labelqc(prog_name="dask-labelqc")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dask-labelqc")
+class StoppableGroup(click.Group):
+    """Commands that Ctrl-C and SIGTERM end in one line, from the parsing of their options on."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from dask_labelqc.signals import end_on_signals
+
+        with end_on_signals(lambda: STOPPED if ctx.invoked_subcommand == "audit" else "stopped"):
+            return super().invoke(ctx)
+
+
+@click.group(cls=StoppableGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dask-labelqc", prog_name="dask-labelqc")
 def labelqc() -> None:
     """Find the label errors of datasets that do not fit in memory."""
 
@@ -57,12 +72,50 @@ def one_line_errors(command: F) -> F:
 def _one_line(error: Exception) -> str:
     from dask_labelqc.errors import LabelQCError
 
-    text = " ".join(str(error).split())
-    return text if isinstance(error, LabelQCError) else f"{type(error).__name__}: {text}"
+    if not isinstance(error, LabelQCError):
+        return _plain(f"{type(error).__name__}: {error}")
+    advice = "" if error.advice is None else f"; {_advice(error.advice)}"
+    return _plain(_with_options(error.message) + advice)
+
+
+def _plain(text: str) -> str:
+    from dask_labelqc.terminal import printable
+
+    return printable(" ".join(text.split()))
+
+
+def _option_names() -> dict[str, str]:
+    """Return the options of the command that runs, by the names of their arguments in Python."""
+    parameters = click.get_current_context().command.params
+    return {str(p.name): p.opts[0] for p in parameters if isinstance(p, click.Option)}
+
+
+def _with_options(message: str) -> str:
+    """Write the arguments that a message begins with as options."""
+    names, options = message.split(": "), _option_names()
+    for position, name in enumerate(names):
+        said = [options.get(part, part) for part in name.split(", ")]
+        if not all(part.isidentifier() or part in options.values() for part in said):
+            break
+        names[position] = ", ".join(said)
+    return ": ".join(names)
+
+
+def _advice(advice: Advice) -> str:
+    return advice.told(functools.partial(_written, _option_names()))
+
+
+def _written(options: dict[str, str], name: str, value: Any) -> str:
+    """Write an argument as it is given on the command line."""
+    option = options[name]
+    if value is True:
+        return option
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join(f"{option} {shlex.quote(str(part))}" for part in values)
 
 
 def _print_warning(message: Warning | str, *details: Any, **more: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(f"Warning: {_plain(str(message))}", err=True)
 
 
 def method_options(command: F) -> F:
@@ -90,6 +143,7 @@ def store_options(command: F) -> F:
     """Add the option that says how to reach object stores."""
     return click.option(
         "--storage-option",
+        "storage_options",
         metavar="KEY=VALUE",
         multiple=True,
         callback=_storage_options,
@@ -105,7 +159,7 @@ def _storage_options(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[
     try:
         return parse_storage_options(pairs) or None
     except InputError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_one_line(error)) from error
 
 
 @labelqc.command()
@@ -155,7 +209,7 @@ def audit(
     workers: int | None,
     threads: int,
     memory_limit: str,
-    storage_option: dict[str, str] | None,
+    storage_options: dict[str, str] | None,
     quiet: bool,
     log_level: str,
     performance_report: str | None,
@@ -173,6 +227,7 @@ def audit(
     from dask_labelqc.performance import report_performance
     from dask_labelqc.pipeline import audit_zarr, plan_audit
     from dask_labelqc.progress import progress_for
+    from dask_labelqc.signals import end_on_signals
 
     console = Console(stderr=True)
     method = {
@@ -186,25 +241,32 @@ def audit(
             "validate",
         )
     }
-    plan_audit(labels, pred_probs, storage_options=storage_option, **method)
+    plan = plan_audit(labels, pred_probs, storage_options=storage_options, **method)
+    needed = plan.process_bytes + threads * plan.worker_bytes
     with (
         show_log(log_level, console),
         open_client(
-            scheduler, workers, memory_limit, threads=threads, scheduler_file=scheduler_file
+            scheduler,
+            workers,
+            memory_limit,
+            threads=threads,
+            scheduler_file=scheduler_file,
+            worker_bytes=needed,
         ) as client,
         report_performance(client, performance_report),
     ):
         if client is not None and client.dashboard_link and not quiet:
-            click.echo(f"Dask dashboard: {client.dashboard_link}", err=True)
-        report = audit_zarr(
-            labels,
-            pred_probs,
-            output,
-            client=client,
-            progress=progress_for(not quiet, console),
-            storage_options=storage_option,
-            **arguments,
-        )
+            click.echo(f"Dask dashboard: {_plain(client.dashboard_link)}", err=True)
+        with end_on_signals(lambda: STOPPED):  # without closing the cluster, whose workers are busy
+            report = audit_zarr(
+                labels,
+                pred_probs,
+                output,
+                client=client,
+                progress=progress_for(not quiet, console),
+                storage_options=storage_options,
+                **arguments,
+            )
     _finish(report)
 
 
@@ -215,19 +277,27 @@ def audit(
 @store_options
 @one_line_errors
 def info(
-    store: str, pred_probs: str | None, storage_option: dict[str, str] | None, **arguments: Any
+    store: str, pred_probs: str | None, storage_options: dict[str, str] | None, **arguments: Any
 ) -> None:
     """Show what an audit would read and need, before anything runs.
 
     STORE is a Zarr group that holds the arrays labels and pred_probs; or name the two arrays:
     LABELS PRED_PROBS.
     """
+    from dask_labelqc.errors import InputError, advise
     from dask_labelqc.pipeline import plan_audit
 
+    arguments["storage_options"] = storage_options
+    if pred_probs:
+        _print_plan(plan_audit(store, pred_probs, **arguments))
+        return
     base = store.rstrip("/")
-    labels = store if pred_probs else f"{base}/labels"
-    probs = pred_probs or f"{base}/pred_probs"
-    _print_plan(plan_audit(labels, probs, storage_options=storage_option, **arguments))
+    try:
+        plan = plan_audit(f"{base}/labels", f"{base}/pred_probs", **arguments)
+    except InputError as error:
+        error.advice = error.advice or advise("two arrays are named as LABELS PRED_PROBS")
+        raise
+    _print_plan(plan)
 
 
 @labelqc.command()
@@ -254,7 +324,7 @@ def _print_plan(plan: JobPlan) -> None:
     _print_table(
         {
             "images": f"{images:,} of {_times(spatial)} pixels",
-            "classes": str(classes),
+            "classes": _classes(classes, plan.class_names),
             "pred_probs": f"{plan.dtype}, chunks of {_times(plan.chunks)} pixels",
             "read at a time": f"{_times(plan.block)} pixels",
             "groups": f"{plan.num_groups:,} of {_times(plan.group)} pixels",
@@ -267,7 +337,9 @@ def _print_plan(plan: JobPlan) -> None:
 
 def _finish(report: JobReport) -> None:
     """Print what was done, and leave with the status of an output that is not whole."""
-    _print_table(report.summary())
+    from dask_labelqc.pipeline.report import summary_of
+
+    _print_table(summary_of(report, _advice))
     if report.failures:
         raise click.exceptions.Exit(PARTIAL)
 
@@ -276,16 +348,24 @@ def _print_table(rows: dict[str, str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from dask_labelqc.terminal import printable
 
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value, style=None)
+        table.add_row(Text(printable(name)), Text(printable(value)))
     console = Console()
     if not console.is_terminal:
         console.width = 1000  # a path that is cut is of no use to whoever reads it
     console.print(table)
+
+
+def _classes(count: int, names: tuple[str, ...]) -> str:
+    more = ", ..." if count > CLASSES_SHOWN else ""
+    return f"{count:,}" + (f": {', '.join(names[:CLASSES_SHOWN])}{more}" if names else "")
 
 
 def _times(shape: Any) -> str:

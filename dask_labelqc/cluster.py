@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from dask.system import CPU_COUNT
 from dask.utils import parse_timedelta
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import LoopRunner
 
 from dask_labelqc.errors import InputError
 
@@ -45,6 +48,7 @@ def open_client(
     *,
     threads: int = 1,
     scheduler_file: str | Path | None = None,
+    worker_bytes: int = 0,
 ) -> Iterator[Client | None]:
     """Yield a client of a running scheduler, of a local cluster, or none for threads.
 
@@ -62,6 +66,8 @@ def open_client(
     scheduler_file
         File with the address, which a scheduler writes when it starts (``--scheduler-file``).
         Dask's setting ``distributed.comm.timeouts.connect`` is how long to wait for either.
+    worker_bytes
+        Memory that each local worker is to have at least where their number is not given.
 
     Yields
     ------
@@ -83,6 +89,8 @@ def open_client(
     elif workers == 0:
         yield None
     else:
+        if workers is None:
+            workers = _local_workers(threads, worker_bytes)
         with open_local(workers, threads=threads, memory_limit=memory_limit) as client:
             yield client
 
@@ -151,22 +159,54 @@ def open_local(
     if threads < 1:
         raise InputError(f"threads: {threads} is not at least 1")
     if workers is None:
-        workers = max(min(CPU_COUNT // threads, MEMORY_LIMIT // WORKER_BYTES), 1)
+        workers = _local_workers(threads)
     _check_scaling(workers, minimum or 0, "workers")
+    with _deaf_loop() as loop:
+        try:
+            cluster = LocalCluster(
+                n_workers=workers if minimum is None else minimum,
+                threads_per_worker=threads,
+                memory_limit=MEMORY_LIMIT // workers if memory_limit == "auto" else memory_limit,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,  # a task's error is logged, and raised here
+                loop=loop,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"workers, memory_limit: {workers}, {memory_limit}: {error}"
+            ) from error
+        with cluster, cluster.get_client() as client:
+            if minimum is not None:
+                cluster.adapt(minimum=minimum, maximum=workers, target_duration=TARGET_DURATION)
+            yield client
+
+
+def _local_workers(threads: int, worker_bytes: int = 0) -> int:
+    """Return how many workers this machine has cores and memory for."""
+    share: int = MEMORY_LIMIT // max(worker_bytes, WORKER_BYTES)
+    cores: int = CPU_COUNT // max(threads, 1)
+    return max(min(cores, share), 1)
+
+
+@contextmanager
+def _deaf_loop() -> Iterator[Any]:
+    """Run an event loop in a thread that Ctrl-C does not reach, nor what is started from it.
+
+    A terminal interrupts every process of its group. Workers that were to hear of it would die with
+    tracebacks and be started again while this process ends the job.
+    """
+    runner = LoopRunner()
+    # Or the first worker that needs it would start it, and let that thread hear again.
+    resource_tracker.ensure_running()
+    had = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        cluster = LocalCluster(
-            n_workers=workers if minimum is None else minimum,
-            threads_per_worker=threads,
-            memory_limit=MEMORY_LIMIT // workers if memory_limit == "auto" else memory_limit,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,  # a task's error is logged, and raised here
-        )
-    except ValueError as error:
-        raise InputError(f"workers, memory_limit: {workers}, {memory_limit}: {error}") from error
-    with cluster, cluster.get_client() as client:
-        if minimum is not None:
-            cluster.adapt(minimum=minimum, maximum=workers, target_duration=TARGET_DURATION)
-        yield client
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, had)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def open_slurm(

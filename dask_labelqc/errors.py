@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 __all__ = [
+    "Advice",
     "BlockError",
     "ClusterError",
     "InputError",
@@ -11,11 +16,61 @@ __all__ = [
     "OutputError",
     "StoreError",
     "TakenOverError",
+    "advise",
 ]
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What to do, the arguments in it by name: a command line writes them in its own way.
+
+    Attributes
+    ----------
+    text
+        With each argument in braces.
+    arguments
+        Their values.
+    """
+
+    text: str
+    arguments: Mapping[str, Any]
+
+    def told(self, write: Callable[[str, Any], str]) -> str:
+        """Return the text, each argument written by `write` from its name and value."""
+        return self.text.format(**{n: write(n, value) for n, value in self.arguments.items()})
+
+    def __str__(self) -> str:
+        return self.told(lambda name, value: f"{name}={value!r}")
+
+
+def advise(text: str, /, **arguments: Any) -> Advice:
+    """Return advice.
+
+    Examples
+    --------
+    >>> str(advise("{ignore_index} leaves such pixels out", ignore_index=255))
+    'ignore_index=255 leaves such pixels out'
+    """
+    return Advice(text, arguments)
+
+
 class LabelQCError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base of every error that the package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        Which argument, which value, where.
+    advice
+        What to do about it; follows the message.
+    """
+
+    def __init__(self, message: str = "", advice: Advice | None = None) -> None:
+        super().__init__(message)
+        self.message, self.advice = message, advice
+
+    def __str__(self) -> str:
+        return self.message if self.advice is None else f"{self.message}; {self.advice}"
 
 
 class InputError(LabelQCError, ValueError):

@@ -6,8 +6,11 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
+
+from dask_labelqc.terminal import printable
 
 __all__ = ["show_log"]
 
@@ -37,11 +40,22 @@ def show_log(level: str, console: Console) -> Iterator[None]:
         log.propagate = had[1]
 
 
+class _Printable(logging.Formatter):
+    """What is logged, names of others in it, as one line; a traceback has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+    def formatException(self, exception: Any) -> str:  # noqa: N802
+        lines = super().formatException(exception).splitlines()
+        return "\n".join(printable(line) for line in lines)
+
+
 class _Lines(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        formatter = logging.Formatter(
+        formatter = _Printable(
             "time=%(asctime)s.%(msecs)03dZ level=%(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"
         )
         formatter.converter = time.gmtime

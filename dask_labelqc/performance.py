@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distributed import Client, performance_report
 
-from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.errors import InputError, OutputError, advise
 
 __all__ = ["report_performance"]
 
@@ -38,7 +38,8 @@ def report_performance(client: Client | None, file: str | Path | None) -> Iterat
     if client is None:
         raise InputError(
             f"performance_report: {str(file)!r} is made by a cluster's scheduler, and threads of "
-            "this process have none; ask for 1 worker or more (--workers)"
+            "this process have none",
+            advise("{workers} or more make a cluster", workers=1),
         )
     try:
         client.run_on_scheduler(version, "bokeh")

@@ -25,8 +25,11 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from dask_labelqc.terminal import printable
+
 __all__ = [
     "BarProgress",
+    "LateProgress",
     "LineProgress",
     "NoProgress",
     "Progress",
@@ -117,7 +120,7 @@ class BarProgress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._bars = RichProgress(
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<10}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("blocks"),
@@ -137,7 +140,8 @@ class BarProgress:
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         self._pace = _Pace(name, total, done)
-        self._task = self._bars.add_task(name, total=total, completed=done, pace=self._pace)
+        described = printable(name)
+        self._task = self._bars.add_task(described, total=total, completed=done, pace=self._pace)
 
     def advance(self, num_bytes: int = 0) -> None:
         assert self._task is not None
@@ -202,7 +206,7 @@ class LineProgress:
                 self._say()
 
     def _say(self) -> None:
-        line = f"{self._pace.name}: {self._pace.numbers()}"
+        line = f"{printable(self._pace.name)}: {self._pace.numbers()}"
         print(line, file=self._stream or sys.stderr, flush=True)
 
 
@@ -252,6 +256,65 @@ class WidgetProgress:
     def _show(self) -> None:
         for pace, bar, text in self._rows[-1:]:
             bar.value, text.value = pace.done, pace.numbers()
+
+
+class LateProgress:
+    """Shows a progress once some seconds have passed: what is over by then needs none.
+
+    Parameters
+    ----------
+    make
+        Makes what is shown.
+    seconds
+        How late.
+    """
+
+    def __init__(self, make: Callable[[], Progress], seconds: float = 2.0) -> None:
+        self._make: Callable[[], Progress] | None = make
+        self._shown: Progress | None = None
+        self._stage: tuple[str, int, int] | None = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._show)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._make = None
+            if self._shown is not None:
+                self._shown.__exit__(kind, error, traceback)
+        self._timer.cancel()
+        self._timer.join()
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        with self._lock:
+            self._stage = (name, total, done)
+            if self._shown is not None:
+                self._shown.stage(name, total, done)
+
+    def advance(self, num_bytes: int = 0) -> None:
+        with self._lock:
+            assert self._stage is not None
+            name, total, done = self._stage
+            self._stage = (name, total, done + 1)
+            if self._shown is not None:
+                self._shown.advance(num_bytes)
+
+    def _show(self) -> None:
+        with self._lock:
+            if self._make is None:
+                return
+            self._shown = self._make().__enter__()
+            if self._stage is not None:
+                self._shown.stage(*self._stage)
 
 
 def progress_for(verbose: bool, console: Console | None = None) -> Progress:

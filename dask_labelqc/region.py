@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dask_labelqc.typing import Ints, Shape
 
-__all__ = ["Box", "name_images"]
+__all__ = ["NO_GAPS", "Box", "Gap", "Gaps", "name_images"]
 
 
 def name_images(first: int, last: int) -> str:
@@ -87,3 +88,49 @@ class Box:
             int(p) + a for p, a in zip(np.unravel_index(index, self.shape), self.start, strict=True)
         )
         return image, tuple(pixel)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Predictions of a block that are not in the store.
+
+    Attributes
+    ----------
+    box
+        The pixels.
+    classes
+        The first class, and the one after the last.
+    key
+        Of the object that is not there.
+    """
+
+    box: Box
+    classes: tuple[int, int]
+    key: str
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What is not in the store of a block that was read.
+
+    Attributes
+    ----------
+    labels
+        The boxes of the chunks of labels that begin in the block and are not there; all of such a
+        box, also where it is outside of the block.
+    num_label_chunks
+        How many chunks of labels begin in the block.
+    pred_probs
+        What is not there of the predictions, as far as it lies in the block.
+    label, pred_prob
+        As what they read: the arrays' fill values.
+    """
+
+    labels: tuple[Box, ...] = ()
+    num_label_chunks: int = 0
+    pred_probs: tuple[Gap, ...] = ()
+    label: Any = None
+    pred_prob: Any = None
+
+
+NO_GAPS = Gaps()

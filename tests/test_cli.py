@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+import dask_labelqc
 from dask_labelqc.cli import labelqc
+from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.logs import show_log
 from dask_labelqc.pipeline import JobReport
 from tests.commands import address_of, scheduler, worker
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
@@ -41,8 +47,17 @@ def test_help(command: tuple[str, ...]) -> None:
         assert option in result.output
 
 
-def test_version() -> None:
-    assert invoke("--version").output.endswith(f"version {version('dask-labelqc')}\n")
+@pytest.mark.parametrize(
+    "command",
+    [("dask", "labelqc"), ("dask-labelqc",), (sys.executable, "-m", "dask_labelqc")],
+    ids=" ".join,
+)
+def test_version(command: tuple[str, ...]) -> None:
+    """The package's own, also behind Dask's command."""
+    assert dask_labelqc.__version__ == version("dask-labelqc")
+    ran = run(*command, "--version")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == f"dask-labelqc, version {dask_labelqc.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +122,17 @@ def test_info_of_many_groups(tmp_path: Path) -> None:
 def test_info_of_nothing(tmp_path: Path) -> None:
     result = invoke("info", tmp_path)
     assert result.exit_code == 1
-    assert result.stderr == f"Error: labels: there is no Zarr array at '{tmp_path}/labels'\n"
+    assert result.stderr == (
+        f"Error: labels: there is no Zarr array at '{tmp_path}/labels'; two arrays are named as "
+        "LABELS PRED_PROBS\n"
+    )
+
+
+def test_info_of_one_array_says_how_two_are_named(stored: Stored) -> None:
+    alone = invoke("info", stored.labels)
+    assert alone.exit_code == 1
+    assert alone.stderr.endswith("; two arrays are named as LABELS PRED_PROBS\n")
+    assert invoke("info", *stored).exit_code == 0
 
 
 OPTIONS = {
@@ -208,9 +233,13 @@ def test_resume_and_overwrite(stored: Stored, tmp_path: Path) -> None:
     assert invoke(*command).exit_code == 0
     before = files(tmp_path / "out")
     for options, message in (
-        ((), r"exists already \(complete\); resume=True \(--resume\) finishes it"),
-        (("--resume", "--downsample=2"), "was made by other inputs or parameters: downsample was"),
-        (("--resume", "--overwrite"), "resume, overwrite: both were given"),
+        ((), r"exists already \(complete\); --resume finishes it, --overwrite replaces it\n"),
+        (
+            ("--resume", "--downsample=2"),
+            "made by other .*: downsample was 1 and is 2; --overwrite",
+        ),
+        (("--downsample=2",), "made by other .*: downsample was 1 and is 2; --overwrite replaces"),
+        (("--resume", "--overwrite"), "--resume, --overwrite: both were given"),
     ):
         result = invoke(*command, *options)
         assert result.exit_code == 1
@@ -235,6 +264,50 @@ def test_errors_that_are_not_ours_are_one_line_too(
     assert result.stderr == "Error: RuntimeError: first line second line\n"
     with pytest.raises(RuntimeError, match="first line"):
         CliRunner().invoke(labelqc, [*map(str, command), "--debug"], catch_exceptions=False)
+
+
+NAMES = ["b[/x]y", "b[bold]y", "b\x1b[31m\x1b]0;title\x07y", "b\u202ey", "b:smile:y", "b\ny"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_are_text(name: str, tmp_path: Path) -> None:
+    """In tables, progress, errors and logs: neither markup nor orders to the terminal."""
+    stored = write_case(tmp_path / name, CASE, chunks=(2, 2, 8, 6))
+    out = tmp_path / f"{name} out"
+    shown = ascii(name)[1:-1]
+    command = ("audit", *stored, out, "--workers=0", "--log-level=debug")
+    first, again, gone = invoke(*command), invoke(*command), invoke("info", f"{out} not there")
+    assert (first.exit_code, again.exit_code, gone.exit_code) == (0, 1, 1)
+    assert table(first.stdout)["output"].endswith(f"{shown} out")
+    for result in (first, again, gone):
+        assert re.fullmatch(r"[ -~\n\u2500-\u257f]*", result.output)
+    assert "b" in again.stderr
+    assert "out' exists already (complete)" in again.stderr
+
+
+def test_names_in_warnings_and_logs_are_text(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever a message holds, it is one line; a traceback keeps its lines."""
+    log = logging.getLogger("dask_labelqc.test")
+    with show_log("info", Console(stderr=True)):
+        log.info("output=%s", "b[/x]\x1b[31m\ny")
+        try:
+            raise OSError("[/x]\x1b[31m")
+        except OSError:
+            log.exception("failed")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].endswith(r"output=b[/x]\x1b[31m\ny")
+    assert lines[-1] == r"OSError: [/x]\x1b[31m"
+    assert len(lines) > 3
+
+
+def test_a_warning_is_text(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*args: Any, **keywords: Any) -> None:
+        warnings.warn("the name b[/x]\x1b[31my", LabelQCWarning, stacklevel=2)
+        raise InputError("labels: \x1b[2J")
+
+    monkeypatch.setattr("dask_labelqc.pipeline.audit_zarr", warn)
+    result = invoke("audit", *stored, tmp_path / "out", "--workers=0")
+    assert result.stderr == "Warning: the name b[/x]\\x1b[31my\nError: labels: \\x1b[2J\n"
 
 
 # Commands
@@ -289,7 +362,7 @@ def test_debug_shows_the_traceback(bad: Stored, tmp_path: Path) -> None:
 def test_a_memory_limit_that_cannot_be_read(stored: Stored, tmp_path: Path) -> None:
     result = invoke("audit", *stored, tmp_path / "out", "--memory-limit=lots")
     assert result.exit_code == 1
-    assert re.fullmatch(r"Error: workers, memory_limit: \d+, lots: .*\n", result.stderr)
+    assert re.fullmatch(r"Error: --workers, --memory-limit: \d+, lots: .*\n", result.stderr)
 
 
 def test_no_scheduler_there(
@@ -299,7 +372,7 @@ def test_no_scheduler_there(
     address = "tcp://127.0.0.1:9"
     ran = run("dask-labelqc", "audit", *stored, tmp_path / "out", "--scheduler", address)
     assert ran.status == 1
-    assert re.fullmatch(rf"Error: scheduler: no answer from '{address}': .*\n", ran.err)
+    assert re.fullmatch(rf"Error: --scheduler: no answer from '{address}': .*\n", ran.err)
     assert not (tmp_path / "out").exists()
 
 

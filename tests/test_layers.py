@@ -14,6 +14,7 @@ PACKAGE = Path(dask_labelqc.__file__).parent
 NAME = PACKAGE.name
 RANKS = {
     "errors": 0,
+    "terminal": 0,
     "typing": 0,
     "kernels": 1,
     "progress": 1,
@@ -33,9 +34,11 @@ RANKS = {
     "cluster": 6,
     "performance": 6,
     "cli": 7,
+    "__main__": 8,
 }
 FORBIDDEN = {
     "errors": {"dask", "distributed", "zarr", "numba"},
+    "terminal": {"dask", "distributed", "zarr", "numba"},
     "typing": {"dask", "distributed", "zarr", "numba"},
     "kernels": {"dask", "distributed", "zarr", "xarray", "pandas"},
     "graph": {"zarr", "xarray", "pandas"},

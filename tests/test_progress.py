@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from typing import Any
 
@@ -13,7 +14,13 @@ from nbclient import NotebookClient
 from rich.console import Console
 
 from dask_labelqc import progress as module
-from dask_labelqc.progress import BarProgress, LineProgress, NoProgress, progress_for
+from dask_labelqc.progress import (
+    BarProgress,
+    LateProgress,
+    LineProgress,
+    NoProgress,
+    progress_for,
+)
 
 
 def test_nothing_unless_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +135,17 @@ def test_lines_come_whether_or_not_blocks_finish() -> None:
     assert stream.getvalue() == finished, "nothing is said between stages"
 
 
+def test_a_stage_is_named_as_text() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    stream = io.StringIO()
+    with BarProgress(console) as bar, console.capture() as shown:
+        for progress in (bar, LineProgress(stream)):
+            progress.stage("b[/x]\x1b[2Jy", 1)
+        console.print(bar._bars.get_renderable())
+    assert stream.getvalue() == "b[/x]\\x1b[2Jy: 0 of 1 blocks\n"
+    assert "b[/x]\\x1b[2Jy" in shown.get()
+
+
 def test_a_stage_without_bytes_has_no_rate() -> None:
     stream = io.StringIO()
     progress = LineProgress(stream)
@@ -146,6 +164,77 @@ def test_the_bar_says_the_same(clock: list[float]) -> None:
             console.print(progress._bars.get_renderable())
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.get())
     assert re.search(r"summarize +\S+ +91/100 blocks 0:00:0. +2.00 GB/s +0:01:30 left", text)
+
+
+class Recorder(NoProgress):
+    """Notes what it is told, and says when it has been told a stage."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.shown = threading.Event()
+
+    def __enter__(self) -> Recorder:
+        self.told.append(("enter",))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.told.append(("exit", exception[0]))
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        self.told.append((name, total, done))
+        self.shown.set()
+
+    def advance(self, num_bytes: int = 0) -> None:
+        self.told.append(("advance", num_bytes))
+
+
+def test_what_is_over_soon_shows_nothing() -> None:
+    made: list[Recorder] = []
+
+    def make() -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    with LateProgress(make, seconds=3600) as progress:
+        progress.stage("summarize", 2)
+        progress.advance()
+        progress.advance()
+    assert made == []
+    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+
+
+def test_what_lasts_shows_how_far_it_is() -> None:
+    """The stage that runs, with what is done of it; then everything, and the end."""
+    recorder, may_be_shown = Recorder(), threading.Event()
+
+    def make() -> Recorder:
+        may_be_shown.wait(60)
+        return recorder
+
+    with pytest.raises(KeyError), LateProgress(make, seconds=0) as progress:  # noqa: PT012
+        may_be_shown.set()
+        progress.stage("summarize", 3)
+        assert recorder.shown.wait(60)
+        progress.advance(7)
+        progress.stage("paint", 1)
+        raise KeyError
+    assert recorder.told == [
+        ("enter",),
+        ("summarize", 3, 0),
+        ("advance", 7),
+        ("paint", 1, 0),
+        ("exit", KeyError),
+    ]
+
+
+def test_what_was_done_before_it_is_shown_is_counted() -> None:
+    recorder = Recorder()
+    progress = LateProgress(lambda: recorder, seconds=3600)
+    progress.stage("summarize", 3)
+    progress.advance()
+    progress._show()
+    progress.advance(5)
+    assert recorder.told == [("enter",), ("summarize", 3, 1), ("advance", 5)]
 
 
 # In a notebook
@@ -214,6 +303,16 @@ def test_a_widget_in_a_notebook(end: str, last: str, style: str) -> None:
         ("paint", int(last[0]), 3),
     ]
     assert [bar["bar_style"] for bar in bars] == ["success", style]
+
+
+def test_a_widget_that_comes_late() -> None:
+    """It is shown from another thread, and in the cell all the same."""
+    late = NOTEBOOK.replace("progress_for(True)", "LateProgress(lambda: progress_for(True), 0.2)")
+    late = late.replace("import progress_for", "import LateProgress, progress_for")
+    late = late.replace("time.sleep(0.1)", "time.sleep(0.2)")
+    outputs, _ = run_cell(late.format(end="progress.advance(), progress.advance()"))
+    (shown,) = outputs
+    assert "application/vnd.jupyter.widget-view+json" in shown.data
 
 
 def test_lines_in_a_notebook_without_ipywidgets() -> None:

@@ -1,133 +1,29 @@
-"""What is remembered of a region of examples after its predictions were read."""
+"""What is remembered of a region of examples after its predictions were read.
+
+Only an example that disagrees with its prediction can be an issue, so all of those are kept. Of
+the others only the scores and places of the lowest are, which take part in the ranking, and, where
+the count is calibrated, the self-confidence of each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
-from dask_labelqc.errors import InputError
+from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.examples import (
-    ExampleScan,
-    ExampleScanOptions,
-    adjusted_self_confidence,
-    scan_examples,
-)
-from dask_labelqc.kernels.keys import Histogram, Keys, KeySpace
-from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.method.issues import confident_thresholds, is_confident
-from dask_labelqc.method.validity import prediction_error
-from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints
+from dask_labelqc.kernels.examples import ExampleScan, adjusted_self_confidence
+from dask_labelqc.kernels.keys import Histogram, Keys
+from dask_labelqc.method.issues import is_confident
+from dask_labelqc.typing import BoolArray, Floats, Ints
 
-__all__ = [
-    "ExampleFacts",
-    "ExampleStatistics",
-    "FoundIssues",
-    "IssueCounts",
-    "RegionFacts",
-    "scan_batch",
-    "scan_region",
-]
-
-ReadRows: TypeAlias = Callable[[slice], AnyArray]
-"""Returns the stored predictions (n, K) of a run of examples."""
+__all__ = ["Candidates", "Confidences", "ExampleFacts", "FoundIssues", "LeftOut", "RegionFacts"]
 
 AGREEMENT_SLACK = 1e-6
 """A prediction counts as the given label when it is no more probable than that by this."""
-LOWEST_DIVISOR = 1e-6
-
-
-@dataclass(frozen=True)
-class ExampleStatistics:
-    """What is added up over the dataset to learn the thresholds; `+` is exact.
-
-    Attributes
-    ----------
-    class_sum
-        Python integers (K,): self-confidence of the examples labelled k, times 2**32.
-    class_count
-        int64 (K,).
-    below_bound
-        Examples whose score is not above the bound of the scan.
-    highest_disagreeing
-        The highest score of an example that disagrees with its prediction, 0 if none does.
-    worst_sum
-        (distance from one, example, sum) of the example whose probabilities' sum is worst.
-    """
-
-    class_sum: AnyArray
-    class_count: Ints
-    below_bound: int = 0
-    highest_disagreeing: float = 0.0
-    worst_sum: tuple[float, int, float] = (0.0, 0, 1.0)
-
-    @classmethod
-    def nothing(cls, num_classes: int) -> ExampleStatistics:
-        return cls(np.zeros(num_classes, object), np.zeros(num_classes, np.int64))
-
-    @property
-    def num_examples(self) -> int:
-        return int(self.class_count.sum())
-
-    def thresholds(self) -> Floats:
-        return confident_thresholds(self.class_sum, self.class_count)
-
-    def __add__(self, other: ExampleStatistics) -> ExampleStatistics:
-        return ExampleStatistics(
-            self.class_sum + other.class_sum,
-            self.class_count + other.class_count,
-            self.below_bound + other.below_bound,
-            max(self.highest_disagreeing, other.highest_disagreeing),
-            min(self.worst_sum, other.worst_sum, key=lambda w: (-w[0], w[1])),
-        )
-
-
-@dataclass(frozen=True)
-class IssueCounts:
-    """How many examples of each given class there are, and are confidently predicted.
-
-    Attributes
-    ----------
-    total, confident, off_diagonal
-        int64 (K,): all that were looked at, those whose prediction reaches its threshold, and
-        those of them whose prediction is another class.
-    """
-
-    total: Ints
-    confident: Ints
-    off_diagonal: Ints
-
-    @classmethod
-    def nothing(cls, num_classes: int) -> IssueCounts:
-        return cls(*np.zeros((3, num_classes), np.int64))
-
-    def __add__(self, other: IssueCounts) -> IssueCounts:
-        return IssueCounts(
-            self.total + other.total,
-            self.confident + other.confident,
-            self.off_diagonal + other.off_diagonal,
-        )
-
-    def num_issues(self, calibrated: bool) -> int:
-        """Estimate the number of label issues.
-
-        Agrees with `get_num_issues` of cleanlab's LabelInspector. The calibrated estimate takes
-        the share of issues among the confident examples of a class for that among all of them.
-
-        Examples
-        --------
-        >>> counts = IssueCounts(np.array([8, 2]), np.array([4, 2]), np.array([2, 0]))
-        >>> counts.num_issues(calibrated=False), counts.num_issues(calibrated=True)
-        (2, 4)
-        """
-        if not calibrated:
-            return int(self.off_diagonal.sum())
-        expected = self.off_diagonal * self.total / np.maximum(self.confident, LOWEST_DIVISOR)
-        return int(np.rint(expected.sum()))
 
 
 @dataclass(frozen=True)
@@ -150,20 +46,19 @@ class FoundIssues:
 
 
 @dataclass(frozen=True)
-class ExampleFacts:
-    """The examples of a region that can be selected, and those that disagree.
+class Candidates:
+    """A list of examples; what is not needed of them is an empty array.
 
     Attributes
     ----------
-    start
-        The place of the region's first example in the dataset.
-    position, score, self_confidence, confidence, given, predicted
-        (C,): place in the region, score, s, m, y and a.
+    position, self_confidence, confidence, given, predicted
+        (C,): place in the region, s, m, y and a.
+    score
+        (C,), if it is not the self-confidence.
     total
-        (C,): sum of the probabilities, if the scores are still to be adjusted; otherwise empty.
+        (C,): sum of the probabilities, if the scores are still to be adjusted.
     """
 
-    start: int
     position: Ints
     score: Floats
     self_confidence: Floats
@@ -172,45 +67,35 @@ class ExampleFacts:
     predicted: Ints
     total: Floats
 
-    def __sizeof__(self) -> int:
-        arrays = {id(a): a for a in (getattr(self, f.name) for f in fields(self)[1:])}
-        return sum(a.nbytes for a in arrays.values())
+    @property
+    def label_quality(self) -> Floats:
+        """The label quality score."""
+        return self.score if self.score.size else self.self_confidence
 
-    def __add__(self, other: ExampleFacts) -> ExampleFacts:
-        """Join the facts of two parts of one region."""
-        arrays = {
-            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
-            for f in fields(self)[1:]
-        }
-        return ExampleFacts(self.start, **arrays)
+    @classmethod
+    def of(cls, scan: ExampleScan) -> Candidates:
+        return cls(*(getattr(scan, field.name) for field in fields(cls)))
 
-    def adjusted(self, thresholds: Floats) -> ExampleFacts:
-        """Return the facts with the scores of adjusted probabilities."""
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in vars(self).values())
+
+    def of_which(self, chosen: BoolArray) -> Candidates:
+        return Candidates(*(array[chosen[: array.size]] for array in vars(self).values()))
+
+    def without(self, *names: str) -> Candidates:
+        return replace(self, **{name: getattr(self, name)[:0] for name in names})
+
+    def adjusted(self, thresholds: Floats) -> Candidates:
+        """Return them with the scores of adjusted probabilities, if these are still to be."""
+        if self.total.size == 0:
+            return self
         score = adjusted_self_confidence(self.self_confidence, self.given, self.total, thresholds)
-        return replace(self, score=score, total=np.zeros(0))
-
-    def counts(self, thresholds: Floats, calibrated: bool) -> IssueCounts:
-        """Count the examples of each given class; only those that disagree unless `calibrated`."""
-        chosen: Any = slice(None)
-        if not calibrated:
-            (chosen,) = np.nonzero(self.given != self.predicted)
-        given, predicted = self.given[chosen], self.predicted[chosen]
-        confident = is_confident(self.confidence[chosen], predicted, thresholds)
-        off_diagonal = confident & (given != predicted)
-        return IssueCounts(
-            *(
-                np.bincount(classes, minlength=thresholds.size)
-                for classes in (given, given[confident], given[off_diagonal])
-            )
-        )
-
-    def keys(self, space: KeySpace) -> Keys:
-        """Return the sort keys: the score, then the place in the dataset."""
-        tied = np.zeros(self.position.size, np.bool_)
-        return Keys.of(self.score, tied, self.start + self.position.astype(np.int64), space)
-
-    def histogram(self, search: Search) -> Histogram:
-        return self.keys(search.space).histogram(search.prefix)
+        return replace(self.without("total"), score=score)
 
     def agrees(self) -> BoolArray:
         """Return where the given label is as probable as any other, within the slack.
@@ -222,13 +107,149 @@ class ExampleFacts:
         agrees: BoolArray = (self.given == self.predicted) | (raised > self.confidence) | tied
         return agrees
 
+
+@dataclass(frozen=True)
+class Confidences:
+    """The self-confidence of the examples that agree with their prediction, class by class.
+
+    Attributes
+    ----------
+    value
+        (n,): first those of class 0, then those of class 1, ...
+    class_count
+        int64 (K,).
+    """
+
+    value: Floats
+    class_count: Ints
+
+    @classmethod
+    def of(cls, self_confidence: Floats, given: Ints, num_classes: int) -> Confidences:
+        order = np.argsort(given, kind="stable")
+        return cls(self_confidence[order], np.bincount(given, minlength=num_classes))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Confidences]) -> Confidences:
+        counts = np.array([part.class_count for part in parts])
+        ends = counts.cumsum(axis=1)
+        pieces = [
+            part.value[end - count : end]
+            for k in np.flatnonzero(counts.any(axis=0))
+            for part, end, count in zip(parts, ends[:, k], counts[:, k], strict=True)
+        ]
+        return cls(np.concatenate([parts[0].value[:0], *pieces]), counts.sum(axis=0))
+
+    def counts(self, thresholds: Floats) -> IssueCounts:
+        """Count them, and those that reach the threshold of their class."""
+        confident = np.zeros_like(self.class_count)
+        ends = self.class_count.cumsum()
+        for k in np.flatnonzero(self.class_count):
+            values = self.value[ends[k] - self.class_count[k] : ends[k]]
+            confident[k] = np.count_nonzero(is_confident(values, np.array(k), thresholds))
+        return IssueCounts(self.class_count, confident, np.zeros_like(confident))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is known of the examples that are not among the facts: all of them agree.
+
+    Attributes
+    ----------
+    kept
+        How many examples are candidates.
+    lowest
+        float64 (K,): no example of class k that was left out has a lower score; or a lower
+        self-confidence, if the scores were still to be adjusted.
+    largest_total
+        The largest sum of the probabilities of one of them.
+    """
+
+    kept: int
+    lowest: Floats
+    largest_total: float = 0.0
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(
+            self.kept + other.kept,
+            np.minimum(self.lowest, other.lowest),
+            max(self.largest_total, other.largest_total),
+        )
+
+    def lowest_score(self, thresholds: Floats | None) -> float:
+        """Return what no score of theirs is below, if `thresholds` are still to be subtracted.
+
+        Exact: with the other numbers fixed, the rounded score grows with the self-confidence and
+        falls with the sum.
+        """
+        if thresholds is None:
+            return float(self.lowest.min())
+        total = np.full(thresholds.size, self.largest_total)
+        every = np.arange(thresholds.size)
+        score = adjusted_self_confidence(self.lowest, every, total, thresholds)
+        return float(score.min())
+
+
+@dataclass(frozen=True)
+class ExampleFacts:
+    """What is remembered of the examples of a region.
+
+    Attributes
+    ----------
+    start
+        The place of the region's first example in the dataset.
+    disagreeing
+        All examples whose most probable class is not the given one.
+    agreeing
+        Of the others, those that can be selected.
+    confidences
+        Of all others, if the count is calibrated.
+    """
+
+    start: int
+    disagreeing: Candidates
+    agreeing: Candidates
+    confidences: Confidences | None = None
+
+    @property
+    def nbytes(self) -> int:
+        more = 0 if self.confidences is None else self.confidences.value.nbytes
+        return self.disagreeing.nbytes + self.agreeing.nbytes + more
+
+    def adjusted(self, thresholds: Floats) -> ExampleFacts:
+        """Return the facts with the scores of adjusted probabilities."""
+        return replace(
+            self,
+            disagreeing=self.disagreeing.adjusted(thresholds),
+            agreeing=self.agreeing.adjusted(thresholds),
+        )
+
+    def counts(self, thresholds: Floats) -> IssueCounts:
+        """Count the examples of each given class; only those that disagree unless calibrated."""
+        some = self.disagreeing
+        counts = IssueCounts.of(some.given, some.predicted, some.confidence, thresholds)
+        return counts + self.confidences.counts(thresholds) if self.confidences else counts
+
+    def histogram(self, search: Search) -> Histogram:
+        histograms = (
+            self._keys(candidates, search).histogram(search.prefix)
+            for candidates in (self.disagreeing, self.agreeing)
+        )
+        return next(histograms) + next(histograms)
+
     def issues(self, search: Search) -> FoundIssues:
         """Return the selected examples whose prediction is another class."""
         if search.last is None:
             raise ValueError(f"the search has not ended: {search}")
-        chosen = self.keys(search.space).up_to(search.last) if search.last else False
-        (found,) = np.nonzero(chosen & ~self.agrees())
-        return FoundIssues(self.start + self.position[found].astype(np.int64), self.score[found])
+        some = self.disagreeing
+        chosen: Any = self._keys(some, search).up_to(search.last) if search.last else False
+        (found,) = np.nonzero(chosen & ~some.agrees())
+        score = some.label_quality[found]
+        return FoundIssues(self.start + some.position[found].astype(np.int64), score)
+
+    def _keys(self, candidates: Candidates, search: Search) -> Keys:
+        """Return the sort keys: the score, then the place in the dataset."""
+        place = self.start + candidates.position.astype(np.int64)
+        return Keys.of_any_sign(candidates.label_quality, place, search.space)
 
 
 @dataclass(frozen=True)
@@ -236,102 +257,8 @@ class RegionFacts:
     """All that is remembered of a region."""
 
     statistics: ExampleStatistics
+    left_out: LeftOut
     facts: ExampleFacts
 
     def __sizeof__(self) -> int:
-        return self.facts.__sizeof__()
-
-
-def scan_batch(
-    labels: AnyArray, stored: AnyArray, start: int, form: ExampleFormat, options: ExampleScanOptions
-) -> ExampleScan:
-    """Scan a run of examples that begins at the place `start` of the dataset.
-
-    Raises
-    ------
-    InputError
-        A label or a probability cannot be used; the message says which and where.
-    """
-    encoded = encode_labels(labels, form.num_classes)
-    if encoded.invalid_count:
-        first = encoded.first_invalid
-        raise InputError(
-            f"labels: {encoded.invalid_count} of the {labels.size} labels of examples {start} to "
-            f"{start + labels.size - 1} are outside 0..{form.num_classes - 1}, the first is "
-            f"{labels[first]} at example {start + first}"
-        )
-    native = stored.astype(form.dtype, copy=False)
-    scan = scan_examples(native, encoded.codes, options, form.table)
-    row, reason = int(scan.facts[0]), int(scan.facts[1])
-    if reason:
-        advice = "put logits through a softmax over the classes first"
-        raise prediction_error(stored[row], reason, form.scale, f"example {start + row}", advice)
-    return scan
-
-
-def scan_region(
-    start: int,
-    blocks: Iterable[slice],
-    labels: AnyArray,
-    read: ReadRows,
-    form: ExampleFormat,
-    options: ScoreOptions,
-    bound: float,
-    thresholds: Floats | None = None,
-) -> RegionFacts:
-    """Scan the blocks of a region one after the other.
-
-    Parameters
-    ----------
-    start
-        The place of the region's first example.
-    blocks
-        Runs of examples, in places of the region.
-    labels
-        (n,), those of the region.
-    read
-        Returns the predictions of a block.
-    form, options
-        Of the dataset and of the search.
-    bound
-        Highest score of a candidate that agrees with its prediction.
-    thresholds
-        For scores that need them, once they are known.
-    """
-    scans = []
-    statistics = ExampleStatistics.nothing(form.num_classes)
-    parameters = options.scan(bound, thresholds)
-    for block in blocks:
-        scan = scan_batch(labels[block], read(block), start + block.start, form, parameters)
-        statistics = statistics + _statistics(scan, start + block.start, bound)
-        scans.append(scan._replace(position=scan.position + block.start))
-    return RegionFacts(statistics, _facts(start, labels.size, scans))
-
-
-def _statistics(scan: ExampleScan, start: int, bound: float) -> ExampleStatistics:
-    disagreeing = scan.score[scan.given != scan.predicted]
-    deviation, total = (float(v) for v in scan.worst_sum)
-    return ExampleStatistics(
-        scan.class_sum.astype(object),
-        scan.class_count,
-        int(np.count_nonzero(scan.score <= np.float64(bound))),  # as the kernel compares
-        float(disagreeing.max(initial=0.0)),
-        (deviation, start + int(scan.facts[2]), total),
-    )
-
-
-def _facts(start: int, size: int, scans: list[ExampleScan]) -> ExampleFacts:
-    def joined(name: str) -> AnyArray:
-        return np.concatenate([getattr(scan, name) for scan in scans])
-
-    score, self_confidence = joined("score"), joined("self_confidence")
-    return ExampleFacts(
-        start=start,
-        position=joined("position").astype(np.min_scalar_type(max(size - 1, 1))),
-        score=score,
-        self_confidence=self_confidence,
-        confidence=joined("confidence"),
-        given=joined("given"),
-        predicted=joined("predicted"),
-        total=joined("total"),
-    )
+        return self.facts.nbytes

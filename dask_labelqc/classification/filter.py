@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,19 +9,28 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
+from dask_labelqc.classification.absent import warn_of_labels, warn_of_predictions
 from dask_labelqc.classification.inputs import (
     ExampleArrays,
     InMemoryExamples,
+    mask_like,
     normalize,
     open_file,
 )
 from dask_labelqc.classification.lazy import LazyRegions
 from dask_labelqc.classification.memory import InMemoryRegions
-from dask_labelqc.classification.options import ScoreOptions
+from dask_labelqc.classification.options import (
+    ScoreOptions,
+    check_flag,
+    number_of_threads,
+)
 from dask_labelqc.classification.selection import Selection, select
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
+from dask_labelqc.graph.blocks import positive_integer
+from dask_labelqc.method.calls import call_progress
 from dask_labelqc.progress import progress_for
 
 __all__ = ["find_label_issues_batched"]
@@ -51,16 +59,23 @@ def find_label_issues_batched(
 
     The answer is always in memory: it takes a byte for each example, where the predictions take
     K numbers. Predictions in Zarr and Dask arrays are read block by block on the Dask scheduler
-    in use, a cluster if there is a client, and once (twice for the margin of adjusted
-    probabilities).
+    in use, a cluster if there is a client, and once; twice for the margin of adjusted
+    probabilities. (Where the last issue ranks behind examples that were not kept, once more:
+    probabilities that sum to more than one, or an entropy or adjusted scores that are far from
+    alike throughout the dataset.) What is kept meanwhile is a few numbers of each example that
+    disagrees with its prediction and of those that could rank before one; the README has the
+    bytes.
 
     Parameters
     ----------
     labels
-        Integers (N,) in 0..K-1; NumPy (memory maps too), Zarr, Dask, xarray, or a list.
+        Integers (N,) in 0..K-1; NumPy (memory maps too), Zarr, Dask, xarray, or a list. Floats
+        that are whole numbers count as integers; NaN or a masked label (`numpy.ma`) leaves its
+        example out, as does a masked probability.
     pred_probs
         (N, K): probabilities in float16, float32 or float64, or uint8 or uint16 whose largest
-        value (or the ``scale_factor`` in their attributes) means 1.
+        value (or the ``scale_factor`` in their attributes) means 1. If labels and predictions are
+        xarray arrays with an index of the examples, they are matched by it.
     labels_file, pred_probs_file
         Instead of the arrays: a ``.npy`` file, which is opened as a memory map, or the path or
         URL of a Zarr array.
@@ -71,7 +86,7 @@ def find_label_issues_batched(
         Threads for arrays in memory; None: one for each core. Zarr and Dask arrays use the
         workers of the scheduler.
     verbose
-        Show the progress.
+        Show the progress; for arrays in memory, of calls that last longer than two seconds.
     quality_score_kwargs
         ``method``: "self_confidence" (the default), "normalized_margin" or
         "confidence_weighted_entropy"; ``adjust_pred_probs``: subtract the confident thresholds
@@ -105,24 +120,27 @@ def find_label_issues_batched(
     >>> find_label_issues_batched(labels, pred_probs, verbose=False)
     array([4])
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
-        raise InputError(f"batch_size: got {batch_size!r}, it must be an integer of 1 or more")
-    for name, value in (("batch_size", batch_size), ("n_jobs", 1 if n_jobs is None else n_jobs)):
-        if value < 1:
-            raise InputError(f"{name}: got {value!r}, it must be an integer of 1 or more")
+    positive_integer("batch_size", batch_size)
+    threads = number_of_threads(n_jobs)
+    check_flag("verbose", verbose)
+    check_flag("return_mask", return_mask)
     labels = _given("labels", labels, labels_file)
     pred_probs = _given("pred_probs", pred_probs, pred_probs_file)
     options = ScoreOptions.of(quality_score_kwargs, num_issue_kwargs)
     examples = normalize(labels, pred_probs)
-    selection = _select(examples, options, n_jobs, verbose)
-    warn_of_sum(selection.statistics.worst_sum, examples.form.sum_tolerance)
+    selection = _select(examples, options, threads, bool(verbose))
+    found = selection.statistics
+    if isinstance(examples.labels, zarr.Array):
+        warn_of_labels(examples.labels, found.absent_labels)
+    if isinstance(examples.pred_probs, zarr.Array):
+        absent = found.absent_pred_probs
+        warn_of_predictions(examples.pred_probs, examples.transposed, absent)
+    warn_of_sum(found.worst_sum, examples.form.sum_tolerance)
     if not return_mask:
         return selection.issues.ranked()
     mask = np.zeros(examples.form.num_examples, np.bool_)
     mask[selection.issues.index] = True
-    if isinstance(labels, xr.DataArray):
-        return labels.copy(data=mask).rename("label_issues")
-    return mask
+    return mask_like(labels, mask) if isinstance(labels, xr.DataArray) else mask
 
 
 def _given(name: str, array: Any, file: str | Path | None) -> Any:
@@ -133,13 +151,11 @@ def _given(name: str, array: Any, file: str | Path | None) -> Any:
 
 
 def _select(
-    examples: ExampleArrays, options: ScoreOptions, n_jobs: int | None, verbose: bool
+    examples: ExampleArrays, options: ScoreOptions, threads: int, verbose: bool
 ) -> Selection:
-    progress = progress_for(verbose)
     if isinstance(examples, InMemoryExamples):
-        threads = n_jobs or os.cpu_count() or 1
-        with ThreadPoolExecutor(threads) as pool, progress:
+        with call_progress(verbose) as progress, ThreadPoolExecutor(threads) as pool:
             regions = InMemoryRegions(examples, options, pool, threads, progress)
             return select(regions, examples.form, options)
-    with progress:
+    with progress_for(verbose) as progress:
         return select(LazyRegions(examples, options, progress), examples.form, options)

@@ -6,7 +6,7 @@ predictions are a Zarr array, which the tasks read, or a Dask array, which they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,13 +15,35 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from dask_labelqc.classification.absent import (
+    check_rows,
+    warn_of_labels,
+    warn_of_predictions,
+)
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import BlockReader, open_array
+from dask_labelqc.storage.arrays import dimension_names, open_array
+from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
-from dask_labelqc.typing import AnyArray
+from dask_labelqc.storage.missing import absent_chunks
+from dask_labelqc.typing import AnyArray, BoolArray
 
-__all__ = ["ExampleArrays", "InMemoryExamples", "LazyExamples", "normalize", "open_file"]
+__all__ = [
+    "ExampleArrays",
+    "InMemoryExamples",
+    "LazyExamples",
+    "loaded",
+    "mask_like",
+    "normalize",
+    "open_file",
+]
+
+OF_THE_NUMBERS = (
+    *("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype"),
+    *("valid_range", "valid_min", "valid_max", "actual_range", "units"),
+    *("flag_values", "flag_masks", "flag_meanings"),
+)
+"""Attributes of labels that do not hold for a mask: how they are stored, what they mean."""
 
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array, xarray.DataArray or a sequence."""
@@ -34,6 +56,7 @@ class InMemoryExamples:
     labels: AnyArray
     pred_probs: AnyArray
     form: ExampleFormat
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,19 +81,114 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
         Naming the argument, what it is, and what it may be.
     """
     scale = stored_scale(pred_probs)
+    names = class_names(labels, pred_probs)
     if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
-        pred_probs = in_order(labels, pred_probs)
+        pred_probs = _aligned(labels, in_order(labels, pred_probs))
+    transposed = _is_transposed(labels, pred_probs)
+    if transposed and isinstance(pred_probs, xr.DataArray):
+        pred_probs, transposed = pred_probs.transpose(), False
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    transposed = False
-    if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
-        transposed = BlockReader.of(given, predicted).axes == (1, 0)
+    for name, array in (("labels", given), ("pred_probs", predicted)):
+        if isinstance(array, da.Array) and any(
+            np.isnan(n) for sizes in array.chunks for n in sizes
+        ):
+            raise InputError(
+                f"{name}: the sizes of the chunks of the Dask array are unknown; call its "
+                "compute_chunk_sizes() first"
+            )
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
+    form = replace(form, class_names=names)
     if isinstance(predicted, np.ndarray):
         if isinstance(given, np.ndarray):
             return InMemoryExamples(given, predicted, form)
         predicted = da.from_array(predicted, chunks=(given.chunks[0], -1))
     return LazyExamples(given, predicted, form, transposed)
+
+
+def loaded(examples: ExampleArrays) -> InMemoryExamples:
+    """Return the examples in memory; a warning of theirs points to the caller of a method.
+
+    Raises
+    ------
+    InputError
+        Predictions of whole examples are not in their store.
+    """
+    if isinstance(examples, InMemoryExamples):
+        return examples
+    labels, pred_probs = _read(examples.labels), _read(examples.pred_probs)
+    if isinstance(examples.pred_probs, zarr.Array):
+        absent = _absent(examples.pred_probs, pred_probs)
+        check_rows(examples.pred_probs, examples.transposed, absent)
+        warn_of_predictions(examples.pred_probs, examples.transposed, absent, stacklevel=5)
+    if isinstance(examples.labels, zarr.Array):
+        warn_of_labels(examples.labels, _absent(examples.labels, labels), stacklevel=5)
+    return InMemoryExamples(
+        labels, pred_probs.T if examples.transposed else pred_probs, examples.form
+    )
+
+
+def _read(array: ArrayLike) -> AnyArray:
+    """Return an array in memory; a mask is kept."""
+    values: AnyArray = array.compute() if isinstance(array, da.Array) else array[...]
+    return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+
+
+def _absent(array: zarr.Array[Any], values: AnyArray) -> frozenset[int]:
+    return absent_chunks(array, tuple(slice(0, n) for n in array.shape), values)
+
+
+def _is_transposed(labels: ArrayLike, pred_probs: ArrayLike) -> bool:
+    """Return whether the names of the dimensions say that predictions are (K, N)."""
+    names, wanted = _names(pred_probs), _names(labels)
+    if names is None or wanted is None or len(names) != 2 or len(wanted) != 1:
+        return False
+    return names[1] == wanted[0]
+
+
+def _names(array: ArrayLike) -> tuple[str, ...] | None:
+    if isinstance(array, xr.DataArray):
+        return tuple(str(dim) for dim in array.dims)
+    return dimension_names(array) if isinstance(array, zarr.Array) else None
+
+
+def _aligned(labels: xr.DataArray, pred_probs: xr.DataArray) -> xr.DataArray:
+    """Return the predictions in the order of the labels, where both have an index of the examples.
+
+    Raises
+    ------
+    InputError
+        The two are not of the same examples.
+    """
+    (dim, *_) = labels.dims or (None,)
+    if dim not in labels.indexes or dim not in pred_probs.indexes:
+        return pred_probs
+    wanted, there = labels.indexes[dim], pred_probs.indexes[dim]
+    if wanted.equals(there):
+        return pred_probs
+    for name, index in (("labels", wanted), ("pred_probs", there)):
+        if not index.is_unique:
+            raise InputError(
+                f"{name}: the index {dim!r} has {index[index.duplicated()][0]!r} more than once, "
+                "so that labels and predictions cannot be matched by it; drop it "
+                f"(.drop_vars({dim!r})) if they are in the same order"
+            )
+    for name, index, other in (("labels", wanted, there), ("pred_probs", there, wanted)):
+        lacking = index[~index.isin(other)]
+        if lacking.size:
+            raise InputError(
+                f"{name}: the index {dim!r} has {lacking[0]!r} and the one of "
+                f"{'pred_probs' if name == 'labels' else 'labels'} does not, the first of "
+                f"{lacking.size}; select the same examples in both, or drop the index "
+                f"(.drop_vars({dim!r})) if they are in the same order"
+            )
+    return pred_probs.isel({dim: there.get_indexer(wanted)})
+
+
+def mask_like(labels: xr.DataArray, mask: BoolArray) -> xr.DataArray:
+    """Return a mask of the examples with the coordinates of their labels."""
+    attributes = {name: v for name, v in labels.attrs.items() if name not in OF_THE_NUMBERS}
+    return xr.DataArray(mask, labels.coords, labels.dims, "label_issues", attributes)
 
 
 def open_file(path: str | Path, name: str) -> AnyArray | zarr.Array[Any]:

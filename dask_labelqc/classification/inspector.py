@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import os
 import sys
+import threading
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from dask_labelqc.classification.facts import (
-    ExampleStatistics,
-    IssueCounts,
-    RegionFacts,
-    scan_region,
-)
-from dask_labelqc.classification.options import ExampleFormat, ScoreOptions, check_format
+from dask_labelqc.classification.facts import Candidates
+from dask_labelqc.classification.inputs import InMemoryExamples, loaded, normalize
+from dask_labelqc.classification.options import ScoreOptions, check_flag, number_of_threads
+from dask_labelqc.classification.scan import scan_runs
+from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
+from dask_labelqc.kernels.examples import ExampleScan
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = ["LabelInspector"]
@@ -41,7 +41,8 @@ class LabelInspector:
     Inspectors of different batches add up, so each worker of a cluster can run one: after the
     first pass ``functools.reduce(operator.add, inspectors)`` knows the thresholds of all batches.
     For the second pass every worker takes a copy of it (`copy.deepcopy`, or what a scheduler
-    sends), and these add up in turn.
+    sends), and these add up in turn. Threads may share one: each call of theirs counts once, and
+    scores are kept in the order in which the calls end.
 
     The state has a fixed size, a few numbers for each class, and a score for each example with
     `store_results`.
@@ -92,22 +93,32 @@ class LabelInspector:
         num_issue_kwargs: Mapping[str, Any] | None = None,
         n_jobs: int | None = 1,
     ) -> None:
-        if isinstance(num_class, bool) or not isinstance(num_class, int | np.integer):
+        integer = isinstance(num_class, int | np.integer) and not isinstance(num_class, bool)
+        if not integer or num_class < 2:
             raise InputError(f"num_class: got {num_class!r}, it must be an integer of 2 or more")
-        if num_class < 2:
-            raise InputError(f"num_class: got {num_class!r}, it must be an integer of 2 or more")
-        if n_jobs is not None and n_jobs < 1:
-            raise InputError(f"n_jobs: got {n_jobs!r}, it must be an integer of 1 or more")
+        check_flag("store_results", store_results)
+        check_flag("verbose", verbose)
         self.num_class = int(num_class)
-        self.store_results = store_results
-        self.verbose = verbose
-        self.n_jobs = n_jobs or os.cpu_count() or 1
+        self.store_results = bool(store_results)
+        self.verbose = bool(verbose)
+        self.n_jobs = number_of_threads(n_jobs)
         self.examples_processed_quality = 0
         self._options = ScoreOptions.of(quality_score_kwargs, num_issue_kwargs)
         self._statistics = ExampleStatistics.nothing(self.num_class)
         self._counts = IssueCounts.nothing(self.num_class)
         self._scores: list[Floats] = []
         self._warned = False
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled: all but the lock, and no list that still grows."""
+        with self._lock:
+            state = {**vars(self), "_scores": [*self._scores]}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     @property
     def examples_processed_thresh(self) -> int:
@@ -116,9 +127,13 @@ class LabelInspector:
 
     def update_confident_thresholds(self, labels: Any, pred_probs: Any) -> None:
         """Learn from the labels (n,) and predictions (n, K) of one more batch."""
-        region = self._scan(labels, pred_probs, self.examples_processed_thresh, float("-inf"))
-        if region is not None:
-            self._statistics = self._statistics + region.statistics
+        batch = self._batch(labels, pred_probs)
+        if batch is None:
+            return
+        statistics, _ = self._scan(batch, self.examples_processed_thresh, float("-inf"))
+        self._warn(statistics, batch)
+        with self._lock:
+            self._statistics = self._statistics + statistics
 
     def score_label_quality(
         self, labels: Any, pred_probs: Any, *, update_num_issues: bool = True
@@ -132,26 +147,36 @@ class LabelInspector:
         update_num_issues
             Also count the issues, by the thresholds as they are now.
 
+        Returns
+        -------
+        numpy.ndarray
+            NaN where an example takes part in nothing.
+
         Raises
         ------
         InputError
             No thresholds are known, or the batch cannot be used.
         """
+        check_flag("update_num_issues", update_num_issues)
         thresholds = self.get_confident_thresholds(silent=True)
+        batch = self._batch(labels, pred_probs)
+        if batch is None:
+            return np.zeros(0)
         given = thresholds if self._options.reads_twice else None
         start = self.examples_processed_quality
-        region = self._scan(labels, pred_probs, start, float("inf"), given)
-        if region is None:
-            return np.zeros(0)
-        facts = region.facts
-        if self._options.rescored and given is None:
-            facts = facts.adjusted(thresholds)
-        if update_num_issues:
-            self._counts = self._counts + facts.counts(thresholds, self._options.calibrated)
-        self.examples_processed_quality += facts.score.size
-        if self.store_results:
-            self._scores.append(facts.score)
-        return facts.score
+        statistics, found = self._scan(batch, start, float("inf"), given)
+        self._warn(statistics, batch)
+        found = found.adjusted(thresholds)
+        scores = np.full(batch.labels.size, np.nan, found.score.dtype)
+        scores[found.position] = found.score
+        with self._lock:
+            if update_num_issues:
+                columns = found.given, found.predicted, found.confidence
+                self._counts = self._counts + IssueCounts.of(*columns, thresholds)
+            self.examples_processed_quality += scores.size
+            if self.store_results:
+                self._scores.append(scores)
+        return scores
 
     def get_confident_thresholds(self, silent: bool = False) -> Floats:
         """Return the confident thresholds, float64 (K,), of the examples seen so far.
@@ -194,7 +219,9 @@ class LabelInspector:
                 "store_results: it is False, so scores are only returned by "
                 "score_label_quality(), batch by batch"
             )
-        return np.concatenate([*self._scores]) if self._scores else np.zeros(0)
+        with self._lock:
+            scores = [*self._scores]
+        return np.concatenate(scores) if scores else np.zeros(0)
 
     def get_label_issues(self) -> Ints:
         """Return the indices of the label issues: the lowest scores first, ties by index.
@@ -206,8 +233,10 @@ class LabelInspector:
         InputError
             The scores were not stored, or there are none.
         """
-        scores = self.get_quality_scores()
-        return np.argsort(scores, kind="stable")[: self.get_num_issues()]
+        with self._lock:
+            scores, count = self.get_quality_scores(), self.get_num_issues()
+        order = np.argsort(scores, kind="stable")  # NaN last: those take part in nothing
+        return order[: min(count, np.count_nonzero(~np.isnan(scores)))]
 
     def __add__(self, other: LabelInspector) -> LabelInspector:
         """Return the inspector of the batches of both, those of the left one first.
@@ -225,24 +254,24 @@ class LabelInspector:
         mine, theirs = self._settings(), other._settings()
         if mine != theirs:
             raise InputError(f"other: its settings are {theirs}, they must be {mine}")
-        merged = self._like(self)
+        one, other = copy.copy(self), copy.copy(other)  # each as it is at one moment
         shared = (
-            min(self.examples_processed_quality, other.examples_processed_quality) > 0
-            and np.array_equal(self._statistics.class_sum, other._statistics.class_sum)
-            and np.array_equal(self._statistics.class_count, other._statistics.class_count)
+            min(one.examples_processed_quality, other.examples_processed_quality) > 0
+            and np.array_equal(one._statistics.class_sum, other._statistics.class_sum)
+            and np.array_equal(one._statistics.class_count, other._statistics.class_count)
         )
-        merged._statistics = self._statistics if shared else self._statistics + other._statistics
-        merged._counts = self._counts + other._counts
-        merged._scores = [*self._scores, *other._scores]
-        merged._warned = self._warned or other._warned
-        merged.examples_processed_quality = (
-            self.examples_processed_quality + other.examples_processed_quality
-        )
-        return merged
+        if not shared:
+            one._statistics = one._statistics + other._statistics
+        one._counts = one._counts + other._counts
+        one._scores += other._scores
+        one._warned |= other._warned
+        one.examples_processed_quality += other.examples_processed_quality
+        return one
 
     def save(self, path: str | Path) -> None:
         """Write the state to a file."""
-        statistics = self._statistics
+        state = copy.copy(self)  # as it is at one moment
+        statistics = state._statistics
         with Path(path).open("wb") as file:
             np.savez(
                 file,
@@ -250,9 +279,9 @@ class LabelInspector:
                 settings=np.array(json.dumps(self._settings())),
                 class_sum=np.array([str(total) for total in statistics.class_sum]),
                 class_count=statistics.class_count,
-                counts=np.stack(list(vars(self._counts).values())),
-                num_scored=np.array(self.examples_processed_quality),
-                scores=np.concatenate([np.zeros(0, np.float32), *self._scores]),
+                counts=np.stack(list(vars(state._counts).values())),
+                num_scored=np.array(state.examples_processed_quality),
+                scores=np.concatenate([np.zeros(0, np.float32), *state._scores]),
             )
 
     @classmethod
@@ -270,6 +299,7 @@ class LabelInspector:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             inspector = cls(**json.loads(str(arrays["settings"])), verbose=verbose, n_jobs=n_jobs)
+            inspector._check_stored(arrays)
             inspector._statistics = ExampleStatistics(
                 np.array([int(total) for total in arrays["class_sum"]], object),
                 arrays["class_count"],
@@ -280,6 +310,22 @@ class LabelInspector:
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"path: {str(path)!r} holds no LabelInspector: {error}") from error
         return inspector
+
+    def _check_stored(self, arrays: Mapping[str, AnyArray]) -> None:
+        """Raise ValueError if arrays do not fit one another and the settings."""
+        numbers, scored = self.num_class, int(arrays["num_scored"])
+        shapes = {
+            "class_sum": (numbers,),
+            "class_count": (numbers,),
+            "counts": (3, numbers),
+            "scores": (scored if self.store_results else 0,),
+        }
+        for name, shape in shapes.items():
+            array = arrays[name]
+            if array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, not {shape}")
+            if name.endswith(("count", "counts")) and (array.dtype.kind != "i" or array.min() < 0):
+                raise ValueError(f"{name} are no counts")
 
     def _settings(self) -> dict[str, Any]:
         options = self._options
@@ -293,55 +339,56 @@ class LabelInspector:
             "num_issue_kwargs": {"estimation_method": options.estimation_method},
         }
 
-    @classmethod
-    def _like(cls, other: LabelInspector) -> LabelInspector:
-        return cls(**other._settings(), verbose=other.verbose, n_jobs=other.n_jobs)
+    def _batch(self, labels: Any, pred_probs: Any) -> InMemoryExamples | None:
+        """Return a batch in memory, checked; None if it is empty."""
+        shape = np.shape(pred_probs)
+        if len(shape) == 2 and self.num_class not in shape:
+            raise InputError(
+                f"pred_probs: got shape {shape}, it must be (n, {self.num_class}) "
+                f"for num_class={self.num_class}"
+            )
+        if np.shape(labels) == (0,) and shape == (0, self.num_class):
+            return None
+        batch = normalize(labels, pred_probs)
+        if batch.form.num_classes != self.num_class:
+            raise InputError(
+                f"pred_probs: got {batch.form.num_classes} classes, it must be (n, "
+                f"{self.num_class}) for num_class={self.num_class}"
+            )
+        return loaded(batch)
 
     def _scan(
         self,
-        labels: Any,
-        pred_probs: Any,
+        batch: InMemoryExamples,
         start: int,
         bound: float,
         thresholds: Floats | None = None,
-    ) -> RegionFacts | None:
-        """Scan a batch whose first example is number `start`; None if it is empty."""
-        given, predicted = np.asarray(labels), np.asarray(pred_probs)
-        if predicted.ndim == 2 and predicted.shape[1] != self.num_class:
-            raise InputError(
-                f"pred_probs: got shape {predicted.shape}, it must be (n, {self.num_class}) "
-                f"for num_class={self.num_class}"
-            )
-        if given.shape == (0,) and predicted.shape == (0, self.num_class):
-            return None
-        form = check_format(given.shape, given.dtype, predicted.shape, predicted.dtype)
-        region = self._scan_parts(given, predicted, start, form, bound, thresholds)
-        if not self._warned:
-            worst, tolerance = region.statistics.worst_sum, form.sum_tolerance
-            self._warned = warn_of_sum(worst, tolerance, stacklevel=4)
-        return region
+    ) -> tuple[ExampleStatistics, Candidates]:
+        """Scan a batch whose first example is number `start`, a part of it on each thread."""
+        size = batch.labels.size
+        ends = np.linspace(0, size, min(self.n_jobs, size) + 1).astype(int)
+        options = self._options.scan(bound, thresholds)
+        read, form = batch.pred_probs.__getitem__, batch.form
 
-    def _scan_parts(
-        self,
-        labels: AnyArray,
-        pred_probs: AnyArray,
-        start: int,
-        form: ExampleFormat,
-        bound: float,
-        thresholds: Floats | None,
-    ) -> RegionFacts:
-        """Scan the parts of a batch, one for each thread."""
-        ends = np.linspace(0, labels.size, min(self.n_jobs, labels.size) + 1).astype(int)
+        def scan(part: slice) -> list[tuple[slice, ExampleScan]]:
+            return list(scan_runs(start, [part], batch.labels, read, form, options))
+
         parts = [slice(a, b) for a, b in pairwise(ends)]
-        scan = (labels, pred_probs.__getitem__, form, self._options, bound, thresholds)
         if len(parts) == 1:
-            return scan_region(start, parts, *scan)
-        with ThreadPoolExecutor(len(parts)) as pool:
-            regions = list(pool.map(lambda part: scan_region(start, [part], *scan), parts))
-        return RegionFacts(
-            reduce(add, (region.statistics for region in regions)),
-            reduce(add, (region.facts for region in regions)),
-        )
+            runs = scan(parts[0])
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                runs = [run for found in pool.map(scan, parts) for run in found]
+        statistics = (ExampleStatistics.of(found, start + run.start) for run, found in runs)
+        candidates = Candidates.joined([Candidates.of(found) for _, found in runs])
+        return reduce(add, statistics), candidates
+
+    def _warn(self, statistics: ExampleStatistics, batch: InMemoryExamples) -> None:
+        """Warn once of probabilities that do not sum to one."""
+        with self._lock:
+            if not self._warned:
+                worst, tolerance = statistics.worst_sum, batch.form.sum_tolerance
+                self._warned = warn_of_sum(worst, tolerance, stacklevel=4)
 
     def _check_scored(self) -> None:
         if self.examples_processed_quality < 1:

@@ -6,6 +6,7 @@ What is remembered of each region stays where it was computed, on the workers of
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from operator import add, attrgetter
 from typing import Any
@@ -17,22 +18,21 @@ import numpy as np
 import zarr
 from dask.callbacks import Callback
 
-from dask_labelqc.classification.facts import (
-    ExampleFacts,
-    ExampleStatistics,
-    RegionFacts,
-    scan_region,
-)
+from dask_labelqc.classification.absent import check_rows
+from dask_labelqc.classification.facts import ExampleFacts, LeftOut, RegionFacts
 from dask_labelqc.classification.inputs import LazyExamples
 from dask_labelqc.classification.options import ScoreOptions
+from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.classification.selection import Total
-from dask_labelqc.errors import InputError
+from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.graph.blocks import Plan, plan_blocks
+from dask_labelqc.graph.limits import check_chunks, check_memory
 from dask_labelqc.graph.objects import from_blocks, map_objects, total
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.arrays import read_into
-from dask_labelqc.typing import AnyArray, Floats, Shape
+from dask_labelqc.storage.missing import absent_chunks
+from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["LazyRegions"]
 
@@ -48,7 +48,7 @@ class LazyRegions:
     def __init__(self, examples: LazyExamples, options: ScoreOptions, progress: Progress) -> None:
         self._examples, self._options, self._progress = examples, options, progress
         if isinstance(examples.pred_probs, da.Array):
-            self._pred_probs = _whole_rows(examples.pred_probs)
+            self._pred_probs = examples.pred_probs.rechunk({1: -1})
             chunks = self._pred_probs.chunks[0]
         else:
             self._plan = _plan(examples)
@@ -56,20 +56,19 @@ class LazyRegions:
         self._labels = as_blocks(examples.labels, (chunks,))
         self._regions: da.Array | None = None
 
-    def scan(self, bound: float, thresholds: Floats | None = None) -> ExampleStatistics:
+    def scan(self, keeping: Keeping) -> tuple[ExampleStatistics, LeftOut]:
         self._regions = None
-        self._regions = self._watched(self._scanned(bound, thresholds))
-        statistics = map_objects(attrgetter("statistics"), self._regions)
-        result: ExampleStatistics = _computed(total(add, statistics))
-        return result
-
-    def adjust(self, thresholds: Floats) -> None:
-        adjusted = map_objects(partial(_adjusted, thresholds), self._regions)
-        (self._regions,) = dask.persist(adjusted)
+        self._regions = self._watched(self._scanned(keeping))
+        found = (
+            total(add, map_objects(attrgetter(name), self._regions))
+            for name in ("statistics", "left_out")
+        )
+        statistics, left_out = dask.compute(*found)
+        return statistics, left_out
 
     def total(self, function: Callable[[ExampleFacts], Total]) -> Total:
         parts = map_objects(partial(_of_facts, function), self._regions)
-        result: Total = _computed(total(add, parts))
+        result: Total = total(add, parts).compute()
         return result
 
     def _watched(self, regions: da.Array) -> da.Array:
@@ -85,7 +84,7 @@ class LazyRegions:
         result: da.Array = persisted
         return result
 
-    def _scanned(self, bound: float, thresholds: Floats | None) -> da.Array:
+    def _scanned(self, keeping: Keeping) -> da.Array:
         """Return the array of `RegionFacts` objects."""
         examples, labels = self._examples, self._labels
         starts = tuple(np.cumsum((0, *labels.chunks[0])).tolist())
@@ -93,13 +92,14 @@ class LazyRegions:
             scan_region,
             form=examples.form,
             options=self._options,
-            bound=bound,
-            thresholds=thresholds,
+            keeping=keeping,
         )
+        stored = examples.labels if isinstance(examples.labels, zarr.Array) else None
         if isinstance(examples.pred_probs, da.Array):
-            function = partial(_scan_block, scan, starts)
+            function = partial(_scan_block, scan, stored, starts)
             return from_blocks(function, labels, self._pred_probs)
-        reader = partial(_read_region, scan, self._plan, examples.pred_probs, examples.transposed)
+        predicted, transposed = examples.pred_probs, examples.transposed
+        reader = partial(_read_region, scan, stored, self._plan, predicted, transposed)
         return da.map_blocks(
             reader,
             labels,
@@ -121,32 +121,27 @@ class _Watch(Callback):
             self._function()
 
 
-def _computed(scalar: da.Array) -> Any:
-    """Compute the one object of an array without dimensions."""
-    return scalar.compute()
-
-
 def _of_facts(function: Callable[[ExampleFacts], Any], region: RegionFacts) -> Any:
     return function(region.facts)
 
 
-def _adjusted(thresholds: Floats, region: RegionFacts) -> RegionFacts:
-    return RegionFacts(region.statistics, region.facts.adjusted(thresholds))
-
-
 def _scan_block(
     scan: Callable[..., RegionFacts],
+    stored_labels: zarr.Array[Any] | None,
     starts: Shape,
     position: Shape,
     labels: AnyArray,
     pred_probs: list[AnyArray],
 ) -> RegionFacts:
     (block,) = pred_probs
-    return scan(starts[position[0]], [slice(0, labels.size)], labels, block.__getitem__)
+    start = starts[position[0]]
+    region = scan(start, [slice(0, labels.size)], labels, block.__getitem__)
+    return _with_absent(region, _absent_labels(stored_labels, start, labels))
 
 
 def _read_region(
     scan: Callable[..., RegionFacts],
+    stored_labels: zarr.Array[Any] | None,
     plan: Plan,
     pred_probs: zarr.Array[Any],
     transposed: bool,
@@ -158,37 +153,45 @@ def _read_region(
     start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]
     blocks = [block.within(region).slices[0] for block in plan.blocks(region)]
     buffer = np.empty(max(b.stop - b.start for b in blocks) * num_classes, pred_probs.dtype)
+    absent: set[int] = set()
 
     def read(block: slice) -> AnyArray:
         size = block.stop - block.start
         rows, classes = slice(start + block.start, start + block.stop), slice(0, num_classes)
-        target = buffer[: size * num_classes]
-        if transposed:
-            target = target.reshape(num_classes, size)
-            read_into(pred_probs, (classes, rows), target)
-            return target.T
-        target = target.reshape(size, num_classes)
-        read_into(pred_probs, (rows, classes), target)
-        return target
+        box = (classes, rows) if transposed else (rows, classes)
+        target = buffer[: size * num_classes].reshape(*(b.stop - b.start for b in box))
+        read_into(pred_probs, box, target)
+        gone = absent_chunks(pred_probs, box, target)
+        check_rows(pred_probs, transposed, gone)
+        absent.update(gone)
+        return target.T if transposed else target
 
-    return scan(start, blocks, labels, read)
+    found = scan(start, blocks, labels, read)
+    return _with_absent(found, _absent_labels(stored_labels, start, labels), frozenset(absent))
+
+
+def _absent_labels(stored: zarr.Array[Any] | None, start: int, labels: AnyArray) -> frozenset[int]:
+    if stored is None:
+        return frozenset()
+    return absent_chunks(stored, (slice(start, start + labels.size),), labels)
+
+
+def _with_absent(
+    region: RegionFacts, labels: frozenset[int], pred_probs: frozenset[int] = frozenset()
+) -> RegionFacts:
+    statistics = replace(region.statistics, absent_labels=labels, absent_pred_probs=pred_probs)
+    return replace(region, statistics=statistics)
 
 
 def _plan(examples: LazyExamples) -> Plan:
     """Cut Zarr predictions into regions, each a whole number of storage chunks."""
     form, array = examples.form, examples.pred_probs
     assert isinstance(array, zarr.Array)
+    check_chunks("pred_probs", array.shape, array.chunks)
     chunk = array.chunks[1 if examples.transposed else 0]
     share = form.num_examples * form.example_bytes // MOST_REGIONS
-    return plan_blocks(
+    plan = plan_blocks(
         (form.num_examples,), (chunk,), form.example_bytes, group_bytes=max(REGION_BYTES, share)
     )
-
-
-def _whole_rows(pred_probs: da.Array) -> da.Array:
-    if any(np.isnan(n) for n in pred_probs.chunks[0]):
-        raise InputError(
-            "pred_probs: the sizes of the chunks of the Dask array are unknown; call its "
-            "compute_chunk_sizes() first"
-        )
-    return pred_probs.rechunk({1: -1})
+    check_memory("pred_probs", plan.group, form.example_bytes)
+    return plan

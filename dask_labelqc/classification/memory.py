@@ -7,18 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
 
-from dask_labelqc.classification.facts import (
-    ExampleFacts,
-    ExampleStatistics,
-    RegionFacts,
-    scan_region,
-)
+from dask_labelqc.classification.facts import ExampleFacts, LeftOut, RegionFacts
 from dask_labelqc.classification.inputs import InMemoryExamples
 from dask_labelqc.classification.options import ScoreOptions
+from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.classification.selection import Total
+from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.graph.blocks import Box, plan_blocks
 from dask_labelqc.progress import Progress
-from dask_labelqc.typing import Floats
 
 __all__ = ["InMemoryRegions"]
 
@@ -47,24 +43,22 @@ class InMemoryRegions:
         )
         self._facts: list[ExampleFacts] = []
 
-    def scan(self, bound: float, thresholds: Floats | None = None) -> ExampleStatistics:
+    def scan(self, keeping: Keeping) -> tuple[ExampleStatistics, LeftOut]:
         regions = list(self._plan.group_boxes())
         self._progress.stage("scan", len(regions))
-        statistics, self._facts = ExampleStatistics.nothing(self._examples.form.num_classes), []
-        scanned = self._pool.map(lambda box: self._region(box, bound, thresholds), regions)
-        for region in scanned:
+        self._facts = []
+        found: list[tuple[ExampleStatistics, LeftOut]] = []
+        for region in self._pool.map(lambda box: self._region(box, keeping), regions):
             self._progress.advance()
-            statistics = statistics + region.statistics
+            found.append((region.statistics, region.left_out))
             self._facts.append(region.facts)
-        return statistics
-
-    def adjust(self, thresholds: Floats) -> None:
-        self._facts = [facts.adjusted(thresholds) for facts in self._facts]
+        statistics, left_out = zip(*found, strict=True)
+        return reduce(add, statistics), reduce(add, left_out)
 
     def total(self, function: Callable[[ExampleFacts], Total]) -> Total:
         return reduce(add, self._pool.map(function, self._facts))
 
-    def _region(self, box: Box, bound: float, thresholds: Floats | None) -> RegionFacts:
+    def _region(self, box: Box, keeping: Keeping) -> RegionFacts:
         (region,) = box.slices
         labels = self._examples.labels[region]
         pred_probs = self._examples.pred_probs[region]
@@ -76,6 +70,5 @@ class InMemoryRegions:
             pred_probs.__getitem__,
             self._examples.form,
             self._options,
-            bound,
-            thresholds,
+            keeping,
         )

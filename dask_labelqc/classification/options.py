@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.graph.blocks import positive_integer
 from dask_labelqc.kernels.examples import (
     CONFIDENCE_WEIGHTED_ENTROPY,
     NORMALIZED_MARGIN,
@@ -20,7 +22,15 @@ from dask_labelqc.kernels.predictions import decoding_table, probability_dtype
 from dask_labelqc.method.parameters import check_dtypes, check_scale, sum_tolerance
 from dask_labelqc.typing import Floats, Shape
 
-__all__ = ["EstimationMethod", "ExampleFormat", "ScoreMethod", "ScoreOptions", "check_format"]
+__all__ = [
+    "EstimationMethod",
+    "ExampleFormat",
+    "ScoreMethod",
+    "ScoreOptions",
+    "check_flag",
+    "check_format",
+    "number_of_threads",
+]
 
 ScoreMethod: TypeAlias = Literal[
     "self_confidence", "normalized_margin", "confidence_weighted_entropy"
@@ -70,11 +80,11 @@ class ScoreOptions:
         >>> ScoreOptions.of({"method": "normalized_margin"}, None).method
         'normalized_margin'
         """
-        score = dict(quality_score_kwargs or {})
-        count = dict(num_issue_kwargs or {})
-        _check_keywords("quality_score_kwargs", score, ("method", "adjust_pred_probs"))
-        _check_keywords("num_issue_kwargs", count, ("estimation_method",))
+        allowed_for_scores = ("method", "adjust_pred_probs")
+        score = _keywords("quality_score_kwargs", quality_score_kwargs, allowed_for_scores)
+        count = _keywords("num_issue_kwargs", num_issue_kwargs, ("estimation_method",))
         options = cls(**score, **count)
+        check_flag("quality_score_kwargs: adjust_pred_probs", options.adjust_pred_probs)
         for name, value, allowed in (
             ("quality_score_kwargs: method", options.method, get_args(ScoreMethod)),
             (
@@ -83,7 +93,7 @@ class ScoreOptions:
                 get_args(EstimationMethod),
             ),
         ):
-            if value not in allowed:
+            if not isinstance(value, str) or value not in allowed:
                 raise InputError(f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
         if options.adjust_pred_probs and options.method == "confidence_weighted_entropy":
             raise InputError(
@@ -106,28 +116,54 @@ class ScoreOptions:
         """Whether the score needs all probabilities of an example and the thresholds."""
         return self.adjust_pred_probs and self.method == "normalized_margin"
 
-    def bound(self, sum_tolerance: float) -> float:
-        """Return the highest score that can be selected when no sum exceeds one by more.
+    @property
+    def scores_apart(self) -> bool:
+        """Whether the score is another number than the self-confidence."""
+        return self.method != "self_confidence"
 
-        At least as many examples disagree with their prediction as are selected, unless the count
-        is calibrated. One that disagrees has s <= m, so s <= sum / 2, and a margin of at most
-        0.5. Of the entropy nothing such is known.
+    def bound(self, sum_tolerance: float) -> float:
+        """Return the highest score of an issue when no sum exceeds one by more.
+
+        An issue disagrees with its prediction: it has s <= m, so s <= sum / 2, and a margin of at
+        most 0.5. Of the entropy nothing such is known, nor of scores that are still to be adjusted.
         """
-        if self.calibrated or self.rescored or self.method == "confidence_weighted_entropy":
+        if self.rescored or self.method == "confidence_weighted_entropy":
             return float("inf")
         return 0.5 if self.method == "normalized_margin" else (1 + sum_tolerance) / 2
 
     def scan(self, bound: float, thresholds: Floats | None = None) -> ExampleScanOptions:
-        totals = self.rescored and not self.reads_twice
-        return ExampleScanOptions(KERNEL_METHODS[self.method], bound, thresholds, totals)
+        method = KERNEL_METHODS[self.method]
+        if self.reads_twice:
+            return ExampleScanOptions(method, bound, thresholds)
+        return ExampleScanOptions(method, bound, totals=self.rescored)
 
 
-def _check_keywords(name: str, given: Iterable[str], allowed: tuple[str, ...]) -> None:
-    for keyword in given:
+def _keywords(name: str, given: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise InputError(f"{name}: got {given!r}, it must be a dictionary")
+    for keyword in given or ():
         if keyword not in allowed:
             raise InputError(
                 f"{name}: got the unknown keyword {keyword!r}, it may have {', '.join(allowed)}"
             )
+    return dict(given or {})
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise InputError if the value of an argument is neither True nor False, nor 1 or 0."""
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        raise InputError(f"{name}: got {value!r}, it must be True or False")
+
+
+def number_of_threads(n_jobs: Any) -> int:
+    """Return how many threads are meant; None means one for each core.
+
+    Raises
+    ------
+    InputError
+        It is neither None nor an integer of 1 or more.
+    """
+    return positive_integer("n_jobs", os.cpu_count() or 1 if n_jobs is None else n_jobs)
 
 
 @dataclass(frozen=True)
@@ -142,12 +178,15 @@ class ExampleFormat:
         Of the stored predictions, in native byte order.
     scale
         What an integer prediction of 1 means; None: the largest integer means 1.
+    class_names
+        As far as the dataset has any.
     """
 
     num_examples: int
     num_classes: int
     dtype: np.dtype[np.generic]
     scale: float | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def example_bytes(self) -> int:
@@ -196,7 +235,8 @@ def check_format(
         raise InputError(
             f"pred_probs: got shape {probs_shape}, K = {probs_shape[1]} classes; it must be 2 up"
         )
-    check_dtypes(labels_dtype, probs_dtype)
+    whole_numbers = np.dtype(np.int64) if labels_dtype.kind == "f" else labels_dtype
+    check_dtypes(whole_numbers, probs_dtype)
     check_scale(scale)
     return ExampleFormat(
         labels_shape[0],

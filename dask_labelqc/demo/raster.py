@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dask_labelqc.kernels.compiled import compiled
 
 __all__ = ["Polygon", "fill_polygon", "render", "resample"]
 
@@ -46,7 +47,7 @@ def render(objects: Sequence[Sequence[Polygon]], size: int) -> NDArray[np.int16]
     return canvas
 
 
-@njit(cache=True, nogil=True)
+@compiled(error_model="python")
 def fill_polygon(canvas: NDArray[np.int16], vertices: Polygon, value: int) -> None:
     """Write `value` into the pixels whose centre is inside the polygon, by the even-odd rule.
 
@@ -123,7 +124,7 @@ def _spline_taps(coarse: int, fine: int) -> tuple[NDArray[np.int64], NDArray[np.
     return first, (weights / 6).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled(error_model="python")
 def _mix_columns(
     fields: NDArray[np.float32],
     first: NDArray[np.int64],
@@ -141,7 +142,7 @@ def _mix_columns(
                 out[f, row, column] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled(error_model="python")
 def _mix_rows(
     fields: NDArray[np.float32],
     first: NDArray[np.int64],

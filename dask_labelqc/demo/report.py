@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dask_labelqc.demo.dataset import DatasetSpec
 from dask_labelqc.demo.evaluate import Evaluation
 from dask_labelqc.demo.scenes import CLASS_NAMES
+from dask_labelqc.terminal import printable
 
 __all__ = ["print_evaluation", "print_size", "print_summary"]
 
@@ -30,7 +32,7 @@ def print_summary(console: Console, summary: Mapping[str, str]) -> None:
     table = _table("Audit", "", "")
     table.show_header = False
     for name, value in summary.items():
-        table.add_row(name, value)
+        _add(table, name, value)
     console.print()
     console.print(table)
 
@@ -54,13 +56,23 @@ def _table(title: str, *left: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of text: names and paths are no markup."""
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
 def _class_table(evaluation: Evaluation) -> Table:
     numbers = ("confident threshold", "labelled pixels", "issues", "share")
     table = _table("Classes", "class", right=numbers)
     for row in evaluation.classes:
         share = row.issues / row.pixels if row.pixels else 0.0
-        table.add_row(
-            row.name, f"{row.threshold:.3f}", f"{row.pixels:,}", f"{row.issues:,}", f"{share:.2%}"
+        _add(
+            table,
+            row.name,
+            f"{row.threshold:.3f}",
+            f"{row.pixels:,}",
+            f"{row.issues:,}",
+            f"{share:.2%}",
         )
     return table
 
@@ -68,7 +80,7 @@ def _class_table(evaluation: Evaluation) -> Table:
 def _confused_table(evaluation: Evaluation) -> Table:
     table = _table("Most confused classes", "given", "the model says", right=("issues",))
     for pair in evaluation.confused:
-        table.add_row(pair.given, pair.predicted, f"{pair.pixels:,}")
+        _add(table, pair.given, pair.predicted, f"{pair.pixels:,}")
     return table
 
 
@@ -79,7 +91,7 @@ def _worst_table(evaluation: Evaluation) -> Table:
     for rank, row in enumerate(evaluation.worst, start=1):
         truth = f"{row.error}: {row.error_class}" if row.wrong else "labels are right"
         counts = (f"{row.issues:,}", f"{row.wrong:,}")
-        table.add_row(f"{rank}", f"{row.image}", f"{row.score:.3f}", *counts, truth)
+        _add(table, f"{rank}", f"{row.image}", f"{row.score:.3f}", *counts, truth)
     return table
 
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.terminal import printable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -161,7 +162,7 @@ def _make_dataset(client: Client, path: Path, spec: DatasetSpec, console: Consol
             executor=client.get_executor(pure=False),
             on_image=lambda done: progress.update(bar, completed=done),
         )
-    console.print(f"{'made' if written else 'found'} {path}", soft_wrap=True, highlight=False)
+    _say(console, f"{'made' if written else 'found'} {path}")
 
 
 def _print_places(console: Console, result: DemoResult) -> None:
@@ -171,4 +172,8 @@ def _print_places(console: Console, result: DemoResult) -> None:
         ("audit", result.output, result.audit_seconds),
         ("pictures", result.sheet, result.report_seconds),
     ):
-        console.print(f"{what:<9}{seconds:6.1f} s  {place}", soft_wrap=True, highlight=False)
+        _say(console, f"{what:<9}{seconds:6.1f} s  {place}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(printable(line), soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -5,7 +5,6 @@ Everything here is integer arithmetic. Coordinates are (image, *spatial).
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -169,4 +168,5 @@ def spatial_factors(downsample: int, spatial: Shape) -> Shape:
 
 def _divisors(spatial: Shape) -> str:
     common = math.gcd(*spatial)
-    return ", ".join(str(d) for d in itertools.chain(range(1, common + 1)) if common % d == 0)
+    small = [d for d in range(1, math.isqrt(common) + 1) if common % d == 0]
+    return ", ".join(str(d) for d in sorted({*small, *(common // d for d in small)}))

@@ -33,7 +33,8 @@ def as_blocks(array: Any, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
         return da.from_array(array, chunks=chunks)
     ends = [np.cumsum((0, *sizes)).tolist() for sizes in chunks]
     boxes = itertools.product(*([slice(a, b) for a, b in itertools.pairwise(e)] for e in ends))
-    blocks = [np.asarray(array[box]) for box in boxes]
+    convert = np.ma.asarray if isinstance(array, np.ma.MaskedArray) else np.asarray
+    blocks = [convert(array[box]) for box in boxes]
     sent = np.empty(len(blocks), object)
     sent[:] = [
         da.from_delayed(future, block.shape, dtype=block.dtype)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints
 
 __all__ = [
@@ -97,17 +97,17 @@ def _plain(array: AnyArray, dtype: type[np.generic]) -> AnyArray:
 
 
 # Selections rather than branches, and no rule for NaN: loops over them become SIMD.
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def _lower(a, b):  # type: ignore[no-untyped-def]
     return a if a < b else b
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def _higher(a, b):  # type: ignore[no-untyped-def]
     return a if a > b else b
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def intersection_over_union(a, b):  # type: ignore[no-untyped-def]
     """Return the IoU of two boxes, 0 for boxes that do not overlap."""
     width = _higher(_lower(a[2], b[2]) - _higher(a[0], b[0]), 0.0)
@@ -117,14 +117,14 @@ def intersection_over_union(a, b):  # type: ignore[no-untyped-def]
     return intersection / _higher(areas - intersection, SMALLEST_UNION)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _squared_distance(a, b):  # type: ignore[no-untyped-def]
     dx = (a[0] + a[2]) / 2 - (b[0] + b[2]) / 2
     dy = (a[1] + a[3]) / 2 - (b[1] + b[3]) / 2
     return dx * dx + dy * dy
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _similarity(iou, squared_distance, alpha):  # type: ignore[no-untyped-def]
     closeness = 0.0
     if squared_distance < VANISHING_DISTANCE * VANISHING_DISTANCE:
@@ -133,7 +133,7 @@ def _similarity(iou, squared_distance, alpha):  # type: ignore[no-untyped-def]
     return iou * alpha + (1 - alpha) * closeness
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def pair_matrices(given, predicted, alpha, confident):  # type: ignore[no-untyped-def]
     """Return the IoU and the similarity of every given (row) with every predicted box (column).
 
@@ -152,7 +152,7 @@ def pair_matrices(given, predicted, alpha, confident):  # type: ignore[no-untype
     return iou, similarity
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _extremes(given, predicted):  # type: ignore[no-untyped-def]
     """Return the largest squared distance without, and the smallest IoU with overlap."""
     farthest, smallest_iou = -1.0, 1.0
@@ -165,7 +165,7 @@ def _extremes(given, predicted):  # type: ignore[no-untyped-def]
     return farthest, smallest_iou
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def minimum_similarity(block, alpha):  # type: ignore[no-untyped-def]
     """Return the smallest similarity in a block that is not zero, at most 1.
 
@@ -193,7 +193,7 @@ def minimum_similarity(block, alpha):  # type: ignore[no-untyped-def]
     return smallest
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def pool_softmin(scores, offsets, temperature):  # type: ignore[no-untyped-def]
     """Return the softmin of the scores of each image; NaN takes no part, 1 when none is left."""
     temperature = max(temperature, LOWEST_TEMPERATURE)
@@ -215,14 +215,14 @@ def pool_softmin(scores, offsets, temperature):  # type: ignore[no-untyped-def]
     return pooled
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def _unusable(box):  # type: ignore[no-untyped-def]
     finite = np.isfinite(box[0]) and np.isfinite(box[1])
     finite = finite and np.isfinite(box[2]) and np.isfinite(box[3])
     return not finite or box[2] < box[0] or box[3] < box[1]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(error_model="python")
 def find_problem(block, num_classes):  # type: ignore[no-untyped-def]
     """Return (problem, image, box) of the first unusable value, problem -1 when there is none.
 

@@ -9,10 +9,10 @@ threshold, so the thresholds at which a prediction is a true positive are one ru
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from dask_labelqc.kernels.boxes import intersection_over_union
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = ["IOU_THRESHOLDS", "LEFT_OUT", "average_precision", "match_block", "true_positives"]
@@ -23,7 +23,7 @@ LEFT_OUT = np.uint8(255)
 CROWD_SHARE = 0.5
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _share_inside(box, crowd_box):  # type: ignore[no-untyped-def]
     width = min(box[2], crowd_box[2]) - max(box[0], crowd_box[0])
     height = min(box[3], crowd_box[3]) - max(box[1], crowd_box[1])
@@ -32,7 +32,7 @@ def _share_inside(box, crowd_box):  # type: ignore[no-untyped-def]
     return width * height / ((box[2] - box[0]) * (box[3] - box[1]))
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _match(j, g0, g1, block, claimed, thresholds):  # type: ignore[no-untyped-def]
     best, match_with, in_crowd = -1.0, -1, False
     for i in range(g0, g1):
@@ -53,7 +53,7 @@ def _match(j, g0, g1, block, claimed, thresholds):  # type: ignore[no-untyped-de
     return np.uint8(16 * first + last)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def match_block(block, thresholds):  # type: ignore[no-untyped-def]
     """Return the match of every predicted box, uint8 (P,). Ties in score: the first box first."""
     matches = np.zeros(len(block.predicted_classes), np.uint8)
@@ -82,7 +82,7 @@ def true_positives(matches: AnyArray) -> Ints:
     return np.where(matches == LEFT_OUT, 0, runs)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _areas(matches, num_given, areas):  # type: ignore[no-untyped-def]
     for t in range(len(areas)):
         positives = 0

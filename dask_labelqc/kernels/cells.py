@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.tiles import scan_classes
 from dask_labelqc.typing import BoolArray, Floats, Ints, Shape
 
@@ -106,7 +106,7 @@ def cell_scratch(
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _sum_plane(values, codes, all_valid, shape, columns, result):  # type: ignore[no-untyped-def]
     """Add up, in float64, the values of the pixels of each cell that take part.
 
@@ -165,7 +165,7 @@ def _sum_plane(values, codes, all_valid, shape, columns, result):  # type: ignor
                     target[i] += sums[i * factor + j]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _vote(codes, shape, votes):  # type: ignore[no-untyped-def]
     """Count the labels of each cell."""
     votes[:] = 0
@@ -174,14 +174,14 @@ def _vote(codes, shape, votes):  # type: ignore[no-untyped-def]
             votes[codes[pixel], cell_of(pixel, shape)] += 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def cell_of(pixel, shape):  # type: ignore[no-untyped-def]
     """Return the cell of a pixel of the unit."""
     row, column = divmod(pixel, shape.width)
     return shape.cell_row[row] * (shape.width // shape.factor) + column // shape.factor
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def scan_unit(planes, bits, base, codes, shape, best, arg, total, cells):  # type: ignore[no-untyped-def]
     """Scan the pixels of a unit, and average its cells: their probabilities and label.
 
@@ -202,7 +202,7 @@ def scan_unit(planes, bits, base, codes, shape, best, arg, total, cells):  # typ
     return signs
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _begin_cells(codes, shape, cells):  # type: ignore[no-untyped-def]
     """Count the pixels of each cell and add up their labels; return whether all take part."""
     lowest = codes[0]
@@ -217,7 +217,7 @@ def _begin_cells(codes, shape, cells):  # type: ignore[no-untyped-def]
     return all_valid
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _finish_cells(codes, shape, cells):  # type: ignore[no-untyped-def]
     """Write the unit's mean probabilities, renormalised, and the label of each cell.
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.fixed_point import fixed_point
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.predictions import as_codes
@@ -98,7 +98,7 @@ class ExampleScan(NamedTuple):
 # Rows are passed as (array, index): a view of each would cost more than the arithmetic of a row.
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+@compiled(fastmath={"reassoc", "nsz"})
 def _sweep(rows, bits, i):  # type: ignore[no-untyped-def]
     """Return the bits of the highest probability of a row, all sign bits, and the sum.
 
@@ -113,7 +113,7 @@ def _sweep(rows, bits, i):  # type: ignore[no-untyped-def]
     return top, signs, total
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _lowest(bits, i, top):  # type: ignore[no-untyped-def]
     """Return the lowest class that has these bits."""
     last = np.int32(bits.shape[1])
@@ -124,7 +124,7 @@ def _lowest(bits, i, top):  # type: ignore[no-untyped-def]
     return first
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _total(rows, i):  # type: ignore[no-untyped-def]
     """Return the sum of a row in float64, in partial sums of a fixed order."""
     t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = 0.0
@@ -144,7 +144,7 @@ def _total(rows, i):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _margin(rows, bits, i, code, predicted):  # type: ignore[no-untyped-def]
     """Return (s - max of the others + 1) / 2 in the precision of the row."""
     other = rows[i, predicted]
@@ -159,7 +159,7 @@ def _margin(rows, bits, i, code, predicted):  # type: ignore[no-untyped-def]
     return (rows[i, code] - other + one) / rows.dtype.type(2)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _adjusted_margin(rows, i, code, thresholds, highest, total):  # type: ignore[no-untyped-def]
     """Return the margin after thresholds were subtracted and the row was normalised again."""
     other = -np.inf
@@ -171,20 +171,20 @@ def _adjusted_margin(rows, i, code, thresholds, highest, total):  # type: ignore
     return ((own + highest) / total - (other + highest) / total + 1.0) / 2.0
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _entropy_score(rows, i, code):  # type: ignore[no-untyped-def]
     """Return log(1 + e) / e, e the normalised entropy of a row divided by its self-confidence."""
     entropy = 0.0
     for k in range(rows.shape[1]):
         value = np.float64(rows[i, k])
-        if value > 0:
+        if 0 < value < 1:  # above one by a rounding error it would take from the entropy
             entropy -= value * math.log(value)
     confidence = max(np.float64(rows[i, code]), LOWEST_DIVISOR)
     ratio = entropy / math.log(rows.shape[1]) / confidence
     return math.log(ratio + 1.0) / max(ratio, LOWEST_DIVISOR)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _scan_rows(rows, bits, codes, start, method, bound, thresholds, out):  # type: ignore[no-untyped-def]
     """Scan rows of a block; `start` is the place of the first one in the block."""
     count = out.facts[CANDIDATES]
@@ -194,6 +194,8 @@ def _scan_rows(rows, bits, codes, start, method, bound, thresholds, out):  # typ
     shift = highest * rows.shape[1] - thresholds.sum()
     for i in range(rows.shape[0]):
         code = codes[i]
+        if code < 0:
+            continue
         top, signs, quick_total = _sweep(rows, bits, i)
         total = _total(rows, i) if exact else np.float64(quick_total)
         predicted = _lowest(bits, i, top)
@@ -242,7 +244,7 @@ def scan_examples(
     stored
         (n, K) of any layout: float32, float64, or codes to look up in `table`.
     codes
-        int32 (n,), all of them classes, from `encode_labels`.
+        int32 (n,), from `encode_labels`: classes, or negative where a row takes part in nothing.
     options
         What to compute.
     table

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.predictions import as_codes, decoding_table
 from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
@@ -16,7 +16,7 @@ TILE = 512 * EIGHT
 """Pixels whose flags are looked through at a time."""
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _places(flags, words, start, filled, places):  # type: ignore[no-untyped-def]
     """Write the places of the flagged pixels of a tile; return their number.
 
@@ -41,7 +41,7 @@ def _places(flags, words, start, filled, places):  # type: ignore[no-untyped-def
     return count
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _predicted(planes, pixel, table):  # type: ignore[no-untyped-def]
     """Return the lowest class of the highest prediction of a pixel, -1 if one is not finite."""
     best = 0
@@ -55,7 +55,7 @@ def _predicted(planes, pixel, table):  # type: ignore[no-untyped-def]
     return best if total == 0 else -1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _count(flags, words, labels, stored, table, matrix):  # type: ignore[no-untyped-def]
     """Count pairs of classes; return the place of the first pixel that cannot be used, or -1."""
     _, num_classes, size = stored.shape
@@ -76,7 +76,7 @@ def _count(flags, words, labels, stored, table, matrix):  # type: ignore[no-unty
     return -1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _select(flags, words, labels, stored, table, wanted, selected):  # type: ignore[no-untyped-def]
     """Select by class; return the place of the first pixel that cannot be used, or -1."""
     _, num_classes, size = stored.shape
@@ -160,6 +160,7 @@ def _flat(
     All are flat, but for the predictions (n, K, S).
     """
     num_images, num_classes = stored.shape[:2]
+    stored = _native(stored)
     half = stored.dtype == np.float16
     flags = _native(issues).view(np.uint8).reshape(-1)
     whole = flags[: flags.size // EIGHT * EIGHT]
@@ -167,8 +168,8 @@ def _flat(
         flags,
         (whole if whole.ctypes.data % EIGHT == 0 else whole.copy()).view(np.uint64),
         _native(labels).reshape(-1),
-        as_codes(_native(stored)).reshape(num_images, num_classes, -1),
-        decoding_table(stored.dtype.newbyteorder("="), None) if half else None,
+        as_codes(stored).reshape(num_images, num_classes, -1),
+        decoding_table(stored.dtype, None) if half else None,
     )
 
 

@@ -1,7 +1,7 @@
 """Sort keys of candidates as integers, looked at 16 bits at a time.
 
 The order of the method: the lowest score first; among equal scores those that disagree with
-their prediction; among those the lowest flat index. Scores are never negative, so the order of
+their prediction; among those the lowest flat index. Where scores are never negative, the order of
 their bit patterns is theirs. The key is (bits of the score, agrees, flat index).
 """
 
@@ -91,6 +91,17 @@ class Keys:
             agrees.astype(np.uint64) << np.uint64(space.index_bits)
         )
         return cls(bits.astype(np.uint64), place, space)
+
+    @classmethod
+    def of_any_sign(cls, score: Floats, flat_index: Ints, space: KeySpace) -> Keys:
+        """Return keys of scores that may be below zero; only the index decides between ties.
+
+        The bits of negative numbers order the other way round, and lie above the others.
+        """
+        bits = (score + score.dtype.type(0)).view(f"u{score.itemsize}")
+        top = bits.dtype.type(2 ** (8 * score.itemsize - 1))
+        ordered = np.where(bits >= top, ~bits, bits | top)
+        return cls(ordered.astype(np.uint64), flat_index.astype(np.uint64), space)
 
     def histogram(self, prefix: tuple[int, ...]) -> Histogram:
         """Count the next digit of the keys that begin with the digits of `prefix`."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.softmin import exp_nonpositive
 from dask_labelqc.kernels.tiles import TILE
 from dask_labelqc.typing import AnyArray, Floats
 
-__all__ = ["as_codes", "decoded_runs", "decoding_table", "largest", "probability_dtype"]
+__all__ = [
+    "as_codes",
+    "decoded_runs",
+    "decoding_table",
+    "largest",
+    "probability_dtype",
+    "without_masked",
+]
 
 RUN = 16 * TILE
 """Pixels that are decoded at a time: their probabilities stay in the cache for the scan."""
@@ -57,7 +64,23 @@ def as_codes(stored: AnyArray) -> AnyArray:
     return stored.view(np.uint16) if stored.dtype == np.float16 else stored
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+def without_masked(labels: AnyArray, stored: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Mask the labels (n, *spatial) of pixels that a class is masked of in `stored` (n, K, ...).
+
+    Examples
+    --------
+    >>> stored = np.ma.MaskedArray([[[0.4, 0.9], [0.6, 0.1]]], [[[False, False], [True, False]]])
+    >>> without_masked(np.array([[1, 0]]), stored)[0].mask
+    array([[ True, False]])
+    """
+    if isinstance(stored, np.ma.MaskedArray):
+        lost = np.ma.getmaskarray(labels) | np.ma.getmaskarray(stored).any(axis=1)
+        labels = np.ma.MaskedArray(np.ma.getdata(labels), lost)
+        stored = stored.filled(0)  # something that the kernels can read
+    return labels, stored
+
+
+@compiled
 def _decode(stored, start, table, planes):  # type: ignore[no-untyped-def]
     for k in range(planes.shape[0]):
         row = stored[k, start : start + planes.shape[1]]
@@ -66,12 +89,12 @@ def _decode(stored, start, table, planes):  # type: ignore[no-untyped-def]
             target[i] = table[row[i]]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _copy(stored, start, planes):  # type: ignore[no-untyped-def]
     planes[:] = stored[:, start : start + planes.shape[1]]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _softmax(planes):  # type: ignore[no-untyped-def]
     """Replace logits (K, L) by their softmax over the classes, in float64 inside."""
     num_classes, size = planes.shape

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.typing import Floats
 
 __all__ = [
@@ -34,7 +34,7 @@ LANES = 32
 """Partial sums, in a fixed order: the same bits on every machine, and SIMD from 32 on."""
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def exp_nonpositive(x, result, scratch):  # type: ignore[no-untyped-def]
     """Write exp(x) to `result` for x <= 0, to 1e-15; loops that the compiler turns into SIMD."""
     bits = scratch.view(np.int64)
@@ -59,7 +59,7 @@ def exp_nonpositive(x, result, scratch):  # type: ignore[no-untyped-def]
         result[i] *= scratch[i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def accumulate_softmin(scores, temperature, state, scratch):  # type: ignore[no-untyped-def]
     """Add one tile's pixels to `state`, the image's (lowest, sum, weighted sum).
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from dask_labelqc.kernels.cells import Geometry, cell_scratch, geometry, scan_unit
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.fixed_point import fixed_point
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.predictions import decoded_runs
@@ -127,7 +127,7 @@ class Tile(NamedTuple):
 PIXELWISE = Geometry(TILE, TILE, TILE, 1, np.zeros(0, np.int64), np.zeros(0, np.bool_))
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _check(planes, base, length, codes, tile, signs, position, out):  # type: ignore[no-untyped-def]
     """Note the first unusable pixel and the worst sum of a tile.
 
@@ -158,7 +158,7 @@ def _check(planes, base, length, codes, tile, signs, position, out):  # type: ig
                 out.facts[WORST_SUM_PIXEL] = position + i
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[no-untyped-def]
     """Add the cells of a tile to the class sums and append its candidates."""
     count = out.facts[CANDIDATES]
@@ -179,7 +179,7 @@ def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[
     out.facts[CANDIDATES] = count
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _finish_pixels(image, start, length, codes, tile, temperature, out):  # type: ignore[no-untyped-def]
     """Per-image and dense outputs of a tile of full-size pixels."""
     taking_part = 0
@@ -198,7 +198,7 @@ def _finish_pixels(image, start, length, codes, tile, temperature, out):  # type
         accumulate_softmin(tile.score[:padded], temperature, out.softmin[image], tile.wide)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _scan_run(  # type: ignore[no-untyped-def]
     planes, bits, codes, images, offset, length, size, options, shape, tile, cells, out
 ):
@@ -228,7 +228,7 @@ def _scan_run(  # type: ignore[no-untyped-def]
             _finish_pixels(image, start, count, here, tile, temperature, out)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _scan_cells(codes, first_cell, first_pixel, bound, shape, tile, cells, out):  # type: ignore[no-untyped-def]
     """Tally the cells of a unit and list the disagreeing pixels of those that are candidates."""
     scan(cells.planes, cells.bits, 0, shape.cells, cells.best, cells.arg, cells.total)
@@ -248,7 +248,7 @@ def _scan_cells(codes, first_cell, first_pixel, bound, shape, tile, cells, out):
                 _list_pixels(start, shape.factor, candidate, first_pixel, codes, tile.arg, out)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _count_labels(codes, count):  # type: ignore[no-untyped-def]
     """Count the labels; images have long runs of one label, which are added at once."""
     label, run = codes[0], 0
@@ -262,7 +262,7 @@ def _count_labels(codes, count):  # type: ignore[no-untyped-def]
         count[label] += run
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _list_pixels(start, length, candidate, first_pixel, codes, arg, out):  # type: ignore[no-untyped-def]
     """List those of a row of a candidate's pixels that disagree with their prediction."""
     count = out.facts[PIXELS]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from dask_labelqc.kernels.compiled import compiled
 
 __all__ = [
     "ABOVE_ONE",
@@ -36,7 +37,7 @@ PROBABILITY_TOLERANCE = 1e-6
 NOT_FINITE, NEGATIVE, ABOVE_ONE, ZERO_SUM = 1, 2, 3, 4
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def scan(planes, bits, base, length, best, arg, total):  # type: ignore[no-untyped-def]
     """Write each pixel's highest probability, its lowest class, and the sum over classes.
 
@@ -45,7 +46,7 @@ def scan(planes, bits, base, length, best, arg, total):  # type: ignore[no-untyp
     return scan_classes(planes, bits, 0, planes.shape[0], base, length, best, arg, total)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def scan_classes(planes, bits, first, stop, base, length, best, arg, total):  # type: ignore[no-untyped-def]
     """Do what `scan` does for the classes `first` to `stop`, in going on from those before.
 
@@ -104,7 +105,7 @@ def scan_classes(planes, bits, first, stop, base, length, best, arg, total):  # 
     return signs
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def gather(planes, base, length, codes, scores):  # type: ignore[no-untyped-def]
     """Write each pixel's self-confidence p[y]; +inf at pixels that take part in nothing."""
     for i in range(length):
@@ -112,7 +113,7 @@ def gather(planes, base, length, codes, scores):  # type: ignore[no-untyped-def]
         scores[i] = np.float64(planes[code, base + i]) if code >= 0 else np.inf
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def first_bad(planes, base, length, codes):  # type: ignore[no-untyped-def]
     """Return (place in the tile, reason) of the first unusable pixel, or (-1, 0)."""
     for i in range(length):

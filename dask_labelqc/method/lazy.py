@@ -27,7 +27,6 @@ from dask_labelqc.method.issues import (
 )
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import Candidates, ImageStatistics, Statistics
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = ["LazyAudit", "Rescan", "lazy_audit"]
@@ -84,23 +83,24 @@ def lazy_audit(
     count_matrix = partial(Issues.matrix, num_classes=num_classes)
     matrix = total(add, map_objects(count_matrix, issues))
     per_image, per_class = chunks[:1], ((num_classes,),)
-    issue_count = to_blocks(_itself, counts, per_image, np.int64)
-    pixel_count = to_blocks(attrgetter("count"), images, per_image, np.int64)
-    issue_matrix = to_blocks(_itself, matrix, per_class * 2, np.int64, new_axes=2)
     dense = params.probability_dtype, params.class_dtype
+    # No output is made of another one: `dask.compute` of a Dataset that holds both a layer of the
+    # graph and what depends on it loses the first ("Missing dependency").
     return LazyAudit(
         label_issues=to_blocks(paint, issues, chunks, np.bool_),
         image_score=to_blocks(
             _itself, map_objects(_image_score, images, statistics), per_image, np.float64
         ),
-        image_issue_fraction=da.map_blocks(_fraction, issue_count, pixel_count, dtype=np.float64),
-        image_issue_count=issue_count,
+        image_issue_fraction=to_blocks(
+            _itself, map_objects(_fraction, counts, images), per_image, np.float64
+        ),
+        image_issue_count=to_blocks(_itself, counts, per_image, np.int64),
         confident_threshold=to_blocks(_thresholds, statistics, per_class, np.float64, new_axes=1),
         class_count=to_blocks(
             attrgetter("pixel_count"), statistics, per_class, np.int64, new_axes=1
         ),
-        class_issue_count=issue_matrix.sum(axis=1),
-        issue_matrix=issue_matrix,
+        class_issue_count=to_blocks(_issues_of_class, matrix, per_class, np.int64, new_axes=1),
+        issue_matrix=to_blocks(_itself, matrix, per_class * 2, np.int64, new_axes=2),
         pixel_scores=(
             to_blocks(attrgetter("dense.scores"), summaries, chunks, dense[0])
             if params.scores
@@ -139,8 +139,7 @@ def _thresholds(statistics: Statistics) -> Floats:
 
 
 def _warned(params: Parameters, statistics: Statistics) -> Statistics:
-    """Warn if the probabilities of some pixel do not sum to one."""
-    warn_of_sums(statistics.worst_sum, params)
+    statistics.warn(params)
     return statistics
 
 
@@ -184,7 +183,13 @@ def _image_score(images: ImageStatistics, statistics: Statistics) -> Floats:
     return finalize_softmin(images.softmin)
 
 
-def _fraction(issue_count: Ints, pixel_count: Ints) -> Floats:
+def _fraction(issue_count: Ints, images: ImageStatistics) -> Floats:
     """Return the fraction of pixels that are issues; NaN where none takes part."""
     with np.errstate(invalid="ignore"):
-        return issue_count / pixel_count
+        fraction: Floats = issue_count / images.count
+    return fraction
+
+
+def _issues_of_class(matrix: Ints) -> Ints:
+    counts: Ints = matrix.sum(axis=1)
+    return counts

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
 
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.graph.blocks import spatial_factors
 from dask_labelqc.kernels.keys import KeySpace
 from dask_labelqc.kernels.labels import smallest_unsigned
@@ -18,7 +19,14 @@ from dask_labelqc.kernels.predictions import decoding_table, largest, probabilit
 from dask_labelqc.kernels.summary import ScanOptions
 from dask_labelqc.typing import Floats, LabelDownsample, Shape, Validate
 
-__all__ = ["Parameters", "check_dtypes", "check_scale", "make_parameters", "sum_tolerance"]
+__all__ = [
+    "Parameters",
+    "check_dtypes",
+    "check_scale",
+    "make_parameters",
+    "sum_tolerance",
+    "warn_of_fill",
+]
 
 SUM_TOLERANCE = 1e-2
 """How far from one the probabilities of a pixel may sum before there is a warning."""
@@ -52,6 +60,8 @@ class Parameters:
         What is checked while computing.
     scores, predicted
         Whether dense scores and predicted classes are wanted.
+    class_names
+        Names of labels, as far as there are any; for people, no part of the answers.
     """
 
     shape: Shape
@@ -66,6 +76,7 @@ class Parameters:
     validate: Validate = "full"
     scores: bool = False
     predicted: bool = False
+    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def factors(self) -> Shape:
@@ -122,6 +133,13 @@ class Parameters:
             "validate": self.validate,
         }
 
+    def naming(self) -> dict[str, Any]:
+        """Return the names of the classes as an attribute, if they have any."""
+        names = self.class_names
+        if names.keys().isdisjoint(range(self.num_classes)):
+            return {}
+        return {"class_names": [names.get(k, str(k)) for k in range(self.num_classes)]}
+
     def scan_options(self, bound: float) -> ScanOptions:
         return ScanOptions(
             bound=bound,
@@ -165,8 +183,12 @@ def make_parameters(
     scores: bool = False,
     predicted: bool = False,
     image_scores: bool = True,
+    class_names: Mapping[int, str] | None = None,
+    fill_labels: tuple[int, ...] = (),
 ) -> Parameters:
     """Check the arguments of an audit of labels (N, *spatial) and pred_probs (N, K, *spatial).
+
+    `fill_labels` are those that stand for no label where they are stored: they are ignored too.
 
     Raises
     ------
@@ -174,7 +196,8 @@ def make_parameters(
         Naming the argument, what it is, and what it may be.
     """
     _check_shapes(labels_shape, probs_shape)
-    check_dtypes(labels_dtype, probs_dtype, from_logits)
+    # xarray decodes labels to floats where they have a fill value.
+    check_dtypes(labels_dtype, probs_dtype, from_logits, label_kinds="iubf")
     check_scale(scale)
     factors = spatial_factors(downsample, labels_shape[1:])
     for name, value, allowed in (
@@ -185,12 +208,14 @@ def make_parameters(
             raise InputError(f"{name}: got {value!r}, it must be one of {', '.join(allowed)}")
     if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
         raise InputError(f"temperature: got {temperature!r}, it must be a number above 0")
+    ignored = _ignored(ignore_index)
+    warn_of_fill(set(fill_labels) - set(ignored), probs_shape[1])
     return Parameters(
         shape=labels_shape,
         num_classes=probs_shape[1],
         dtype=probs_dtype.newbyteorder("="),
         scale=None if probs_dtype.kind == "f" or scale is None else float(scale),
-        ignore_index=_ignored(ignore_index),
+        ignore_index=_ignored((*ignored, *fill_labels)),
         temperature=float(temperature) if image_scores else math.inf,
         from_logits=bool(from_logits),
         downsample=factors[0],
@@ -198,6 +223,7 @@ def make_parameters(
         validate=validate,
         scores=scores,
         predicted=predicted,
+        class_names=class_names or {},
     )
 
 
@@ -225,10 +251,13 @@ def _check_shapes(labels: Shape, probs: Shape) -> None:
 
 
 def check_dtypes(
-    labels: np.dtype[np.generic], probs: np.dtype[np.generic], from_logits: bool = False
+    labels: np.dtype[np.generic],
+    probs: np.dtype[np.generic],
+    from_logits: bool = False,
+    label_kinds: str = "iub",
 ) -> None:
     """Raise InputError if labels or predictions have a dtype that cannot be used."""
-    if labels.kind not in "iub":
+    if labels.kind not in label_kinds or labels.itemsize > 8:
         raise InputError(f"labels: got dtype {labels}, it must be an integer dtype")
     floating = probs.kind == "f" and probs.itemsize in (2, 4, 8)
     scaled = probs.kind == "u" and probs.itemsize in (1, 2)
@@ -245,6 +274,19 @@ def check_scale(scale: float | None) -> None:
     """Raise InputError if the scale factor of integer predictions cannot be used."""
     if scale is not None and not (np.isfinite(scale) and scale > 0):
         raise InputError(f"pred_probs: scale_factor is {scale!r}, it must be a number above 0")
+
+
+def warn_of_fill(fill_labels: Iterable[int], num_classes: int) -> None:
+    """Warn of classes that stand for no label where the labels are stored."""
+    for label in sorted(fill_labels):
+        if 0 <= label < num_classes:
+            warnings.warn(
+                f"labels: {label} is their fill value and one of the classes 0..{num_classes - 1}: "
+                "its pixels take part in nothing; if it is a class, open the labels with xarray's "
+                "mask_and_scale=False, or without their attribute _FillValue (missing_value)",
+                LabelQCWarning,
+                stacklevel=4,
+            )
 
 
 def _ignored(ignore_index: int | Iterable[int] | None) -> tuple[int, ...]:

@@ -11,11 +11,12 @@ import numpy as np
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.kernels.predictions import as_codes
+from dask_labelqc.kernels.predictions import as_codes, without_masked
 from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin
 from dask_labelqc.kernels.summary import BlockScan, scan_block
+from dask_labelqc.method.gaps import FindGaps, Missing, missing_of, no_gaps, warn_of_missing
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.validity import check_labels, check_predictions
+from dask_labelqc.method.validity import check_labels, check_predictions, warn_of_sums
 from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
 __all__ = [
@@ -50,6 +51,8 @@ class Statistics:
         The highest score of a cell that disagrees with its prediction, 0 if none does.
     worst_sum
         (distance from one, image, pixel, sum) of the pixel whose probabilities' sum is worst.
+    missing
+        What is not in the store.
     """
 
     class_sum: AnyArray
@@ -59,6 +62,7 @@ class Statistics:
     below_bound: int
     highest_disagreeing: float
     worst_sum: tuple[float, int, Shape, float]
+    missing: Missing
 
     def __add__(self, other: Statistics) -> Statistics:
         worst = min(self.worst_sum, other.worst_sum, key=lambda w: (-w[0], *w[1:3]))
@@ -70,7 +74,13 @@ class Statistics:
             self.below_bound + other.below_bound,
             max(self.highest_disagreeing, other.highest_disagreeing),
             worst,
+            self.missing + other.missing,
         )
+
+    def warn(self, params: Parameters) -> None:
+        """Warn, on the client of a cluster, of what is unusual about the inputs."""
+        warn_of_sums(self.worst_sum, params)
+        warn_of_missing(self.missing)
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,16 @@ class Dense:
             np.empty(shape, params.class_dtype) if params.predicted else None,
         )
 
+    @classmethod
+    def blank(cls, shape: Shape, params: Parameters) -> Dense:
+        """Return what stands for pixels that are not audited: NaN and class 0."""
+        dense = cls.empty(shape, params)
+        if dense.scores is not None:
+            dense.scores.fill(np.nan)
+        if dense.predicted is not None:
+            dense.predicted.fill(0)
+        return dense
+
     def at(self, box: Box) -> Dense:
         """Return views of a box within."""
         scores, predicted = self.scores, self.predicted
@@ -174,6 +194,7 @@ def summarize(
     params: Parameters,
     bound: float | None = None,
     dense: Dense | None = None,
+    find_gaps: FindGaps = no_gaps,
 ) -> RegionSummary:
     """Scan the blocks of a region one after the other.
 
@@ -189,6 +210,8 @@ def summarize(
         Highest score of a candidate that agrees with its prediction, if not the usual one.
     dense
         Where to write the dense outputs, if not to new arrays.
+    find_gaps
+        Returns what is not in the store of a block that was read.
 
     Raises
     ------
@@ -199,13 +222,14 @@ def summarize(
     options, table = params.scan_options(bound), params.table
     parts = _Parts(region, params, dense or Dense.empty(region.shape, params))
     for block in blocks:
-        labels, stored = read(block)
+        labels, stored = without_masked(*read(block))
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
         check_labels(encoded, labels, block, params)
         native = np.ascontiguousarray(stored, params.dtype)
         scan = scan_block(as_codes(native), encoded.codes, options, table)
         position, reason = int(scan.facts[0]), int(scan.facts[1])
         check_predictions(position, reason, stored, block, params)
+        parts.missing += missing_of(find_gaps(block), encoded.codes, block, params)
         parts.add(block, scan)
     return parts.finish()
 
@@ -220,6 +244,7 @@ class _Parts:
         self.class_count = np.zeros(params.num_classes, np.int64)
         self.pixel_count = np.zeros(params.num_classes, np.int64)
         self.worst_sum: tuple[float, int, Shape, float] = (0.0, 0, (), 1.0)
+        self.missing = Missing()
         self.softmin = empty_softmin(region.shape[0])
         self.count = np.zeros(region.shape[0], np.int64)
         self.lists: list[dict[str, AnyArray]] = []
@@ -270,6 +295,7 @@ class _Parts:
             int(np.count_nonzero(candidates.score <= np.float64(self.params.bound))),
             float(disagreeing.max(initial=0.0)),
             self.worst_sum,
+            self.missing,
         )
         images = ImageStatistics(self.softmin, self.count)
         return RegionSummary(self.region, statistics, images, candidates, self.dense)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import distributed
 import numpy as np
 
-from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.errors import Advice, InputError, LabelQCWarning, advise
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
@@ -13,7 +15,16 @@ from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.region import name_images
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["check_labels", "check_predictions", "prediction_error", "warn_of_sums"]
+__all__ = [
+    "check_labels",
+    "check_predictions",
+    "check_whole",
+    "named",
+    "prediction_error",
+    "warn_of_sums",
+]
+
+SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
 
 def _at(box: Box, position: int) -> str:
@@ -21,18 +32,45 @@ def _at(box: Box, position: int) -> str:
     return f"image {image}, pixel {pixel}"
 
 
+def named(k: int, class_names: Mapping[int, str]) -> str:
+    """Return a label, with its name if it has one.
+
+    Examples
+    --------
+    >>> named(3, {3: "road"}), named(4, {3: "road"})
+    ("3 ('road')", '4')
+    """
+    return f"{k} ({class_names[k]!r})" if k in class_names else str(k)
+
+
 def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Parameters) -> None:
     """Raise InputError if a label of the block is neither a class nor ignored."""
     if encoded.invalid_count == 0 or params.validate == "none":
         return
+    check_whole(encoded, labels, box)
     value = int(labels.reshape(-1)[encoded.first_invalid])
     images = name_images(box.start[0], box.stop[0] - 1)
+    ignored = sorted({value, *params.ignore_index})
     raise InputError(
         f"labels: {encoded.invalid_count} of {labels.size} pixels in {images} are outside "
-        f"0..{params.num_classes - 1} and not ignored, the first is {value} at "
-        f"{_at(box, encoded.first_invalid)}; "
-        f"ignore_index={value} leaves such pixels out"
+        f"0..{params.num_classes - 1} and not ignored, the first is "
+        f"{named(value, params.class_names)} at "
+        f"{_at(box, encoded.first_invalid)}",
+        advise(
+            "{ignore_index} leaves such pixels out",
+            ignore_index=value if ignored == [value] else tuple(ignored),
+        ),
     )
+
+
+def check_whole(encoded: EncodedLabels, labels: AnyArray, box: Box) -> None:
+    """Raise InputError if labels of a floating dtype are not whole numbers."""
+    if encoded.first_fraction >= 0:
+        raise InputError(
+            f"labels: got {labels.reshape(-1)[encoded.first_fraction]} at "
+            f"{_at(box, encoded.first_fraction)}; labels of dtype {labels.dtype} must be whole "
+            "numbers, the classes, or NaN where a pixel takes part in nothing"
+        )
 
 
 def check_predictions(
@@ -53,12 +91,18 @@ def check_predictions(
         return
     image, *pixel = np.unravel_index(position, box.shape)
     values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
-    advice = "pass from_logits=True (--from-logits) if these are logits"
-    raise prediction_error(values, reason, params.scale, _at(box, position), advice)
+    advice = advise("{from_logits} is for logits", from_logits=True)
+    where = _at(box, position)
+    raise prediction_error(values, reason, params.scale, where, advice, params.class_names)
 
 
 def prediction_error(
-    values: AnyArray, reason: int, scale: float | None, where: str, advice: str
+    values: AnyArray,
+    reason: int,
+    scale: float | None,
+    where: str,
+    advice: Advice,
+    class_names: Mapping[int, str],
 ) -> InputError:
     """Return the error for one pixel or example whose probabilities cannot be used.
 
@@ -71,17 +115,23 @@ def prediction_error(
     scale
         What an integer of 1 means.
     where, advice
-        The place, and what to do about values outside [0, 1].
+        The place, and what to do about floats outside [0, 1].
+    class_names
+        Of the dataset, as far as it has any.
     """
     if reason == NOT_FINITE:
         k = _first(~np.isfinite(values))
-        return InputError(f"pred_probs: class {k} is {values[k]} at {where}; it must be finite")
+        return InputError(
+            f"pred_probs: class {named(k, class_names)} is {values[k]} at {where}; it must be "
+            "finite"
+        )
     if reason in (NEGATIVE, ABOVE_ONE):
         numbers = values if scale is None else values * scale
         k = _first((numbers < 0) | (numbers > 1 + PROBABILITY_TOLERANCE))
         return InputError(
-            f"pred_probs: class {k} is {numbers[k]:.6g} at {where}; probabilities must lie "
-            f"between 0 and 1, {advice}"
+            f"pred_probs: class {named(k, class_names)} is {numbers[k]:.6g} at {where}; "
+            f"probabilities must lie between 0 and 1{'' if values.dtype.kind == 'f' else SCALED}",
+            advice if values.dtype.kind == "f" else None,
         )
     return InputError(
         f"pred_probs: all {values.size} probabilities are 0 at {where}; a chunk that is missing "

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from dask_labelqc.errors import InputError
 from dask_labelqc.object_detection.blocks import Boxes
 from dask_labelqc.object_detection.passes import OUTPUTS
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["named", "per_image", "shaped"]
+__all__ = ["named", "names_by_id", "per_image", "shaped"]
 
 
 def shaped(boxes: Boxes, name: str, values: Any) -> Any:
@@ -27,6 +29,26 @@ def shaped(boxes: Boxes, name: str, values: Any) -> Any:
         return values
     offsets = boxes.given_offsets if dim == "given_box" else boxes.predicted_offsets
     return per_image(values, offsets)
+
+
+def names_by_id(class_names: Any) -> dict[str, Any] | None:
+    """Return the names of the classes by their ids as text, from a mapping or a list.
+
+    Examples
+    --------
+    >>> names_by_id(["car", "bus"]), names_by_id({1: "bus"})
+    ({'0': 'car', '1': 'bus'}, {'1': 'bus'})
+    """
+    if class_names is None:
+        return None
+    if isinstance(class_names, Sequence | np.ndarray) and not isinstance(class_names, str):
+        class_names = dict(enumerate(class_names))
+    if not isinstance(class_names, Mapping):
+        raise InputError(f"class_names must be a mapping or a list of names, got {class_names!r}")
+    wrong = [key for key in class_names if not str(key).isdecimal()]
+    if wrong:
+        raise InputError(f"class_names must be named by class ids, '0' and so on, got {wrong[0]!r}")
+    return {str(key): name for key, name in class_names.items()}
 
 
 def named(boxes: Boxes, name: str, values: Any) -> xr.DataArray:

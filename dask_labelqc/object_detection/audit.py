@@ -37,7 +37,8 @@ def audit(
         A columnar dataset (xarray Dataset, Zarr group, its path or URL), or cleanlab's two lists.
     aggregation_weights
         Weights in the image score: a third each for "overlooked", "badloc" and "swap" by default,
-        as in cleanlab; "spurious" counts only when it is given a weight.
+        as in cleanlab; "spurious" counts, there and in ``label_issues``, only when it is given a
+        weight.
     overlapping_label_check
         Whether a given box that nearly coincides with one of another class counts as swapped.
     alpha

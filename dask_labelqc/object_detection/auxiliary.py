@@ -74,6 +74,8 @@ def get_auxiliary_inputs(alpha: float, labels: Any, predictions: Any) -> list[di
 
 def boxes_of_auxiliary(inputs: Sequence[Mapping[str, Any]]) -> Boxes:
     """Return the boxes of auxiliary inputs as if they had come as lists."""
+    if not len(inputs):
+        raise InputError("auxiliary_inputs is empty; at least one image is needed")
     given = [_given(image, i) for i, image in enumerate(inputs)]
     labels = [{"bboxes": boxes, "labels": classes} for boxes, classes in given]
     predicted = [_predicted(image, i) for i, image in enumerate(inputs)]
@@ -124,7 +126,7 @@ def _score_image(
             similarity, given, given_classes, crowd, classes, probs, high, check, smallest
         )
     else:
-        scores = spurious(iou, similarity, crowd, probs, smallest)
+        scores = spurious(iou, similarity, given_classes, crowd, classes, probs)
     return scores
 
 

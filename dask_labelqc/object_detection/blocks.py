@@ -16,11 +16,17 @@ import xarray as xr
 import zarr
 from dask import delayed
 from dask.graph_manipulation import bind
+from zarr.errors import ContainsArrayError
 
 from dask_labelqc.errors import InputError, StoreError
+from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
+from dask_labelqc.object_detection.stored import (
+    check_boxes_are_stored,
+    check_offsets_are_stored,
+)
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
 
@@ -101,6 +107,14 @@ class Boxes:
     def lazy(self) -> bool:
         return self.kind != "numpy"
 
+    def names(self, class_names: Mapping[Any, Any] | None) -> Mapping[Any, Any] | None:
+        """Return the names given, else those of the dataset if no two classes share one."""
+        found = (self.coords or {}).get("class_name")
+        if class_names is not None or found is None:
+            return class_names
+        names = [str(name) for name in found.values]
+        return {str(k): n for k, n in enumerate(names)} if len(set(names)) == len(names) else None
+
     def call(self, function: Callable[..., Any], nout: int | None = None) -> Callable[..., Any]:
         """Return the function itself, or the one that makes it a task."""
         if not self.lazy:
@@ -110,8 +124,8 @@ class Boxes:
 
     def spans(self, block_boxes: int) -> list[Span]:
         """Cut the images into runs of at most `block_boxes` boxes, at least one image each."""
-        if block_boxes < 1:
-            raise InputError(f"block_boxes must be at least 1, got {block_boxes}")
+        if not isinstance(block_boxes, int | np.integer) or block_boxes < 1:
+            raise InputError(f"block_boxes must be a number of at least 1, got {block_boxes!r}")
         # An image weighs one more than its boxes, so that empty ones count too.
         weight = self.given_offsets + self.predicted_offsets + np.arange(self.num_images + 1)
         spans, start = [], 0
@@ -172,7 +186,7 @@ def _open_columnar(dataset: Any) -> Boxes:
     if isinstance(dataset, (str, Path)):
         try:
             dataset = zarr.open_group(open_store(dataset), mode="r")
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ContainsArrayError) as error:
             raise InputError(f"there is no Zarr group at {str(dataset)!r}") from error
         except StoreError as error:
             raise InputError(f"the columnar dataset: {error}") from error
@@ -184,10 +198,19 @@ def _open_columnar(dataset: Any) -> Boxes:
         with xr.open_zarr(dataset.store, group=group, chunks=None, consolidated=False) as opened:
             coords = _coords(opened)
         num_classes = dict(opened.sizes)["class"]
-        return _boxes(dataset, num_classes, "zarr", coords)
-    columns = {name: dataset[name].data for name in COLUMNS if name in dataset}
+        check_offsets_are_stored(dataset)
+        boxes = _boxes(dataset, num_classes, "zarr", coords)
+        check_boxes_are_stored(dataset, num_classes, boxes.given_offsets, boxes.predicted_offsets)
+        return boxes
+    columns = {name: _oriented(dataset[name], name) for name in COLUMNS if name in dataset}
     kind = "dask" if any(dataset[name].chunks for name in columns) else "numpy"
     return _boxes(columns, dataset.sizes["class"], kind, _coords(dataset))
+
+
+def _oriented(variable: xr.DataArray, name: str) -> Any:
+    """Return the array with its dimensions in order; four boxes turned around fit as well."""
+    dims = COLUMNS[name]
+    return (variable.transpose(*dims) if set(variable.dims) == set(dims) else variable).data
 
 
 def _coords(dataset: xr.Dataset) -> dict[str, Any]:
@@ -199,8 +222,12 @@ def _boxes(columns: Any, num_classes: int, kind: str, coords: dict[str, Any] | N
     offsets = {}
     for side in ("given", "predicted"):
         boxes, name = columns[f"{side}_boxes"], f"{side}_offsets"
+        for column in (f"{side}_boxes", f"{side}_scores"):
+            if column in columns and columns[column].dtype.kind not in "fiu":
+                raise InputError(f"{column} has dtype {columns[column].dtype}; it must be numbers")
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise InputError(f"{side}_boxes has shape {boxes.shape}; it must be (boxes, 4)")
+        check_memory(name, columns[name].shape, columns[name].dtype.itemsize)
         offsets[name] = check_offsets(name, np.asarray(columns[name][:]), boxes.shape[0])
         for column in ("classes", "scores", "crowd"):
             if f"{side}_{column}" in columns:

@@ -33,7 +33,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["COLUMNS", "check_offsets", "columnar_dataset", "from_lists"]
+__all__ = ["COLUMNS", "as_text", "check_offsets", "columnar_dataset", "from_lists"]
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "given_boxes": ("given_box", "corner"),
@@ -75,7 +75,7 @@ def columnar_dataset(
     Raises
     ------
     InputError
-        A variable is missing or unknown, or the number of names is not K.
+        A variable is missing, unknown or does not fit the others, or the number of names is not K.
     """
     missing = [name for name in COLUMNS if name not in columns and name != "given_crowd"]
     unknown = [name for name in columns if name not in COLUMNS]
@@ -83,16 +83,27 @@ def columnar_dataset(
         raise InputError(f"columns: missing {missing}, unknown {unknown}; allowed: {list(COLUMNS)}")
     coords: dict[str, Any] = {
         "class": ("class", np.arange(num_classes)),
-        "corner": ("corner", _text(["x1", "y1", "x2", "y2"])),
+        "corner": ("corner", as_text(["x1", "y1", "x2", "y2"])),
     }
     if class_names is not None:
         if len(class_names) != num_classes:
             raise InputError(f"class_names has {len(class_names)} names for {num_classes} classes")
-        coords["class_name"] = ("class", _text(class_names))
+        coords["class_name"] = ("class", as_text(class_names))
     for name, values in (image_coords or {}).items():
-        text = isinstance(values[0], str)
-        coords[name] = ("image", _text(values) if text else np.asarray(values))
-    return xr.Dataset({name: (COLUMNS[name], columns[name]) for name in columns}, coords)
+        text = len(values) > 0 and isinstance(values[0], str)
+        coords[name] = ("image", as_text(values) if text else np.asarray(values))
+    try:
+        dataset = xr.Dataset({name: (COLUMNS[name], columns[name]) for name in columns}, coords)
+    except ValueError as error:
+        raise InputError(f"columns do not fit each other: {error}") from error
+    for name in columns:
+        dtype = dataset[name].dtype
+        if dtype.kind in "iu":
+            # Zero is a class and an offset. With another fill value chunks of zeros are written,
+            # and one that is lost is noticed; xarray gives floats NaN.
+            fill = -1 if dtype.kind == "i" else int(np.iinfo(dtype).max)
+            dataset[name].encoding["fill_value"] = fill
+    return dataset
 
 
 def from_lists(
@@ -136,7 +147,8 @@ def from_lists(
     return columnar_dataset(columns, num_classes, class_names=class_names, image_coords=coords)
 
 
-def _text(values: Sequence[Any]) -> AnyArray:
+def as_text(values: Sequence[Any]) -> AnyArray:
+    """Return names as xarray and Zarr keep them."""
     # Objects are stored as Zarr's variable-length strings; NumPy's own have no specification.
     return np.array([str(value) for value in values], dtype=object)
 

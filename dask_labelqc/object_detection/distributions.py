@@ -10,6 +10,7 @@ import numpy as np
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import BoxBlock
+from dask_labelqc.object_detection.answers import names_by_id
 from dask_labelqc.object_detection.auxiliary import boxes_of_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, Boxes, Span, open_boxes, read_block
 from dask_labelqc.typing import Floats, Ints
@@ -83,7 +84,7 @@ def bounding_box_size_distribution(
     auxiliary_inputs: Auxiliary | None = None,
     class_names: Mapping[Any, Any] | None = None,
     sort: bool = False,
-) -> tuple[dict[Any, list[float]], dict[Any, list[float]]]:
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Collect the areas of the given and the predicted boxes by class.
 
     Parameters
@@ -91,14 +92,16 @@ def bounding_box_size_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``: the keys of the answer; classes that are not there are left out.
+        ``{"0": name, ...}``, or K names: the keys of the answer; classes that are not there are
+        left out. By default the dataset's own, class ids if it has none.
     sort
         Classes with the most boxes first, ties by class id.
 
     Returns
     -------
     given, predicted
-        Areas in square pixels, in the order of the images. A class without boxes is not there.
+        Areas in square pixels by class, in the order of the images: lists, or for a columnar
+        dataset float64 arrays (8 bytes a box). A class without boxes is not there.
 
     Examples
     --------
@@ -107,15 +110,14 @@ def bounding_box_size_distribution(
     ({'car': [45.0]}, {})
     """
     boxes = _boxes(labels, predictions, auxiliary_inputs)
-    parts = _of_blocks(boxes, _block_areas)
-    sides = []
-    for side in range(2):
-        classes = np.concatenate([part[side][0] for part in parts])
-        areas = np.concatenate([part[side][1] for part in parts])
-        sides.append(_by_class(classes, areas, class_names))
+    class_names = boxes.names(names_by_id(class_names))
+    sides = [list(parts) for parts in zip(*_of_blocks(boxes, _block_areas), strict=True)]
+    found: list[dict[Any, Any]] = [_by_class(parts, class_names) for parts in sides]
+    if boxes.coords is None:
+        found = [{name: areas.tolist() for name, areas in side.items()} for side in found]
     if sort:
-        sides = [dict(sorted(side.items(), key=lambda item: -len(item[1]))) for side in sides]
-    return sides[0], sides[1]
+        found = [dict(sorted(side.items(), key=lambda item: -len(item[1]))) for side in found]
+    return found[0], found[1]
 
 
 def class_label_distribution(
@@ -132,7 +134,8 @@ def class_label_distribution(
     labels, predictions, auxiliary_inputs
         As in `object_counts_per_image`.
     class_names
-        ``{"0": name, ...}``: the keys of the answer.
+        ``{"0": name, ...}``, or K names: the keys of the answer; by default the dataset's own,
+        class ids if it has none.
 
     Returns
     -------
@@ -151,6 +154,7 @@ def class_label_distribution(
     ({0: 0.67, 1: 0.33}, {})
     """
     boxes = _boxes(labels, predictions, auxiliary_inputs)
+    class_names = boxes.names(names_by_id(class_names))
     given, predicted = np.sum(_of_blocks(boxes, _block_counts), axis=0)
     return _shares(given, class_names), _shares(predicted, class_names)
 
@@ -178,14 +182,9 @@ def _read_and(
 
 def _block_areas(block: BoxBlock, num_classes: int) -> tuple[tuple[Ints, Floats], ...]:
     return (
-        (block.given_classes, _areas(block.given_boxes)),
-        (block.predicted_classes, _areas(block.predicted_boxes)),
+        _sorted_areas(block.given_classes, block.given_boxes, num_classes),
+        _sorted_areas(block.predicted_classes, block.predicted_boxes, num_classes),
     )
-
-
-def _areas(boxes: Floats) -> Floats:
-    areas: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return areas
 
 
 def _block_counts(block: BoxBlock, num_classes: int) -> list[Ints]:
@@ -193,18 +192,38 @@ def _block_counts(block: BoxBlock, num_classes: int) -> list[Ints]:
     return [np.bincount(classes, minlength=num_classes) for classes in sides]
 
 
-def _by_class(
-    classes: Ints, areas: Floats, class_names: Mapping[Any, Any] | None
-) -> dict[Any, list[float]]:
+def _sorted_areas(classes: Ints, boxes: Floats, num_classes: int) -> tuple[Ints, Floats]:
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order = np.argsort(classes, kind="stable")
-    present, starts = np.unique(classes[order], return_index=True)
-    found: dict[Any, list[float]] = {}
-    for k, part in zip(present.tolist(), np.split(areas[order], starts[1:]), strict=False):
+    return np.bincount(classes, minlength=num_classes), areas[order]
+
+
+def _by_class(
+    parts: list[tuple[Ints, Floats]], class_names: Mapping[Any, Any] | None
+) -> dict[Any, Floats]:
+    """Gather the areas of each class, a part of one array; `parts` is emptied on the way."""
+    counts = np.sum([part[0] for part in parts], axis=0)
+    ends = np.cumsum(counts)
+    areas, filled = np.empty(ends[-1]), ends - counts
+    for _ in range(len(parts)):
+        mine, part = parts.pop(0)
+        for k, piece in zip(*_pieces(mine, part), strict=True):
+            areas[filled[k] : filled[k] + len(piece)] = piece
+            filled[k] += len(piece)
+    found: dict[Any, Floats] = {}
+    for k, piece in zip(*_pieces(counts, areas), strict=True):
         if class_names is None:
-            found[k] = part.tolist()
+            found[k] = piece
         elif str(k) in class_names:
-            found.setdefault(class_names[str(k)], []).extend(part.tolist())
+            name = class_names[str(k)]
+            found[name] = np.concatenate([found[name], piece]) if name in found else piece
     return found
+
+
+def _pieces(counts: Ints, areas: Floats) -> tuple[list[int], list[Floats]]:
+    """Return the classes that are there, and the areas of each, from areas sorted by class."""
+    present = np.flatnonzero(counts)
+    return present.tolist(), np.split(areas, np.cumsum(counts[present]))[:-1]
 
 
 def _shares(counts: Ints, class_names: Mapping[Any, Any] | None) -> dict[Any, float]:

@@ -15,6 +15,7 @@ from dask_labelqc.object_detection.distributions import (
     class_label_distribution,
 )
 from dask_labelqc.object_detection.lists import separate_prediction
+from dask_labelqc.object_detection.options import check_fraction
 
 __all__ = ["plot_class_distribution", "plot_class_size_distributions", "visualize"]
 
@@ -132,6 +133,8 @@ def visualize(
     -------
     matplotlib.figure.Figure
     """
+    if prediction_threshold is not None:
+        check_fraction("prediction_threshold", prediction_threshold)
     plt = pyplot()
     if isinstance(image, (str, Path)):
         image = plt.imread(image)

@@ -5,6 +5,7 @@ The name, arguments and answers are those of `cleanlab.object_detection.filter`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dask.array as da
@@ -26,6 +27,7 @@ def find_label_issues(
     *,
     return_indices_ranked_by_score: bool | None = False,
     overlapping_label_check: bool | None = True,
+    aggregation_weights: Mapping[str, float] | None = None,
     block_boxes: int = BLOCK_BOXES,
 ) -> Any:
     """Find the images with a box that was overlooked, badly placed or given another's class.
@@ -36,12 +38,15 @@ def find_label_issues(
         As in `dask_labelqc.object_detection.rank.get_label_quality_scores`.
     return_indices_ranked_by_score
         Return the indices of those images instead of a mask, worst first.
+    aggregation_weights
+        As there: they rank the images. With a weight for "spurious" above 0, images with a box
+        that no prediction supports are found as well.
 
     Returns
     -------
     numpy.ndarray, xarray.DataArray or dask.array.Array
         bool (N,): a DataArray for a columnar dataset, lazy if the dataset is. Or int64 indices,
-        by `get_label_quality_scores` with its defaults, ties by index; a Dask array of unknown
+        by `get_label_quality_scores` of these weights, ties by index; a Dask array of unknown
         length for a lazy dataset.
 
     Raises
@@ -53,7 +58,8 @@ def find_label_issues(
     -----
     A box is an issue when a score of it is at most ``0.8 * 0.25 * AP`` of its class, AP the
     average precision of the predictions, mean over the IoU thresholds 0.5, 0.55, ..., 0.95.
-    Agrees with `cleanlab.object_detection.filter.find_label_issues`.
+    Agrees with `cleanlab.object_detection.filter.find_label_issues`, but for the spurious boxes,
+    which it does not know: their score (see `rank.compute_spurious_box_scores`) must be below.
 
     Examples
     --------
@@ -64,7 +70,9 @@ def find_label_issues(
     array([False,  True])
     """
     boxes = open_boxes(labels, predictions)
-    options = ScoreOptions(overlapping_label_check=bool(overlapping_label_check))
+    options = ScoreOptions.given(
+        weights=aggregation_weights, overlapping_label_check=bool(overlapping_label_check)
+    )
     total, matched = survey(boxes, options.alpha, block_boxes, matches=True)
     precision = precision_by_class(boxes, total, matched)
 
@@ -74,7 +82,7 @@ def find_label_issues(
     issues = found("label_issues", options)
     if not return_indices_ranked_by_score:
         return shaped(boxes, "label_issues", issues)
-    scores = found("image_score", ScoreOptions())
+    scores = found("image_score", ScoreOptions.given(weights=aggregation_weights))
     if not boxes.lazy:
         return _ranked(issues, scores)
     return da.from_delayed(delayed(_ranked)(issues, scores), (np.nan,), np.int64)

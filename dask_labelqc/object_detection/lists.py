@@ -14,10 +14,12 @@ from dask_labelqc.typing import AnyArray, Ints
 __all__ = ["flatten_labels", "flatten_predictions", "separate_prediction"]
 
 PREDICTION_COLUMNS = 5
+NUMERIC = "fiub"
 
 
 def flatten_labels(labels: Sequence[Mapping[str, Any]], num_images: int) -> dict[str, AnyArray]:
     """Return ``given_boxes`` (B, 4), ``given_classes`` (B,) and ``given_offsets`` (N + 1,)."""
+    _check_sequence("labels", labels)
     if len(labels) != num_images:
         raise InputError(
             f"labels and predictions must be of equal length; len(labels) is {len(labels)}, "
@@ -30,7 +32,8 @@ def flatten_labels(labels: Sequence[Mapping[str, Any]], num_images: int) -> dict
                 f"labels[{image}] must be a dictionary with 'bboxes' and 'labels', got "
                 f"{list(label) if isinstance(label, Mapping) else type(label).__name__}"
             )
-        image_boxes, image_classes = np.asarray(label["bboxes"]), np.asarray(label["labels"])
+        image_boxes = _numbers(label["bboxes"], f"labels[{image}]: 'bboxes'")
+        image_classes = np.asarray(label["labels"])
         if image_boxes.size == 0:
             image_boxes = image_boxes.reshape(0, 4)
         if image_boxes.shape != (image_classes.size, 4):
@@ -49,8 +52,11 @@ def flatten_labels(labels: Sequence[Mapping[str, Any]], num_images: int) -> dict
 
 def flatten_predictions(predictions: Sequence[Any]) -> tuple[dict[str, AnyArray], int]:
     """Return the ``predicted_*`` columns and K, from N sequences of K arrays (M, 5)."""
+    _check_sequence("predictions", predictions)
     if not len(predictions):
         raise InputError("predictions is empty; at least one image is needed")
+    for image, prediction in enumerate(predictions):
+        _check_sequence(f"predictions[{image}]", prediction)
     num_classes = len(predictions[0])
     if num_classes == 0:
         raise InputError("predictions[0] has no classes; one array (M, 5) a class is needed")
@@ -61,12 +67,16 @@ def flatten_predictions(predictions: Sequence[Any]) -> tuple[dict[str, AnyArray]
                 f"{num_classes}; every image needs one array (M, 5) a class"
             )
     arrays = list(chain.from_iterable(predictions))
-    counts = np.fromiter(map(len, arrays), np.int64, len(arrays))
-    filled = [arrays[i] for i in np.flatnonzero(counts).tolist()]
     try:
+        counts = np.fromiter(map(len, arrays), np.int64, len(arrays))
+        filled = [arrays[i] for i in np.flatnonzero(counts).tolist()]
         rows = np.concatenate(filled) if filled else np.zeros((0, PREDICTION_COLUMNS))
-    except ValueError:
-        rows = np.zeros((0, 0))
+        # Joined, masked arrays forget their masks.
+        masked = any(map(np.ma.is_masked, filter(np.ma.isMaskedArray, filled)))
+    except (TypeError, ValueError):
+        rows, masked = np.zeros((0, 0)), False
+    if masked or rows.dtype.kind not in NUMERIC:
+        raise _misshapen(predictions)
     if rows.ndim != 2 or rows.shape[1] != PREDICTION_COLUMNS:
         raise _misshapen(predictions)
     classes = np.repeat(np.arange(len(arrays)) % num_classes, counts)
@@ -109,13 +119,31 @@ def _whole_numbers(classes: AnyArray, image: int) -> AnyArray:
     raise InputError(f"labels[{image}]: 'labels' must be whole numbers, got {classes.tolist()}")
 
 
+def _check_sequence(name: str, value: Any) -> None:
+    if isinstance(value, Mapping | str | bytes) or not hasattr(value, "__len__"):
+        raise InputError(f"{name} must be a list, got {type(value).__name__}")
+
+
+def _numbers(values: Any, what: str) -> AnyArray:
+    """Return what must be an array of numbers, none of them masked."""
+    try:
+        array = np.asanyarray(values)
+    except ValueError as error:
+        raise InputError(f"{what} is no array: {error}") from error
+    if array.size and array.dtype.kind not in NUMERIC:
+        raise InputError(f"{what} must be numbers, got dtype {array.dtype}")
+    if np.ma.is_masked(array):
+        raise InputError(f"{what} has masked values; leave out the boxes that do not count")
+    return np.asarray(array)
+
+
 def _misshapen(predictions: Sequence[Any]) -> InputError:
     for image, prediction in enumerate(predictions):
-        for k, array in enumerate(prediction):
-            shape = np.shape(array)
-            if shape[0] and shape[1:] != (PREDICTION_COLUMNS,):
+        for k, values in enumerate(prediction):
+            array = _numbers(values, f"predictions[{image}][{k}]")
+            if array.shape[:1] != (0,) and array.shape[1:] != (PREDICTION_COLUMNS,):
                 return InputError(
-                    f"predictions[{image}][{k}] has shape {shape}; it must be (M, 5): x1, y1, x2, "
-                    "y2, probability"
+                    f"predictions[{image}][{k}] has shape {array.shape}; it must be (M, 5): x1, "
+                    "y1, x2, y2, probability"
                 )
     return InputError("predictions must be N sequences of K arrays (M, 5)")

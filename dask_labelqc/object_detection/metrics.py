@@ -9,6 +9,7 @@ import dask
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes_matches import IOU_THRESHOLDS
+from dask_labelqc.object_detection.answers import names_by_id
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.options import ScoreOptions
 from dask_labelqc.object_detection.passes import Survey, survey
@@ -33,7 +34,8 @@ def get_average_per_class_confusion_matrix(
     num_procs
         Taken for compatibility; lazy datasets use the Dask scheduler.
     class_names
-        ``{"0": name, ...}``: the keys of the answer, class ids without it.
+        ``{"0": name, ...}``, or K names: the keys of the answer; by default the dataset's own,
+        class ids if it has none.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def get_average_per_class_confusion_matrix(
     {0: {'TP': 1.0, 'FP': 0.0, 'FN': 0.0}}
     """
     boxes = open_boxes(labels, predictions)
-    names = _names(class_names, boxes.num_classes)
+    names = _names(boxes.names(class_names), boxes.num_classes)
     total, matched = survey(boxes, ScoreOptions().alpha, BLOCK_BOXES, matches=True)
     del matched  # the precision needs the match lists, the counts do not
     found: Survey = dask.compute(total)[0]
@@ -114,6 +116,7 @@ def calculate_per_class_metrics(
 
 
 def _names(class_names: Mapping[Any, Any] | None, num_classes: int) -> list[Any]:
+    class_names = names_by_id(class_names)
     if class_names is None:
         return list(range(num_classes))
     if len(class_names) < num_classes:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from dask_labelqc.errors import InputError
 
-__all__ = ["CLEANLAB_KINDS", "ISSUE_FACTOR", "KINDS", "PRECISION_FACTOR", "ScoreOptions"]
+__all__ = [
+    "CLEANLAB_KINDS",
+    "ISSUE_FACTOR",
+    "KINDS",
+    "PRECISION_FACTOR",
+    "ScoreOptions",
+    "check_fraction",
+]
 
 CLEANLAB_KINDS = ("overlooked", "badloc", "swap")
 KINDS = (*CLEANLAB_KINDS, "spurious")
@@ -18,6 +27,13 @@ KINDS = (*CLEANLAB_KINDS, "spurious")
 PRECISION_FACTOR = 0.25
 ISSUE_FACTOR = 0.8
 """A box is an issue when its score is at most 0.8 * 0.25 * average precision of its class."""
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Raise unless a probability, score or share is a number between 0 and 1."""
+    array = np.asarray(value)  # a quantile of a DataArray is an array, too
+    if array.ndim or array.dtype.kind not in "fiu" or not 0 <= array <= 1:
+        raise InputError(f"{name} must be between 0 and 1, got {value!r}")
 
 
 def _equal_weights() -> dict[str, float]:
@@ -51,10 +67,15 @@ class ScoreOptions:
     weights: Mapping[str, float] = field(default_factory=_equal_weights)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"alpha must be between 0 and 1, got {self.alpha}")
-        if not self.temperature > 0:
-            raise InputError(f"temperature must be greater than 0, got {self.temperature}")
+        for name in ("alpha", "low_probability_threshold", "high_probability_threshold"):
+            check_fraction(name, getattr(self, name))
+        if not isinstance(self.temperature, Real) or not 0 < self.temperature < np.inf:
+            raise InputError(f"temperature must be greater than 0, got {self.temperature!r}")
+        if not isinstance(self.weights, Mapping):
+            raise InputError(
+                "aggregation_weights must be a mapping of the kinds of error to numbers, got "
+                f"{self.weights!r}"
+            )
         missing = [kind for kind in CLEANLAB_KINDS if kind not in self.weights]
         unknown = [kind for kind in self.weights if kind not in KINDS]
         if missing or unknown:
@@ -63,7 +84,8 @@ class ScoreOptions:
                 f"{list(CLEANLAB_KINDS)}, 'spurious' is optional"
             )
         values = list(self.weights.values())
-        if min(values) < 0 or not np.isclose(sum(values), 1.0):
+        numbers = all(isinstance(value, Real) for value in values)
+        if not numbers or min(values) < 0 or not np.isclose(sum(values), 1.0):
             raise InputError(
                 "aggregation_weights must not be negative and must sum to 1, got "
                 f"{dict(self.weights)}"

@@ -218,6 +218,7 @@ def _score_block(
     precision: Floats | None,
 ) -> tuple[AnyArray, ...]:
     block = read_block(columns, span, num_classes)
+    with_spurious = options.weights.get("spurious", 0) > 0
     by_box = dict(
         zip(
             KINDS,
@@ -228,6 +229,7 @@ def _score_block(
                 options.high_probability_threshold,
                 options.overlapping_label_check,
                 total.smallest_similarity,
+                with_spurious or any(name.startswith("spurious") for name in names),
             ),
             strict=True,
         )
@@ -245,7 +247,7 @@ def _score_block(
         found |= {f"{kind}_score": pooled[kind] for kind in KINDS}
         found["image_score"] = aggregate(pooled, options.weights)
     if precision is not None:
-        found["label_issues"] = _images_with_issues(block, by_box, precision)
+        found["label_issues"] = _images_with_issues(block, by_box, precision, with_spurious)
     return tuple(found[name] for name in names)
 
 
@@ -256,11 +258,16 @@ def aggregate(pooled: Mapping[str, Floats], weights: Mapping[str, float]) -> Flo
     return score
 
 
-def _images_with_issues(block: Any, by_box: Mapping[str, Floats], precision: Floats) -> BoolArray:
+def _images_with_issues(
+    block: Any, by_box: Mapping[str, Floats], precision: Floats, with_spurious: bool
+) -> BoolArray:
     limits = precision * np.float32(PRECISION_FACTOR) * np.float32(ISSUE_FACTOR)
     predicted_limits = limits[block.predicted_classes]
     given_limits = limits[block.given_classes]
     given = (by_box["badloc"] <= given_limits) | (by_box["swap"] <= given_limits)
+    if with_spurious:
+        # Below, not at: predictions that never find a class (a limit of 0) say nothing about it.
+        given |= by_box["spurious"] < given_limits
     return _any_box(by_box["overlooked"] <= predicted_limits, block.predicted_offsets) | _any_box(
         given, block.given_offsets
     )

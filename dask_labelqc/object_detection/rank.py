@@ -20,7 +20,8 @@ from dask_labelqc.kernels.boxes import pool_softmin
 from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.auxiliary import get_auxiliary_inputs, score_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.dataset import check_offsets
+from dask_labelqc.object_detection.options import ScoreOptions, check_fraction
 from dask_labelqc.object_detection.passes import score, survey
 from dask_labelqc.typing import AnyArray
 
@@ -59,7 +60,7 @@ def get_label_quality_scores(
         N sequences of K arrays (M, 5): x1, y1, x2, y2, probability. None with a dataset.
     aggregation_weights
         Weight of "overlooked", "badloc" and "swap" in the image score, a third each by default;
-        "spurious" may be added. Not negative, sum 1.
+        "spurious" (see `compute_spurious_box_scores`) may be added. Not negative, sum 1.
     overlapping_label_check
         Whether a given box that nearly coincides with one of another class counts as swapped.
     verbose
@@ -103,7 +104,7 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     label_quality_scores
         (N,): array, DataArray or Dask array.
     threshold
-        At most 1.
+        Between 0 and 1, as the scores are.
 
     Returns
     -------
@@ -115,9 +116,11 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     >>> issues_from_scores(np.array([0.05, 0.9, 0.01, 0.1]))
     array([2, 0, 3])
     """
-    if threshold > 1.0:
-        raise InputError(f"threshold must be at most 1, as the scores are, got {threshold}")
+    check_fraction("threshold", threshold)
+    threshold = float(threshold)
     scores = getattr(label_quality_scores, "data", label_quality_scores)
+    if np.ndim(scores) != 1:
+        raise InputError(f"label_quality_scores must be one score an image, got {np.shape(scores)}")
     if isinstance(scores, da.Array):
         issues = delayed(_lowest)(scores, threshold)
         return da.from_delayed(issues, (np.nan,), np.int64)
@@ -260,9 +263,20 @@ def compute_spurious_box_scores(
     Returns
     -------
     list of numpy.ndarray, or xarray.DataArray
-        (L,) for each image, or (B,): the highest product of similarity and probability over the
-        predictions of any class that overlap the box; the smallest similarity of the dataset
-        that is not zero when there are none. cleanlab has no such score.
+        (L,) for each image, or (B,), between 0 and 1; NaN for crowds.
+
+    Notes
+    -----
+    A prediction j of any class supports a given box i that it overlaps by
+
+        u_ij = p_j (alpha IoU_ij + (1 - alpha) exp(-0.1 d_ij)),
+
+    p_j its probability and d_ij the distance of the centres in pixels; u_ij is 0 where they do not
+    overlap. In each image, boxes and predictions are matched one to one, the largest u first (of
+    equal ones a pair of one class, then the first given, then the first predicted box), and the
+    score of a box is the u of its match, 0 without one. So a box with no prediction near it scores
+    0 whatever the other images hold, and of an object that was annotated twice the second box has
+    only what a second prediction gives. cleanlab has no such score.
 
     Examples
     --------
@@ -303,17 +317,25 @@ def pool_box_scores_per_image(
     """
     temperature = ScoreOptions.given(temperature=temperature).temperature
     if offsets is None:
+        if any(np.ndim(scores) != 1 for scores in box_scores):
+            raise InputError(
+                "box_scores must be one array of scores for each image, or offsets given"
+            )
         counts = [len(scores) for scores in box_scores]
         flat = np.concatenate([np.asarray(s, np.float64) for s in box_scores] or [np.zeros(0)])
         return pool_softmin(flat, np.cumsum([0, *counts]), temperature)
-    offsets = np.asarray(offsets).astype(np.int64)
     scores = getattr(box_scores, "data", box_scores)
+    if not isinstance(scores, da.Array):
+        scores = np.asarray(scores)
+    if scores.ndim != 1:
+        raise InputError(f"box_scores has shape {scores.shape}; with offsets it must be (boxes,)")
+    offsets = check_offsets("offsets", offsets, scores.shape[0])
     if isinstance(scores, da.Array):
         pooled = da.from_delayed(
             delayed(_pool)(scores, offsets, temperature), (len(offsets) - 1,), np.float64
         )
     else:
-        pooled = _pool(np.asarray(box_scores), offsets, temperature)
+        pooled = _pool(scores, offsets, temperature)
     return xr.DataArray(pooled, dims="image") if isinstance(box_scores, xr.DataArray) else pooled
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from operator import add, xor
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import zarr
@@ -19,16 +19,19 @@ from dask_labelqc.errors import OutputError
 from dask_labelqc.graph.blocks import Box, Plan
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import (
     Candidates,
+    Dense,
     ImageStatistics,
     RegionSummary,
     Statistics,
     summarize,
 )
 from dask_labelqc.pipeline.stamps import stamp
+from dask_labelqc.region import Gaps
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.objects import tag_of
@@ -40,6 +43,8 @@ __all__ = [
     "GroupSummary",
     "Job",
     "Numbers",
+    "Part",
+    "blank_group",
     "blank_groups",
     "count_groups",
     "groups_histogram",
@@ -47,6 +52,8 @@ __all__ = [
     "paint_groups",
     "stored_statistics",
     "summarize_group",
+    "summarize_others",
+    "try_part",
 ]
 
 Numbers: TypeAlias = tuple[int, ...]
@@ -57,6 +64,8 @@ LISTS = "candidate_"
 CHECKSUM = "checksum_"
 CLAIM = "claim"
 LABELS = "labels_hash"
+MISSING = "missing_"
+LEFT_OUT = "left_out"
 
 
 @dataclass(frozen=True)
@@ -149,66 +158,148 @@ class GroupSummary:
     stamp: int
 
 
-def summarize_group(job: Job, bound: float | None, number: int) -> GroupSummary:
-    """Read a group, write its dense outputs, and put its summary on record."""
+@dataclass(frozen=True)
+class Part:
+    """Images of a group.
+
+    Attributes
+    ----------
+    number
+        Of the group.
+    images
+        The first, and the one after the last.
+    """
+
+    number: int
+    images: tuple[int, int]
+
+    @property
+    def num_images(self) -> int:
+        return self.images[1] - self.images[0]
+
+    def halves(self) -> tuple[Part, Part]:
+        first, stop = self.images
+        middle = (first + stop) // 2
+        return Part(self.number, (first, middle)), Part(self.number, (middle, stop))
+
+
+def try_part(job: Job, part: Part) -> GroupSummary:
+    """Read a part of a group as it would be for its summary, of which nothing is kept."""
+    region = _of_images(job.box(part.number), *part.images)
+    with _TimedReads(job, [region]) as read:
+        summary = summarize(region, read.blocks, read, job.params, find_gaps=read.gaps)
+    num_bytes = region.size * job.params.pixel_bytes
+    return GroupSummary(summary.statistics, num_bytes, read.seconds, part.number, 0)
+
+
+def summarize_group(
+    job: Job, bound: float | None, number: int, left_out: Sequence[int] = ()
+) -> GroupSummary:
+    """Read a group, write its dense outputs, and put its summary on record.
+
+    The images that are left out are not read, and take part in nothing.
+    """
     region = job.box(number)
-    read = _Timed()
-    with read.opening(job.reader, region, job.plan):
-        summary = summarize(region, job.plan.blocks(region), read, job.params, bound)
-    dense = _dense_outputs(summary)
-    combined = 0
-    for name, values in dense.items():
-        job.arrays[name][region.slices] = values
-        combined ^= job.stamp(name, number)
+    boxes = list(_without_images(region, left_out))
+    blank = Dense.blank(region.shape, job.params) if left_out else None
+    with _TimedReads(job, boxes) as read:
+        summary = summarize(region, read.blocks, read, job.params, bound, blank, read.gaps)
+    dense = _write_dense(job, region, summary.dense)
+    combined = reduce(xor, (job.stamp(name, number) for name in dense), 0)
     about = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
     about |= {CLAIM: np.array(job.claims[-1]), LABELS: np.array(read.labels, np.uint32)}
+    about |= {LEFT_OUT: np.array(left_out)} if left_out else {}
     job.records.write(number, _to_arrays(summary) | about)
-    num_bytes = region.size * job.params.pixel_bytes
+    num_bytes = sum(box.size for box in boxes) * job.params.pixel_bytes
     return GroupSummary(summary.statistics, num_bytes, read.seconds, number, combined)
 
 
-class _Timed:
-    """Reads the blocks of a region, and knows how long that took, and a hash of the labels."""
+def summarize_others(
+    job: Job, bound: float | None, left_out: Mapping[int, Sequence[int]], number: int
+) -> GroupSummary:
+    """Summarize a group without some of its images."""
+    return summarize_group(job, bound, number, left_out[number])
 
-    def __init__(self) -> None:
+
+def _of_images(box: Box, first: int, stop: int) -> Box:
+    return Box((first, *box.start[1:]), (stop, *box.stop[1:]))
+
+
+def _without_images(box: Box, left_out: Sequence[int]) -> Iterator[Box]:
+    """Yield the runs of the other images."""
+    first = box.start[0]
+    for image in (*left_out, box.stop[0]):
+        if first < image:
+            yield _of_images(box, first, image)
+        first = image + 1
+
+
+class _TimedReads:
+    """Reads the blocks of some boxes, and knows how long that took, and a hash of the labels."""
+
+    def __init__(self, job: Job, boxes: Sequence[Box]) -> None:
         self.seconds = 0.0
         self.labels = 0
+        self._job, self._boxes = job, iter(boxes)
+        self._opened = ExitStack()
+        self._stop = 0
+        self.blocks = (block for box in boxes for block in job.plan.blocks(box))
 
-    @contextmanager
-    def opening(self, reader: BlockReader, region: Box, plan: Plan) -> Iterator[None]:
-        begun = time.monotonic()
-        with reader.for_region(region, plan.blocks(region)) as self._read:
-            self.seconds += time.monotonic() - begun
-            yield
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._opened.close()
 
     def __call__(self, block: Box) -> tuple[AnyArray, AnyArray]:
         begun = time.monotonic()
+        if block.start[0] >= self._stop:  # it is of the next box
+            self._opened.close()
+            box = next(self._boxes)
+            reading = self._job.reader.for_region(box, self._job.plan.blocks(box))
+            self._read, self._stop = self._opened.enter_context(reading), box.stop[0]
         result = self._read(block)
         self.seconds += time.monotonic() - begun
         self.labels = zlib.crc32(np.ascontiguousarray(result[0]).data, self.labels)
         return result
 
+    def gaps(self, block: Box) -> Gaps:
+        return self._read.gaps(block)
 
-def _dense_outputs(summary: RegionSummary) -> dict[str, AnyArray]:
-    dense = {"pixel_scores": summary.dense.scores, "predicted_label": summary.dense.predicted}
-    return {name: values for name, values in dense.items() if values is not None}
+
+def blank_group(job: Job, number: int) -> None:
+    """Take the dense outputs back of a group of which nothing is audited after all."""
+    region = job.box(number)
+    _write_dense(job, region, Dense.blank(region.shape, job.params))
+
+
+def _write_dense(job: Job, region: Box, dense: Dense) -> dict[str, AnyArray]:
+    outputs = {"pixel_scores": dense.scores, "predicted_label": dense.predicted}
+    wanted = {name: values for name, values in outputs.items() if values is not None}
+    for name, values in wanted.items():
+        job.arrays[name][region.slices] = values
+    return wanted
 
 
 def _checksum(values: AnyArray) -> AnyArray:
     return np.array(zlib.crc32(np.ascontiguousarray(values).data), np.uint32)
 
 
-def stored_statistics(job: Job, numbers: Numbers) -> tuple[dict[int, int], Statistics | None]:
+def stored_statistics(
+    job: Job, whole: bool, numbers: Numbers
+) -> tuple[dict[int, int], Statistics | None]:
     """Return which groups are done, with their stamps, and the sum of their statistics.
 
     Done is a group that has a whole record, of this job or of those that it goes on from, and dense
-    outputs that are what was written.
+    outputs that are what was written; `whole` are only those of which no image was left out.
     """
     stamps: dict[int, int] = {}
     total: Statistics | None = None
     with job.records.reading(numbers) as records:
         for number, arrays in records:
-            if arrays is None or not job.counts(arrays) or not _has_labels(job, number, arrays):
+            if arrays is None or not job.counts(arrays) or (whole and LEFT_OUT in arrays):
+                continue
+            if not _has_labels(job, number, arrays):
                 continue
             # Before they are looked at: what is changed meanwhile is found at the end.
             stored = reduce(xor, (job.stored_stamp(name, number) for name in _dense(arrays)), 0)
@@ -225,7 +316,7 @@ def _dense(arrays: dict[str, AnyArray]) -> list[str]:
 
 
 def _has_labels(job: Job, number: int, arrays: dict[str, AnyArray]) -> bool:
-    if not job.compare_labels:
+    if not job.compare_labels or LEFT_OUT in arrays:
         return True
     region = job.box(number)
     labels, found = job.reader.read_labels(region), 0
@@ -377,6 +468,7 @@ def _to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
         "highest_disagreeing": np.array(statistics.highest_disagreeing),
         "worst_sum": np.array([deviation, total]),
         "worst_place": np.array([image, *pixel]),
+        **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
         "softmin": summary.images.softmin,
         "count": summary.images.count,
     } | {LISTS + name: array for name, array in summary.candidates.arrays().items()}
@@ -393,4 +485,14 @@ def _statistics(arrays: dict[str, AnyArray]) -> Statistics:
         below_bound=int(arrays["below_bound"]),
         highest_disagreeing=float(arrays["highest_disagreeing"]),
         worst_sum=(deviation, place[0], place[1:], total),
+        missing=_missing(arrays),
     )
+
+
+def _missing(arrays: dict[str, AnyArray]) -> Missing:
+    found: dict[str, Any] = {
+        name.removeprefix(MISSING): value if value.ndim else int(value)
+        for name, value in arrays.items()
+        if name.startswith(MISSING)
+    }
+    return Missing(**found)

@@ -10,7 +10,9 @@ from typing import Any
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.method.parameters import Parameters, make_parameters
-from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array, pixel_scale
+from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
+from dask_labelqc.storage.class_names import class_names
+from dask_labelqc.storage.containers import labels_fill, stored_scale
 
 __all__ = ["Inputs", "JobPlan", "open_inputs", "plan_audit"]
 
@@ -44,12 +46,15 @@ def open_inputs(
         open_array(labels, "labels", storage_options),
         open_array(pred_probs, "pred_probs", storage_options),
     )
+    names = class_names(reader.labels, reader.pred_probs, storage_options)
     params = make_parameters(
         reader.labels.shape,
         reader.labels.dtype,
         reader.shape,
         reader.pred_probs.dtype,
-        scale=pixel_scale(reader.pred_probs),
+        fill_labels=labels_fill(reader.labels),
+        scale=stored_scale(reader.pred_probs),
+        class_names=names,
         **arguments,
     )
     if group_bytes < 1:
@@ -82,6 +87,8 @@ class JobPlan:
         Memory that each thread of a worker needs.
     process_bytes
         Memory of a worker process that does nothing yet.
+    class_names
+        Of the K classes, if the dataset has any.
     """
 
     shape: tuple[int, ...]
@@ -93,6 +100,7 @@ class JobPlan:
     bytes_to_read: int
     worker_bytes: int
     process_bytes: int
+    class_names: tuple[str, ...] = ()
 
 
 def plan_audit(
@@ -126,6 +134,7 @@ def plan_audit(
         bytes_to_read=math.prod(params.shape) * params.pixel_bytes,
         worker_bytes=worker_bytes(inputs),
         process_bytes=PROCESS_BYTES,
+        class_names=tuple(params.naming().get("class_names", ())),
     )
 
 

@@ -16,12 +16,19 @@ from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
-from dask_labelqc.method.validity import warn_of_sums
 from dask_labelqc.pipeline.changes import InputStamps
+from dask_labelqc.pipeline.fit import (
+    check_size,
+    fit,
+    kinds_of,
+    stored_groups,
+    threads_that_fit,
+)
 from dask_labelqc.pipeline.groups import Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import Inputs, open_inputs
 from dask_labelqc.pipeline.lease import hold
+from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
     check_apart,
     check_written,
@@ -41,12 +48,13 @@ from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
 from dask_labelqc.storage.arrays import StoreLocation
-from dask_labelqc.storage.stores import open_store
-from dask_labelqc.typing import Ints, LabelDownsample, Validate
+from dask_labelqc.storage.stores import open_store, without_keys
+from dask_labelqc.typing import AnyArray, Ints, LabelDownsample, Validate
 
 __all__ = ["JobReport", "audit_zarr"]
 
-WORST_IMAGES = 5
+WORST = 5
+"""Images and classes that a report names."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,11 @@ class JobReport:
         The most memory that a worker process has held, 0 if nothing was run.
     failures
         Images that were left out, and why.
+    worst_classes
+        (name or index, issues) of the given classes with the most, the most first.
     storage_options
-        With which it was written.
+        With which it was written. A report that is pickled keeps none of the keys: where it is
+        unpickled, keys are those of the environment.
     """
 
     output: str
@@ -89,12 +100,16 @@ class JobReport:
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
+    worst_classes: tuple[tuple[str, int], ...] = ()
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def open(self) -> xr.Dataset:
         """Open the output, lazily."""
         dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
         return dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"storage_options": without_keys(self.storage_options)}
 
     def summary(self) -> dict[str, str]:
         """Return what was done, as text by name; the command line prints it at the end."""
@@ -133,7 +148,8 @@ def audit_zarr(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial): path, URL or open Zarr array.
+        Integers (N, \*spatial), or floats that are whole numbers: path, URL or open Zarr array. NaN
+        and what its ``_FillValue`` and ``missing_value`` name take part in nothing.
     pred_probs
         Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
     output
@@ -210,8 +226,16 @@ def audit_zarr(
     )
     store = output_store(output, storage_options)
     check_apart(output, store, inputs.reader)
+    check_size(inputs)
+    with writing(output):
+        groups, complete = stored_groups(store) if resume else (None, False)
     if client is not None:
         check_workers(client)
+    if client is not None or complete:
+        kinds = kinds_of(client) if client is not None and not complete else []
+        inputs = fit(inputs, kinds, group_bytes, groups)
+    else:
+        inputs, n_jobs = threads_that_fit(inputs, n_jobs, group_bytes, groups)
     known = InputStamps(inputs.reader, inputs.plan, trusted=trust_inputs)
     found = done_before(output, store, inputs, known, resume=resume, overwrite=overwrite)
     if found is not None:
@@ -233,6 +257,7 @@ def audit_zarr(
             target.claims,
             compare_labels=resume and not trust_inputs and "labels" not in known.listed,
         )
+        stack.enter_context(discarded_if_empty(target))
         workers = stack.enter_context(open_workers(client, n_jobs))
         stack.enter_context(shown)
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
@@ -251,7 +276,7 @@ def _run(
     with writing(output):
         copy_coordinates(job.reader, job.output, output_dims(job.reader), storage_options)
     selection = select(stages, job.params)
-    warn_of_sums(selection.statistics.worst_sum, job.params)
+    selection.statistics.warn(job.params)
     images, matrix = stages.paint(selection.search)
     with writing(output):
         _write_results(job, selection, images, matrix)
@@ -261,9 +286,8 @@ def _run(
     about_inputs = {"inputs": known.attribute} if known.attribute else {}
     with writing(output):
         check_written(job.output)
-        finish_output(
-            job.output, job.params.attributes() | facts | about_inputs, sorted(not_audited)
-        )
+        attributes = job.params.attributes() | job.params.naming() | facts | about_inputs
+        finish_output(job.output, attributes, sorted(not_audited))
 
 
 def _write_results(job: Job, selection: Selection, images: Images, matrix: Ints) -> None:
@@ -302,10 +326,10 @@ def _report(
     failures: Sequence[Failure],
     storage_options: Mapping[str, Any] | None,
 ) -> JobReport:
-    stored = job.output["image_score"]
-    assert isinstance(stored, zarr.Array)
-    scores = np.asarray(stored[:])
-    worst = np.argsort(scores, kind="stable")[:WORST_IMAGES]
+    scores, class_issues = (_stored(job, name) for name in ("image_score", "class_issue_count"))
+    worst = np.argsort(scores, kind="stable")[:WORST]
+    classes = np.argsort(-class_issues, kind="stable")[:WORST].tolist()
+    names = job.params.class_names
     num_issues = job.output.attrs["num_issues"]
     assert isinstance(num_issues, int)
     return JobReport(
@@ -321,5 +345,14 @@ def _report(
         read_ratio=measures.read_seconds / measures.task_seconds if measures.task_seconds else 0.0,
         peak_bytes=measures.peak_bytes,
         failures=tuple(failures),
+        worst_classes=tuple(
+            (names.get(k, str(k)), int(class_issues[k])) for k in classes if class_issues[k]
+        ),
         storage_options=storage_options,
     )
+
+
+def _stored(job: Job, name: str) -> AnyArray:
+    array = job.output[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])

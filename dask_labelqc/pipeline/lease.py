@@ -118,7 +118,7 @@ def _add(cause: BaseException | None, text: str) -> None:
     if cause is None:
         log.warning("output: %s", text)
     elif isinstance(cause, LabelQCError):
-        cause.args = (f"{cause} ({text})",)
+        cause.message = f"{cause.message} ({text})"
     else:
         cause.add_note(text)
 

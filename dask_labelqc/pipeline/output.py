@@ -25,8 +25,9 @@ from zarr.errors import (
 )
 from zarr.storage import LocalStore
 
-from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.graph.blocks import Plan
+from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.groups import CHECKPOINT
@@ -69,6 +70,7 @@ LOOKED_AT_ONCE = 16
 
 log = logging.getLogger(__name__)
 Fingerprint = dict[str, Any]
+REPLACE = advise("{overwrite} replaces it", overwrite=True)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Output:
         The Zarr group.
     complete
         It was finished before, by the same inputs and parameters.
+    created
+        Nothing at all was at its place before this run.
     arrays
         What the tasks write, by name: the dense outputs and the records.
     claims
@@ -89,6 +93,7 @@ class Output:
 
     group: zarr.Group
     complete: bool
+    created: bool = False
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
 
@@ -141,13 +146,18 @@ def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = No
 
 
 def check_apart(url: str | Path, store: Store, reader: BlockReader) -> None:
-    """Raise OutputError if an input lies in the output, which would overwrite it."""
+    """Raise OutputError if an input lies in the output, which would overwrite it, or around it."""
     place = store_url(store).rstrip("/")
     for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs)):
         if f"{location(array)}/".startswith(f"{place}/"):
             raise OutputError(
                 f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "
                 "name another place for the output"
+            )
+        if f"{place}/".startswith(f"{location(array)}/"):
+            raise OutputError(
+                f"output: {str(url)!r} lies in the array of the {name}, {location(array)}; name "
+                "another place for the output, such as beside it"
             )
 
 
@@ -164,13 +174,7 @@ def find_output(
     """
     found = _existing(url, store)
     if found is not None and not overwrite:
-        if not resume:
-            state = found.attrs.get("status", "not an audit")
-            raise OutputError(
-                f"output: {str(url)!r} exists already ({state}); resume=True (--resume) "
-                "finishes it, overwrite=True (--overwrite) replaces it"
-            )
-        _check_same(url, found, wanted)
+        _check_same(url, found, wanted, resume)
     return found
 
 
@@ -240,6 +244,7 @@ def open_output(
                     inputs.plan.num_groups,
                 )
                 overwrite = True
+            created = found is None
             if found is None or overwrite:
                 found = _create_group(lease.store, found, wanted)
             else:
@@ -249,10 +254,8 @@ def open_output(
             claims = _claims(checkpoint, lease.id)
             _drop_changed(checkpoint, Records(arrays[CHECKPOINT]), known, resumed=len(claims) > 1)
     except ValueError as error:
-        raise OutputError(
-            f"output: {str(url)!r} is damaged ({error}); overwrite=True (--overwrite) replaces it"
-        ) from error
-    return Output(found, complete=False, arrays=arrays, claims=claims)
+        raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
+    return Output(found, complete=False, created=created, arrays=arrays, claims=claims)
 
 
 def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -> zarr.Group:
@@ -365,7 +368,9 @@ def _drop_partial(path: Path) -> None:
             file.unlink()
 
 
-def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint) -> None:
+def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume: bool) -> None:
+    """Raise OutputError, with a way on, unless the output may be finished and is to be."""
+    exists = f"output: {str(url)!r} exists already ({group.attrs.get('status', 'not an audit')})"
     had = group.attrs["fingerprint"]
     assert isinstance(had, dict)
     differing = [
@@ -375,9 +380,11 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint) -> None
     ]
     if differing:
         raise OutputError(
-            f"output: {str(url)!r} was made by other inputs or parameters: {'; '.join(differing)}; "
-            "overwrite=True (--overwrite) replaces it"
+            f"{exists} and was made by other inputs or parameters: {'; '.join(differing)}", REPLACE
         )
+    if not resume:
+        both = advise("{resume} finishes it, {overwrite} replaces it", resume=True, overwrite=True)
+        raise OutputError(exists, both)
 
 
 def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[Any]]:
@@ -467,11 +474,24 @@ def _copy(
         if along is None or not set(along) <= set(dims):
             return False
         renamed = tuple(new_name if dim == name else dim for dim in along)
-        write_small(group, new_name, renamed, coordinate[...])
+        write_small(group, new_name, renamed, _values(coordinate, name))
         attributes = dict(coordinate.attrs)
         attributes.pop("_ARRAY_DIMENSIONS", None)
         group[new_name].attrs.update(attributes)
     return True
+
+
+def _values(coordinate: zarr.Array[Any], name: str) -> Any:
+    place = location(coordinate)
+    check_memory(f"the coordinate {name!r} at {place}", coordinate.shape, coordinate.dtype.itemsize)
+    try:
+        return coordinate[...]
+    except Exception as error:  # whatever a codec or a store raises
+        raise InputError(
+            f"labels, pred_probs: the coordinate {name!r} beside them, {place}, cannot be read "
+            f"({error})",
+            advise("write it again or delete it, and then go on with {resume}", resume=True),
+        ) from error
 
 
 def finish_output(

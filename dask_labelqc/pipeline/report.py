@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
+
+from dask_labelqc.errors import Advice
 
 if TYPE_CHECKING:
     from dask_labelqc.pipeline.job import JobReport
@@ -15,16 +18,18 @@ SHOWN = 20
 """Causes that are listed; the output's attribute has all images that were left out."""
 
 
-def summary_of(report: JobReport) -> dict[str, str]:
-    """Return the facts of a report, as text by name."""
+def summary_of(report: JobReport, told: Callable[[Advice], str] = str) -> dict[str, str]:
+    """Return the facts of a report, as text by name; `told` writes advice."""
     issues = report.num_issues / max(report.num_pixels, 1)
     resumed = f", {report.num_resumed:,} of them by an earlier run" if report.num_resumed else ""
     worst = ", ".join(f"{image} ({score:.3f})" for image, score in report.worst_images)
+    classes = ", ".join(f"{name} ({count:,})" for name, count in report.worst_classes)
     rows = {
         "images": f"{report.num_images:,}",
         "pixels": f"{report.num_pixels:,}",
         "label issues": f"{report.num_issues:,} pixels ({issues:.2%})",
         "worst images": worst,
+        "worst classes": classes,
         "groups": f"{report.num_groups:,}{resumed}",
         "predictions read": _read(report),
         "seconds": _seconds(report),
@@ -32,11 +37,13 @@ def summary_of(report: JobReport) -> dict[str, str]:
         "peak of a worker": format_bytes(report.peak_bytes),
         "output": report.output,
     }
+    if not report.worst_classes:
+        del rows["worst classes"]
     if not report.bytes_read:
         del rows["waited for data"]
     if not report.peak_bytes:
         del rows["peak of a worker"]
-    return rows | _left_out(report)
+    return rows | _left_out(report, told)
 
 
 def _read(report: JobReport) -> str:
@@ -52,7 +59,7 @@ def _seconds(report: JobReport) -> str:
     return f"{sum(report.seconds.values()):.1f}: {stages}"
 
 
-def _left_out(report: JobReport) -> dict[str, str]:
+def _left_out(report: JobReport, told: Callable[[Advice], str]) -> dict[str, str]:
     """Name the images that were left out, each run of them with its cause."""
     if not report.failures:
         return {}
@@ -60,7 +67,8 @@ def _left_out(report: JobReport) -> dict[str, str]:
     rows = {"not audited": "1 image" if count == 1 else f"{count:,} images"}
     for failure in report.failures[:SHOWN]:
         first, last = failure.images[0], failure.images[1] - 1
-        rows[f"  {first:,}" if first == last else f"  {first:,} to {last:,}"] = failure.cause
+        cause = failure.cause + (f"; {told(failure.advice)}" if failure.advice else "")
+        rows[f"  {first:,}" if first == last else f"  {first:,} to {last:,}"] = cause
     if len(report.failures) > SHOWN:
         more = len(report.failures) - SHOWN
         rows["  ..."] = f"and {more:,} more; the output's attribute not_audited has all"

@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from dask_labelqc.errors import BlockError, LabelQCError, OutputError, TakenOverError
+from dask_labelqc.errors import (
+    Advice,
+    BlockError,
+    LabelQCError,
+    OutputError,
+    TakenOverError,
+    advise,
+)
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.summary import Statistics
@@ -22,6 +29,8 @@ from dask_labelqc.pipeline.groups import (
     CHECKPOINT,
     Job,
     Numbers,
+    Part,
+    blank_group,
     blank_groups,
     count_groups,
     groups_histogram,
@@ -29,6 +38,8 @@ from dask_labelqc.pipeline.groups import (
     paint_groups,
     stored_statistics,
     summarize_group,
+    summarize_others,
+    try_part,
 )
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.lease import Lease
@@ -41,7 +52,8 @@ from dask_labelqc.typing import Floats, Ints
 __all__ = ["Failure", "JobStages", "Measures"]
 
 R = TypeVar("R")
-T = TypeVar("T", int, Numbers)
+Item: TypeAlias = int | Numbers | Part
+T = TypeVar("T", int, Numbers, Part)
 
 LONGEST_BATCH = 16
 """Records that one task reads at the most."""
@@ -59,10 +71,13 @@ class Failure:
         The first, and the one after the last.
     cause
         What went wrong, and where.
+    advice
+        What to do about it.
     """
 
     images: tuple[int, int]
     cause: str
+    advice: Advice | None = field(default=None, compare=False)
 
 
 class Measures:
@@ -97,8 +112,10 @@ class JobStages:
     ----------
     groups
         Their numbers.
+    left_out
+        The images that are left out of those groups that have others.
     failures
-        What was left out of them.
+        All that was left out, and why.
     measures
         What it took so far.
     """
@@ -116,6 +133,7 @@ class JobStages:
         self._job, self._workers, self._lease, self._progress = job, workers, lease, progress
         self._resume, self._keep_going = resume, keep_going
         self.groups: Sequence[int] = range(job.plan.num_groups)
+        self.left_out: dict[int, tuple[int, ...]] = {}
         self.failures: list[Failure] = []
         self.measures = Measures()
         # By group: those that tasks report of what they wrote.
@@ -130,40 +148,96 @@ class JobStages:
             stored, total = self._stored("resume")
             self.measures.num_resumed = len(stored)
             missing = [n for n in self.groups if n not in stored]
-        failed: dict[int, Failure] = {}
+        failed: dict[int, Outcome[Any]] = {}
         task = partial(summarize_group, self._job, bound)
-
-        def leave_out(number: int, outcome: Outcome[Any]) -> None:
-            failure = self._failure(number, outcome)
-            failed.update(dict.fromkeys(self._job.groups_beside(number), failure))
-
-        may_fail = leave_out if self._keep_going and bound is None else None
+        may_fail = failed.__setitem__ if self._keep_going and bound is None else None
         done = len(self.groups) - len(missing)
-        for found, seconds in self._stage("summarize", task, missing, may_fail, done):
-            total = [reduce(add, total, found.statistics)]
+        whole = [n for n in missing if n not in self.left_out]
+        for found in self._reading("summarize", task, whole, may_fail, done):
+            total = [reduce(add, total, found)]
+        task = partial(summarize_others, self._job, bound, self.left_out)
+        for found in self._reading("summarize", task, list(self.left_out)):
+            total = [reduce(add, total, found)]
+        return self._without(failed) if failed else total[0]
+
+    def _reading(self, name: str, *stage: Any) -> Iterator[Statistics]:
+        """Run a stage that reads the predictions; the arguments are those of `_stage`."""
+        for found, seconds in self._stage(name, *stage):
             self.measures.bytes_read += found.num_bytes
             self.measures.read_seconds += found.read_seconds
             self.measures.task_seconds += seconds
             self._dense[found.number] = found.stamp
-        return self._without(failed) if failed else total[0]
+            yield found.statistics
 
-    def _without(self, failed: dict[int, Failure]) -> Statistics:
-        """Leave groups out, with all others of the same images, and sum up what is left."""
-        self.failures += sorted(set(failed.values()), key=lambda failure: failure.images)
-        self.groups = [n for n in self.groups if n not in failed]
-        _, total = self._stored("sum")
+    def _without(self, failed: dict[int, Outcome[Any]]) -> Statistics:
+        """Leave the images out that groups failed for, and sum up what is left."""
+        bad = self._bad_images(failed)
+        again: dict[int, tuple[int, ...]] = {}
+        for number in {n for group in failed for n in self._job.groups_beside(group)}:
+            images = range(*self._part(number).images)
+            left_out = tuple(image for image in images if image in bad)
+            if len(left_out) < len(images) and (left_out or number in failed):
+                again[number] = left_out
+        unstable: dict[int, Outcome[Any]] = {}
+        task = partial(summarize_others, self._job, None, again)
+        for _ in self._reading("summarize", task, sorted(again), unstable.__setitem__):
+            pass
+        for number, outcome in unstable.items():  # now this, now that: none of it
+            bad |= dict.fromkeys(range(*self._part(number).images), outcome)
+        dropped = [n for n in self.groups if self._is_left_out(n, bad)]
+        for _ in self._stage("sift", partial(blank_group, self._job), dropped):
+            pass
+        kept = set(self.groups) - set(dropped)
+        self.groups = sorted(kept)
+        self.left_out = {n: images for n, images in again.items() if images and n in kept}
+        self.failures += self._failures(bad)
+        _, total = self._stored("sum", whole=False)
         if not total:
-            raise BlockError(f"no image could be audited: {self.failures[0].cause}")
+            first = self.failures[0]
+            raise BlockError(f"no image could be audited: {first.cause}", first.advice)
         return total[0]
 
-    def _stored(self, name: str) -> tuple[set[int], list[Statistics]]:
+    def _is_left_out(self, number: int, bad: Container[int]) -> bool:
+        return all(image in bad for image in range(*self._part(number).images))
+
+    def _part(self, number: int) -> Part:
+        """Return all images of a group."""
+        images = self._job.box(number).images
+        return Part(number, (images.start, images.stop))
+
+    def _bad_images(self, failed: dict[int, Outcome[Any]]) -> dict[int, Outcome[Any]]:
+        """Find the images for which groups failed: halves of what fails are tried, and theirs."""
+        bad: dict[int, Outcome[Any]] = {}
+        parts = {self._part(number): outcome for number, outcome in failed.items()}
+        while parts:
+            bad |= {part.images[0]: o for part, o in parts.items() if part.num_images == 1}
+            halves = [half for part in parts if part.num_images > 1 for half in part.halves()]
+            parts = {}
+            task = partial(try_part, self._job)
+            for _ in self._reading("sift", task, halves, parts.__setitem__):
+                pass
+        return bad
+
+    def _failures(self, bad: Mapping[int, Outcome[Any]]) -> list[Failure]:
+        """Put images together that follow one another and failed alike."""
+        runs: list[list[int]] = []
+        for image in sorted(bad):
+            if runs and image == runs[-1][-1] + 1 and _alike(bad[image], bad[runs[-1][0]]):
+                runs[-1].append(image)
+            else:
+                runs.append([image])
+        return [self._failure((run[0], run[-1] + 1), bad[run[0]]) for run in runs]
+
+    def _stored(self, name: str, whole: bool = True) -> tuple[set[int], list[Statistics]]:
         """Return the groups that are on record, and the sum of their statistics, if any are.
 
+        Those of which images were left out count unless all of their images have to be `whole`.
         Every group is asked for: a listing would stumble over records that were cut short.
         """
         stored: set[int] = set()
         total: list[Statistics] = []
-        for numbers, found in self._in_batches(name, partial(stored_statistics, self._job)):
+        task = partial(stored_statistics, self._job, whole)
+        for numbers, found in self._in_batches(name, task):
             stored.update(numbers)
             for number, stamp in numbers.items():
                 self._dense[number] = stamp
@@ -201,8 +275,8 @@ class JobStages:
         """
         audited = set(self.groups)
         doubtful = self._doubtful()
-        left_out = [n for n in doubtful if n not in audited]
-        for _ in self._in_batches("verify", partial(blank_groups, self._job), left_out):
+        others = [n for n in doubtful if n not in audited]
+        for _ in self._in_batches("verify", partial(blank_groups, self._job), others):
             pass
         doubtful = [n for n in doubtful if n in audited]
         for _ in range(ATTEMPTS):
@@ -212,7 +286,8 @@ class JobStages:
             for painted_now, spoiled_now in self._in_batches("verify", mend, doubtful):
                 painted += painted_now
                 spoiled += spoiled_now
-            again = partial(summarize_group, self._job, self._bound)
+            left_out = {n: self.left_out.get(n, ()) for n in spoiled}
+            again = partial(summarize_others, self._job, self._bound, left_out)
             for _ in self._stage("summarize", again, spoiled):
                 pass
             doubtful = sorted({*painted, *spoiled})
@@ -285,7 +360,7 @@ class JobStages:
         self.measures.seconds[name] += seconds
         log.info("stage=%s blocks=%d seconds=%.3f", name, total - done, seconds)
 
-    def _note(self, name: str, item: int | Numbers, outcome: Outcome[Any]) -> None:
+    def _note(self, name: str, item: Item, outcome: Outcome[Any]) -> None:
         self.measures.peak_bytes = max(self.measures.peak_bytes, outcome.peak_bytes)
         if not log.isEnabledFor(logging.DEBUG):
             return
@@ -302,29 +377,35 @@ class JobStages:
             outcome.error,
         )
 
-    def _images(self, item: int | Numbers) -> tuple[int, int]:
-        """Return the first and the last image of groups that follow one another."""
+    def _images(self, item: Item) -> tuple[int, int]:
+        """Return the first and the last image of a part, or of groups that follow one another."""
+        if isinstance(item, Part):
+            return item.images[0], item.images[1] - 1
         numbers = _numbers(item)
         return self._job.box(numbers[0]).start[0], self._job.box(numbers[-1]).stop[0] - 1
 
-    def _failure(self, number: int, outcome: Outcome[Any]) -> Failure:
-        first, last = self._images(number)
-        cause = str(self._error("summarize", number, outcome))
-        log.warning("images %d to %d are left out: %s", first, last, cause)
-        return Failure((first, last + 1), cause)
+    def _failure(self, images: tuple[int, int], outcome: Outcome[Any]) -> Failure:
+        error = self._error("summarize", Part(0, images), outcome)
+        log.warning("images %d to %d are left out: %s", images[0], images[1] - 1, error.message)
+        return Failure(images, error.message, error.advice)
 
-    def _stopped(self, name: str, item: int | Numbers, outcome: Outcome[Any]) -> LabelQCError:
+    def _stopped(self, name: str, item: Item, outcome: Outcome[Any]) -> LabelQCError:
         error = self._error(name, item, outcome)
         if not isinstance(error, BlockError):
             return error
         stopped = BlockError(
-            f"{error}; the output is unfinished: resume=True (--resume) goes on from here, with "
-            "keep_going=True (--keep-going) without images that cannot be read"
+            f"{error}; the output is unfinished",
+            advise(
+                "{resume} goes on from here, with {keep_going} besides without images that cannot "
+                "be read",
+                resume=True,
+                keep_going=True,
+            ),
         )
         stopped.__cause__ = outcome.error
         return stopped
 
-    def _error(self, name: str, item: int | Numbers, outcome: Outcome[Any]) -> LabelQCError:
+    def _error(self, name: str, item: Item, outcome: Outcome[Any]) -> LabelQCError:
         """Say which images failed, how often, where and why."""
         error = outcome.error
         assert error is not None
@@ -338,5 +419,11 @@ class JobStages:
         )
 
 
-def _numbers(item: int | Numbers) -> Numbers:
+def _numbers(item: Item) -> Numbers:
+    if isinstance(item, Part):
+        return (item.number,)
     return item if isinstance(item, tuple) else (item,)
+
+
+def _alike(a: Outcome[Any], b: Outcome[Any]) -> bool:
+    return (type(a.error), str(a.error)) == (type(b.error), str(b.error))

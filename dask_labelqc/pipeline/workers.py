@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import dask.config
-from dask.utils import parse_timedelta
+from dask.utils import format_time, parse_timedelta
 from distributed import Client
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.pipeline.on_cluster import NO_WORKERS, ask
+from dask_labelqc.waiting import saying
 
 __all__ = ["check_workers"]
 
 PACKAGE = "dask-labelqc"
 WAIT = "10 minutes"
 SHOWN = 5
+
+log = logging.getLogger(__name__)
 
 
 def check_workers(client: Client) -> None:
@@ -32,14 +38,27 @@ def check_workers(client: Client) -> None:
     Raises
     ------
     InputError
-        There is no worker within 10 minutes, or within what Dask's setting
-        ``distributed.scheduler.no-workers-timeout`` says; or workers lack the package, or have
-        another version.
+        It is no client that a job can use; there is no worker within 10 minutes, or within what
+        Dask's setting ``distributed.scheduler.no-workers-timeout`` says; or workers lack the
+        package, or have another version.
     """
+    if not isinstance(client, Client):
+        raise InputError(
+            f"client: got a {type(client).__name__}, it must be a dask.distributed.Client, such as "
+            "Client(address)"
+        )
+    if client.asynchronous:
+        raise InputError(
+            "client: it was made with asynchronous=True, and a job waits for what it asks; give it "
+            "another Client of the same scheduler, without asynchronous=True, or run the job in a "
+            "thread (asyncio.to_thread) that makes its own"
+        )
+    if client.status != "running":
+        raise InputError(f"client: its status is {client.status!r}; make a new one")
     _wait_for_worker(client)
     ours = version(PACKAGE)
     # A function of the standard library, so that it runs where the package is lacking.
-    found = client.run(version, PACKAGE, on_error="return")
+    found = ask(client, client.run, version, PACKAGE, on_error="return")
     others = {address: it for address, it in found.items() if it != ours}
     wrong = [
         f"{address} lacks it" if isinstance(it, PackageNotFoundError) else f"{address} has {it}"
@@ -55,18 +74,26 @@ def check_workers(client: Client) -> None:
 
 
 def _wait_for_worker(client: Client) -> None:
-    if client.nthreads():
+    if ask(client, client.nthreads):
         return
-    setting = "distributed.scheduler.no-workers-timeout"
-    timeout = dask.config.get(setting, None) or WAIT
+    timeout = dask.config.get(NO_WORKERS, None) or WAIT
     # A cluster that scales makes a worker when there is something to do, and not before.
     task = client.submit(os.getpid, pure=False)
     try:
-        client.wait_for_workers(1, timeout=parse_timedelta(timeout))
+        with saying(partial(_say, client)):
+            client.wait_for_workers(1, timeout=parse_timedelta(timeout))
     except TimeoutError as error:
         raise InputError(
             f"client: no worker has joined the scheduler at {client.scheduler.address} within "
-            f"{timeout}; Dask's setting {setting} is how long to wait"
+            f"{timeout}; Dask's setting {NO_WORKERS} is how long to wait"
         ) from error
     finally:
         task.cancel()
+
+
+def _say(client: Client, seconds: float) -> None:
+    log.warning(
+        "no worker has joined the scheduler at %s yet, for %s so far",
+        client.scheduler.address,
+        format_time(seconds),
+    )

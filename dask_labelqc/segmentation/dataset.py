@@ -46,11 +46,14 @@ def audit(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray.
+        Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray. Also
+        floats that are whole numbers. NaN, what a masked array masks, and what a Zarr array's
+        ``_FillValue`` and ``missing_value`` name take part in nothing, as what is ignored.
     pred_probs
         (N, K, \*spatial): probabilities in float16, float32 or float64, or uint8 or uint16 whose
         largest value (or the ``scale_factor`` in their attributes) means 1. xarray and Zarr
-        arrays with named dimensions may have them in any order.
+        arrays with named dimensions may have them in any order. A pixel that any class is masked
+        of takes part in nothing.
     downsample
         Factor, a divisor of every spatial extent, to count and select issues on a smaller grid.
     label_downsample
@@ -73,7 +76,7 @@ def audit(
     n_jobs
         Threads for arrays in memory, by default one for each core.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
 
     Returns
     -------
@@ -131,5 +134,5 @@ def _dataset(values: dict[str, Any], params: Parameters, like: Like) -> xr.Datas
         "issue_matrix": (("given_class", "predicted_class"), values["issue_matrix"]),
     }
     coords = {} if like.template is None else like.template.coords
-    attributes = {**params.attributes(), "version": version("dask-labelqc")}
+    attributes = {**params.attributes(), **params.naming(), "version": version("dask-labelqc")}
     return xr.Dataset(variables, coords, attributes)

@@ -15,8 +15,14 @@ import zarr
 from dask_labelqc.colors import class_colors
 from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
-from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.kernels.labels import VOID, encode_labels
+from dask_labelqc.method.parameters import warn_of_fill
+from dask_labelqc.method.validity import check_whole
+from dask_labelqc.region import Box
+from dask_labelqc.storage.containers import in_order, labels_fill, plain_array
+from dask_labelqc.terminal import printable
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ class WorstImages:
     @classmethod
     def of(cls, masks: BoolArray, start: int, most: int) -> WorstImages:
         """Choose among the images (n, H, W) of a block, the first of which is number `start`."""
+        masks = np.ma.filled(masks, False)
         count = np.count_nonzero(masks, axis=(1, 2)).astype(np.int64)
         kept = np.argsort(-count, kind="stable")[:most]
         return cls(kept + start, count[kept], masks[kept], most)
@@ -76,6 +83,7 @@ def worst_images(issues: Any, most: int) -> WorstImages:
     if isinstance(issues, zarr.Array):
         images = max(BLOCK_BYTES // int(np.prod(issues.shape[1:])), 1)
         images = -(-images // issues.chunks[0]) * issues.chunks[0]
+        check_blocks("issues", issues.shape, (images, *issues.shape[1:]))
         issues = da.from_zarr(issues, chunks=(images, *issues.shape[1:]))
     if isinstance(issues, np.ndarray):
         return WorstImages.of(issues, 0, most)
@@ -104,17 +112,23 @@ def draw_images(
     class_names: Sequence[str] | None,
     exclude: Sequence[int],
     top: int,
+    image_ids: Sequence[Any] | None = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw and show a figure for each of the `top` worst images; see `summary.display_issues`."""
     plt = pyplot()
     if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
         pred_probs = in_order(labels, pred_probs)
+    ids = _image_ids((issues, labels, pred_probs), image_ids)
     mask = plain_array(issues, "issues")
     given = None if labels is None else plain_array(labels, "labels")
     predicted = None if pred_probs is None else plain_array(pred_probs, "pred_probs")
     _check_shapes(mask, given, predicted)
+    if ids is not None and len(ids) != mask.shape[0]:
+        raise InputError(f"image_ids: got {len(ids)} of them, there are {mask.shape[0]} images")
     num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
+    fill = labels_fill(labels)
+    warn_of_fill(fill, 0 if predicted is None else num_classes)
     worst = worst_images(mask, top)
     figures = []
     if class_names is not None and not (given is None and predicted is None):
@@ -124,16 +138,32 @@ def draw_images(
         panels = []
         if given is not None:
             shown = _read(given, image)
-            flagged = flagged & ~np.isin(shown, list(exclude))
-            panels.append(("Given labels", _painted(shown, num_classes)))
+            codes = _codes(shown, image, num_classes, fill)
+            flagged = flagged & (codes != VOID) & ~np.isin(np.ma.getdata(shown), list(exclude))
+            panels.append(("Given labels", _painted(codes)))
         if predicted is not None:
-            classes = _read(predicted, image).argmax(axis=0)
-            panels.append(("Predicted labels", _painted(classes, num_classes)))
+            stored = _read(predicted, image)
+            lost = np.ma.getmaskarray(stored).any(axis=0)
+            flagged = flagged & ~lost
+            classes = np.where(lost, VOID, np.ma.getdata(stored).argmax(axis=0))
+            panels.append(("Predicted labels", _painted(classes)))
         colors = np.array([NO_ISSUE_COLOR, ISSUE_COLOR], np.uint8)
-        panels.append((f"Image {image}: label issues (red)", colors[flagged.astype(int)]))
+        name = printable(str(image if ids is None else ids[image]))
+        panels.append((f"Image {name}: label issues (red)", colors[flagged.astype(int)]))
         figures.append(_draw_panels(plt, panels))
         show(figures[-1], **kwargs)
     return figures
+
+
+def _image_ids(arrays: Sequence[Any], given: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Return the ids of the images: those given, or of the first array that names them."""
+    if given is not None:
+        return given
+    for array in arrays:
+        if isinstance(array, xr.DataArray) and array.dims[0] in array.coords:
+            ids: Sequence[Any] = array.coords[array.dims[0]].values
+            return ids
+    return None
 
 
 def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:
@@ -156,12 +186,19 @@ def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:
 def _read(array: Any, image: int) -> AnyArray:
     """Read one image."""
     part = array[image]
-    return np.asarray(part.compute() if isinstance(part, da.Array) else part)
+    return np.asanyarray(part.compute() if isinstance(part, da.Array) else part)
 
 
-def _painted(labels: Ints, num_classes: int) -> AnyArray:
-    """Return the RGB image of a map of labels."""
-    codes = np.where((labels >= 0) & (labels < num_classes), labels, -1).astype(np.int64)
+def _codes(labels: AnyArray, image: int, num_classes: int, fill: Shape) -> Ints:
+    """Return the codes of an image's labels; below 0 are those that are no class."""
+    encoded = encode_labels(labels, num_classes, fill)
+    check_whole(encoded, labels, Box((image, 0, 0), (image + 1, *labels.shape)))
+    return encoded.codes
+
+
+def _painted(codes: Ints) -> AnyArray:
+    """Return the RGB image of a map of classes."""
+    codes = np.maximum(codes, VOID)
     palette = np.concatenate([class_colors(int(codes.max()) + 1), [NO_CLASS_COLOR]])
     return palette.astype(np.uint8)[codes]
 
@@ -170,7 +207,7 @@ def _draw_panels(plt: Any, panels: Sequence[tuple[str, AnyArray]]) -> Figure:
     figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), PANEL), squeeze=False)
     for axis, (title, picture) in zip(axes[0], panels, strict=True):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title)
+        axis.set_title(title, parse_math=False)  # a dollar in a name is a dollar
     drawn: Figure = figure
     return drawn
 
@@ -179,14 +216,17 @@ def _draw_legend(plt: Any, class_names: Sequence[str]) -> Figure:
     from matplotlib.patches import Patch
 
     colors = class_colors(len(class_names)) / 255
-    patches = [
-        Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=str(name))
-        for color, name in zip(colors, class_names, strict=True)
-    ]
+    patches = [Patch(facecolor=color, edgecolor="black", linewidth=0.4) for color in colors]
     columns = min(len(patches), LEGEND_COLUMNS)
     rows = -(-len(patches) // max(columns, 1))
     figure: Figure = plt.figure(figsize=(2 * max(columns, 1), 0.4 * rows + 0.4))
     # Notebooks leave out figures without axes.
     figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[])
-    figure.legend(handles=patches, loc="center", ncols=max(columns, 1), frameon=False)
+    names = [printable(str(name)) for name in class_names]
+    # Matplotlib leaves out names that begin with an underscore, and reads formulas in others.
+    legend = figure.legend(
+        patches, [" "] * len(names), loc="center", ncols=max(columns, 1), frameon=False
+    )
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=name, parse_math=False)
     return figure

@@ -34,7 +34,7 @@ def find_label_issues(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial); NumPy, Zarr, Dask or xarray.
+        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`.
     pred_probs
         (N, K, \*spatial) predicted probabilities; see `audit`.
     batch_size
@@ -43,7 +43,7 @@ def find_label_issues(
         Threads for arrays in memory, by default one for each core. Lazy arrays are computed by
         the Dask scheduler in use.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
     downsample, label_downsample, ignore_index, from_logits, validate
         As in `audit`.
 

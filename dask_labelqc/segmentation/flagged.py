@@ -17,11 +17,16 @@ import zarr
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.kernels.flagged import count_pairs, select_class
+from dask_labelqc.kernels.labels import VOID, encode_labels
+from dask_labelqc.kernels.predictions import without_masked
+from dask_labelqc.method.parameters import warn_of_fill
+from dask_labelqc.method.validity import check_whole
 from dask_labelqc.storage.arrays import BlockReader
-from dask_labelqc.storage.containers import in_order, plain_array
+from dask_labelqc.storage.containers import in_order, labels_fill, plain_array
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
 __all__ = ["FlaggedPixels", "normalize_flagged"]
@@ -44,12 +49,15 @@ class FlaggedPixels:
         NumPy, Zarr or Dask arrays.
     axes
         For each of (N, K, *spatial), which axis of `pred_probs` it is.
+    fill_labels
+        Labels that stand for none where they are stored.
     """
 
     issues: Any
     labels: Any
     pred_probs: Any
     axes: Shape
+    fill_labels: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -62,21 +70,26 @@ class FlaggedPixels:
     def matrix(self) -> Ints:
         """Count the flagged pixels of each pair of given and predicted class, int64 (K, K)."""
         if self.in_memory:
-            counts = reduce(add, self._map(_count_box))
+            counts = reduce(add, self._map(self._on_plain(_count_box)))
         else:
-            counts = total(add, self._blocks(_count_box, object, objects=True)).compute()
+            blocks = self._blocks(self._on_plain(_count_box), object, objects=True)
+            counts = total(add, blocks).compute()
         matrix: Ints = np.zeros((self.num_classes,) * 2, np.int64) + counts
         return matrix
 
     def of_class(self, wanted: BoolArray) -> Any:
         """Return the mask of the flagged pixels whose given or predicted class is wanted."""
-        select = partial(_select_box, wanted)
+        select = self._on_plain(partial(_select_box, wanted))
         if self.in_memory:
             mask = np.zeros(self.issues.shape, np.bool_)
             for box, selected in zip(self._boxes(), self._map(select), strict=True):
                 mask[box.slices] = selected
             return mask
         return self._blocks(select, np.bool_, objects=False)
+
+    def _on_plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of boxes of any values from one of plain values."""
+        return partial(_with_plain, function, self.fill_labels, self.num_classes)
 
     def _boxes(self) -> Iterator[Box]:
         shape = self.issues.shape
@@ -123,12 +136,14 @@ class FlaggedPixels:
 
     def _plan(self) -> Plan:
         order = (self.axes[0], *self.axes[2:])
-        return plan_blocks(
+        plan = plan_blocks(
             self.issues.shape,
             tuple(self.pred_probs.chunks[axis] for axis in order),
             self.num_classes * self.pred_probs.dtype.itemsize,
             group_bytes=REGION_BYTES,
         )
+        check_blocks("issues", plan.shape, plan.group)
+        return plan
 
     def _dask_predictions(self) -> da.Array:
         if isinstance(self.pred_probs, da.Array):
@@ -183,6 +198,29 @@ def _stored(pred_probs: zarr.Array[Any], axes: Shape, box: Box) -> AnyArray:
     return np.asarray(pred_probs[tuple(slices)]).transpose(axes)
 
 
+def _with_plain(
+    function: Callable[..., Any],
+    fill_labels: tuple[int, ...],
+    num_classes: int,
+    box: Box,
+    issues: BoolArray,
+    labels: AnyArray,
+    read: ReadBox,
+) -> Any:
+    """Call the function without the flags of what takes part in nothing, and without masks."""
+    issues = np.ma.filled(issues, False)
+    if not issues.any():
+        return function(box, issues, labels, read)
+    stored = read(box)
+    labels, stored = without_masked(labels, stored)
+    if fill_labels or labels.dtype.kind == "f" or isinstance(labels, np.ma.MaskedArray):
+        encoded = encode_labels(labels, num_classes, fill_labels)
+        check_whole(encoded, labels, box)
+        labels = encoded.codes
+        issues = issues & (labels != VOID)
+    return function(box, issues, labels, lambda _: stored)
+
+
 def _count_box(box: Box, issues: BoolArray, labels: Ints, read: ReadBox) -> Ints | int:
     """Count the pairs of a box; 0 where nothing is flagged, and nothing is read."""
     if not issues.any():
@@ -230,14 +268,16 @@ def normalize_flagged(issues: Any, labels: Any, pred_probs: Any) -> FlaggedPixel
     if len(shape) < 3:
         raise InputError(f"pred_probs: got shape {shape}, it must be (N, K, *spatial)")
     wanted = (shape[0], *shape[2:])
-    for name, array, kinds in (("issues", mask, "b"), ("labels", given, "iub")):
+    for name, array, kinds in (("issues", mask, "b"), ("labels", given, "iubf")):
         if array.shape != wanted:
             raise InputError(
                 f"{name}: got shape {array.shape}, it must be {wanted} for pred_probs {shape}"
             )
-        if array.dtype.kind not in kinds:
+        if array.dtype.kind not in kinds or array.dtype.itemsize > 8:
             allowed = "bool" if kinds == "b" else "an integer dtype"
             raise InputError(f"{name}: got dtype {array.dtype}, it must be {allowed}")
     if predicted.dtype.kind not in "fu" or predicted.dtype.itemsize > 8:
         raise InputError(f"pred_probs: got dtype {predicted.dtype}, it must be floating point")
-    return FlaggedPixels(mask, given, predicted, axes)
+    fill = labels_fill(labels)
+    warn_of_fill(fill, shape[1])
+    return FlaggedPixels(mask, given, predicted, axes, fill)

@@ -18,12 +18,14 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
 from dask_labelqc.storage.arrays import BlockReader, dimension_names
-from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.storage.class_names import class_names
+from dask_labelqc.storage.containers import in_order, labels_fill, plain_array, stored_scale
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "normalize"]
@@ -126,6 +128,7 @@ class Lazy:
                 group_bytes=min(max(share, LEAST_GROUP_BYTES), GROUP_BYTES),
                 group_images=batch_size,
             )
+            check_blocks("labels", params.shape, plan.group)
             summaries = from_positions(partial(_read_region, self.source, plan, params), plan.grid)
             rescan = partial(_rescan, self.source, plan, params)
             return lazy_audit(summaries, plan.chunks, params, rescan)
@@ -140,7 +143,7 @@ def _read_region(
 ) -> RegionSummary:
     region = plan.group_box(block_id)
     with reader.for_region(region, plan.blocks(region)) as read:
-        return summarize(region, plan.blocks(region), read, params)
+        return summarize(region, plan.blocks(region), read, params, find_gaps=read.gaps)
 
 
 def _rescan(
@@ -191,11 +194,15 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
         Naming the argument, what it is, and what it may be.
     """
     like = Like(labels.drop_encoding() if isinstance(labels, xr.DataArray) else None)
-    scale = stored_scale(pred_probs)
+    arguments |= {
+        "scale": stored_scale(pred_probs),
+        "fill_labels": labels_fill(labels),
+        "class_names": class_names(labels, pred_probs),
+    }
     if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
         reader = BlockReader.of(labels, pred_probs)
         params = make_parameters(
-            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, scale=scale, **arguments
+            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, **arguments
         )
         return Lazy(reader, params, like)
     if isinstance(labels, xr.DataArray):
@@ -205,7 +212,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
             pred_probs = in_order(labels, pred_probs)
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
     params = make_parameters(
-        given.shape, given.dtype, predicted.shape, predicted.dtype, scale=scale, **arguments
+        given.shape, given.dtype, predicted.shape, predicted.dtype, **arguments
     )
     if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):
         return InMemory(given, predicted, params, like)
@@ -216,5 +223,6 @@ def _dask(array: Any) -> da.Array:
     if isinstance(array, da.Array):
         return array
     if isinstance(array, zarr.Array):
+        check_blocks("labels, pred_probs", array.shape, array.chunks)
         return da.from_zarr(array)
     return da.from_array(array, chunks=(1, *array.shape[1:]))

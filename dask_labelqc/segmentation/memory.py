@@ -16,11 +16,11 @@ from dask_labelqc.graph.blocks import Plan, positive_integer
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin, finalize_softmin
+from dask_labelqc.method.calls import call_progress
 from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
 from dask_labelqc.method.stages import select
 from dask_labelqc.method.summary import Dense, RegionSummary, Statistics
-from dask_labelqc.method.validity import warn_of_sums
-from dask_labelqc.progress import Progress, progress_for
+from dask_labelqc.progress import Progress
 from dask_labelqc.segmentation.inputs import InMemory
 from dask_labelqc.typing import AnyArray, Floats
 
@@ -83,7 +83,7 @@ class _Run:
             yield result
 
 
-def _run(inputs: InMemory, batch_size: int | None, n_jobs: int | None, verbose: bool) -> _Run:
+def _run(inputs: InMemory, batch_size: int | None, n_jobs: int | None, progress: Progress) -> _Run:
     threads = (os.cpu_count() or 1) if n_jobs is None else positive_integer("n_jobs", n_jobs)
     if batch_size is not None:
         batch_size = positive_integer("batch_size", batch_size)
@@ -91,7 +91,7 @@ def _run(inputs: InMemory, batch_size: int | None, n_jobs: int | None, verbose: 
         inputs,
         inputs.plan(threads, batch_size),
         ThreadPoolExecutor(threads),
-        progress_for(verbose),
+        progress,
         Dense.empty(inputs.params.shape, inputs.params),
     )
 
@@ -100,11 +100,12 @@ def audit_in_memory(
     inputs: InMemory, batch_size: int | None, n_jobs: int | None, verbose: bool
 ) -> dict[str, AnyArray]:
     """Return every output of an audit by name."""
-    run = _run(inputs, batch_size, n_jobs, verbose)
-    with run.pool, run.progress:
-        selection = select(run, inputs.params)
-        warn_of_sums(selection.statistics.worst_sum, inputs.params)
-        mask, issue_count, matrix = run.paint(selection.search)
+    with call_progress(verbose) as progress:
+        run = _run(inputs, batch_size, n_jobs, progress)
+        with run.pool:
+            selection = select(run, inputs.params)
+            selection.statistics.warn(inputs.params)
+            mask, issue_count, matrix = run.paint(selection.search)
     scores, pixel_count = _per_image(inputs, run.summaries)
     with np.errstate(invalid="ignore"):
         fraction = issue_count / pixel_count
@@ -124,10 +125,11 @@ def score_in_memory(
     inputs: InMemory, batch_size: int | None, n_jobs: int | None, verbose: bool
 ) -> dict[str, AnyArray]:
     """Return the scores of images and pixels by name; the issues are not looked for."""
-    run = _run(inputs, batch_size, n_jobs, verbose)
-    with run.pool, run.progress:
-        statistics = run.summarize()
-    warn_of_sums(statistics.worst_sum, inputs.params)
+    with call_progress(verbose) as progress:
+        run = _run(inputs, batch_size, n_jobs, progress)
+        with run.pool:
+            statistics = run.summarize()
+    statistics.warn(inputs.params)
     scores, _ = _per_image(inputs, run.summaries)
     return {"image_score": scores} | run.dense_outputs()
 

@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 import dask.array as da
 import numpy as np
 import xarray as xr
+import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory, score_in_memory
 from dask_labelqc.typing import LabelDownsample, Validate
@@ -42,7 +44,7 @@ def get_label_quality_scores(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial); NumPy, Zarr, Dask or xarray.
+        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`.
     pred_probs
         (N, K, \*spatial) predicted probabilities; see `audit`.
     method
@@ -54,7 +56,7 @@ def get_label_quality_scores(
     n_jobs
         Threads for arrays in memory, by default one for each core.
     verbose
-        Show the progress, for arrays in memory.
+        Show the progress, for arrays in memory, of calls that last longer than two seconds.
     downsample, label_downsample
         For "num_pixel_issues"; see `audit`.
     temperature
@@ -156,7 +158,11 @@ def issues_from_scores(
     if pixel_scores is not None:
         scores = pixel_scores
         if not isinstance(scores, da.Array | xr.DataArray):
-            scores = da.from_zarr(scores) if hasattr(scores, "store_path") else np.asarray(scores)
+            if isinstance(scores, zarr.Array):
+                check_blocks("pixel_scores", scores.shape, scores.chunks)
+                scores = da.from_zarr(scores)
+            else:
+                scores = np.asarray(scores)
         return scores < threshold
     scores = np.asarray(image_scores)
     ranking = np.argsort(scores, kind="stable")

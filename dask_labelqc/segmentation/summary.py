@@ -15,7 +15,9 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.segmentation.drawing import draw_images
 from dask_labelqc.segmentation.flagged import normalize_flagged
 from dask_labelqc.segmentation.inputs import ArrayLike
-from dask_labelqc.storage.arrays import open_array
+from dask_labelqc.storage.arrays import open_array, siblings
+from dask_labelqc.storage.class_names import class_names as names_in
+from dask_labelqc.storage.class_names import names_of_audit
 from dask_labelqc.typing import Ints
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def display_issues(
     class_names: Sequence[str] | None = None,
     exclude: Sequence[int] | None = None,
     top: int | None = None,
+    image_ids: Sequence[Any] | None = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw the images with the most label issues, the issues in red.
@@ -57,6 +60,9 @@ def display_issues(
         Given labels whose issues are left out of the pictures; needs `labels`.
     top
         How many images, 20 by default.
+    image_ids
+        What to call each of the N images; by default what their coordinate in `issues`, `labels` or
+        `pred_probs` says, or their number.
     **kwargs
         Passed on to ``matplotlib.pyplot.show``.
 
@@ -85,7 +91,7 @@ def display_issues(
     if excluded and labels is None:
         raise InputError(f"exclude: got {exclude!r} without labels, which say where these are")
     return draw_images(
-        issues, labels, pred_probs, class_names, excluded, _checked_top(top), **kwargs
+        issues, labels, pred_probs, class_names, excluded, _checked_top(top), image_ids, **kwargs
     )
 
 
@@ -116,7 +122,8 @@ def common_label_issues(
     pred_probs
         (N, K, \*spatial): probabilities, or anything that orders as they do.
     class_names
-        Name of each class, to be shown in place of its index.
+        Name of each class, to be shown in place of its index; by default those of the dataset, if
+        it has any.
     exclude
         Predicted classes that are left out.
     top
@@ -151,8 +158,8 @@ def common_label_issues(
     """
     pandas = _pandas()
     excluded, top = _excluded(exclude), _checked_top(top)
-    matrix = _issue_matrix(issues, labels, pred_probs)
-    names = _names(class_names, len(matrix))
+    matrix, found = _issue_matrix(issues, labels, pred_probs)
+    names = _names(class_names, found, len(matrix))
     matrix[:, [k for k in excluded if k < len(matrix)]] = 0
     given, predicted = np.nonzero(matrix)
     counts = matrix[given, predicted]
@@ -214,31 +221,37 @@ def filter_by_class(
     return issues.copy(data=mask) if isinstance(issues, xr.DataArray) else mask
 
 
-def _issue_matrix(issues: Any, labels: ArrayLike | None, pred_probs: ArrayLike | None) -> Ints:
-    """Return the issues of each pair of classes, int64 (K, K)."""
+def _issue_matrix(
+    issues: Any, labels: ArrayLike | None, pred_probs: ArrayLike | None
+) -> tuple[Ints, dict[int, str]]:
+    """Return the issues of each pair of classes, int64 (K, K), and the dataset's names of these."""
     if not isinstance(issues, str | Path | zarr.Group | xr.Dataset):
         for name, array in (("labels", labels), ("pred_probs", pred_probs)):
             if array is None:
                 raise InputError(f"{name}: got None, it must be given with an array of issues")
-        return normalize_flagged(issues, labels, pred_probs).matrix()
+        return normalize_flagged(issues, labels, pred_probs).matrix(), names_in(labels, pred_probs)
     if labels is not None or pred_probs is not None:
         raise InputError(
             "labels, pred_probs: got arrays beside an audit, which has what it takes; leave them "
             "out"
         )
     if isinstance(issues, str | Path):
-        stored: Any = open_array(f"{str(issues).rstrip('/')}/issue_matrix", "issues")[:]
+        array = open_array(f"{str(issues).rstrip('/')}/issue_matrix", "issues")
+        stored: Any = array[:]
+        issues = siblings(array)
     elif "issue_matrix" in issues:
         stored = issues["issue_matrix"]
         stored = stored[:] if isinstance(stored, zarr.Array) else stored.values
     else:
         raise InputError(f"issues: got {type(issues).__name__} without issue_matrix, no audit")
-    return np.array(stored, np.int64)
+    return np.array(stored, np.int64), names_of_audit(issues)
 
 
-def _names(class_names: Sequence[str] | None, num_classes: int) -> Sequence[str]:
+def _names(
+    class_names: Sequence[str] | None, found: dict[int, str], num_classes: int
+) -> Sequence[str]:
     if class_names is None:
-        return [str(k) for k in range(num_classes)]
+        return [found.get(k, str(k)) for k in range(num_classes)]
     if len(class_names) < num_classes:
         raise InputError(
             f"class_names: got {len(class_names)} of them, there are {num_classes} classes"

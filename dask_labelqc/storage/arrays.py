@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,15 +18,18 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidationError
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.region import Box, name_images
-from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
+from dask_labelqc.region import Box, Gaps, name_images
+from dask_labelqc.storage.ahead import AHEAD, reading_ahead, reads_ahead
+from dask_labelqc.storage.gaps import gaps_of, watched
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = [
     "BlockReader",
+    "BlockReads",
     "StoreLocation",
     "dimension_names",
+    "fill_labels",
     "location",
     "open_array",
     "pixel_scale",
@@ -98,7 +105,7 @@ def siblings(
         return None
 
 
-def pixel_scale(array: zarr.Array[Any]) -> float | None:
+def pixel_scale(attributes: Mapping[str, Any]) -> float | None:
     """Return the scale factor in the attributes of an array of scaled integers.
 
     Raises
@@ -106,12 +113,48 @@ def pixel_scale(array: zarr.Array[Any]) -> float | None:
     InputError
         It is not a number, or there is an offset besides.
     """
-    value, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset", 0)
-    if not isinstance(value, int | float | None):
+    value, offset = (_number(attributes.get(key)) for key in ("scale_factor", "add_offset"))
+    if not isinstance(value, Real | None):
         raise InputError(f"pred_probs: scale_factor is {value!r}, it must be a number above 0")
-    if offset != 0:
-        raise InputError(f"pred_probs: add_offset is {offset!r}, it must be 0 or not there")
+    if offset is not None and offset != 0:
+        raise InputError(
+            f"pred_probs: add_offset is {offset!r}, it must be 0 or not there; store the "
+            "probabilities without an offset, or decoded to floating point"
+        )
     return None if value is None else float(value)
+
+
+def _number(value: Any) -> Any:
+    """Return what is in an array of one element, as files that are no Zarr have attributes."""
+    return value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+
+
+def fill_labels(attributes: Mapping[Any, Any], dtype: np.dtype[np.generic]) -> tuple[int, ...]:
+    """Return the labels that stand for none: ``_FillValue`` and ``missing_value``, as in xarray.
+
+    Raises
+    ------
+    InputError
+        One of these attributes is no number.
+    """
+    found = set()
+    for key in ("_FillValue", "missing_value"):
+        given = attributes.get(key)  # None where xarray is told to write none
+        for value in np.ravel([] if given is None else given).tolist():
+            number = _decoded_fill(value, dtype)
+            if number is None:
+                raise InputError(f"labels: the attribute {key} is {value!r}, it must be a number")
+            if float(number).is_integer():
+                found.add(int(number))
+    return tuple(sorted(found))
+
+
+def _decoded_fill(value: Any, dtype: np.dtype[np.generic]) -> int | float | None:
+    if isinstance(value, str) and dtype.kind == "f":
+        # That is how xarray writes the fill value of floats.
+        with suppress(ValueError, struct.error):
+            (value,) = struct.unpack("<d", base64.standard_b64decode(value))
+    return value if isinstance(value, int | float) else None
 
 
 @dataclass(frozen=True)
@@ -126,11 +169,14 @@ class BlockReader:
         The same dimensions and the classes, in the order of `axes`.
     axes
         For each of (N, K, *spatial), which axis of `pred_probs` it is.
+    most_ahead
+        Blocks to read ahead at the most, where memory is short.
     """
 
     labels: zarr.Array[Any]
     pred_probs: zarr.Array[Any]
     axes: tuple[int, ...]
+    most_ahead: int = AHEAD
 
     @classmethod
     def of(cls, labels: zarr.Array[Any], pred_probs: zarr.Array[Any]) -> BlockReader:
@@ -151,18 +197,17 @@ class BlockReader:
     @property
     def ahead(self) -> int:
         """How many blocks are read while one is worked on."""
-        return reads_ahead(self.pred_probs.store)
+        return min(reads_ahead(self.pred_probs.store), self.most_ahead)
 
     @contextmanager
-    def for_region(
-        self, region: Box, blocks: Iterable[Box]
-    ) -> Iterator[Callable[[Box], tuple[AnyArray, AnyArray]]]:
+    def for_region(self, region: Box, blocks: Iterable[Box]) -> Iterator[BlockReads]:
         """Yield a function that returns the labels and predictions of each block, in this order.
 
         The labels are read once, for the whole region. The predictions are decoded into the same
         few buffers, block after block: fresh memory would cost as much time as the decoding. What
         a call returns is good until the next.
         """
+        given, predicted = watched(self.labels), watched(self.pred_probs)
         empty = np.empty(0, self.pred_probs.dtype)
         buffers = [empty] * (self.ahead + 1)
 
@@ -171,18 +216,20 @@ class BlockReader:
             size, place = block.size * self.shape[1], number % len(buffers)
             if buffers[place].size < size:
                 buffers[place] = np.empty(size, self.pred_probs.dtype)
-            return self._predictions(block, buffers[place][:size])
+            return self._predictions(predicted.array, block, buffers[place][:size])
 
         with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
-            labels = self.read_labels(region)
-            yield lambda block: (labels[block.within(region).slices], next(predictions))
+            labels = self.read_labels(region, given.array)
+            yield BlockReads(
+                region, labels, predictions, partial(gaps_of, given, predicted, self.axes)
+            )
 
-    def read_labels(self, box: Box) -> AnyArray:
-        """Read the labels (n, *spatial) of a box."""
+    def read_labels(self, box: Box, labels: zarr.Array[Any] | None = None) -> AnyArray:
+        """Read the labels (n, *spatial) of a box, through another opened array if there is one."""
         with _naming("labels", box):
-            return np.asarray(self.labels[box.slices])
+            return np.asarray((labels or self.labels)[box.slices])
 
-    def _predictions(self, box: Box, buffer: AnyArray) -> AnyArray:
+    def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
         slices = [slice(None)] * len(self.axes)
         for axis, part in zip((self.axes[0], *self.axes[2:]), box.slices, strict=True):
@@ -192,8 +239,32 @@ class BlockReader:
         )
         stored = buffer.reshape(shape)
         with _naming("pred_probs", box):
-            read_into(self.pred_probs, tuple(slices), stored)
+            read_into(pred_probs, tuple(slices), stored)
         return np.ascontiguousarray(stored.transpose(self.axes))
+
+
+@dataclass(frozen=True)
+class BlockReads:
+    """What `BlockReader.for_region` yields.
+
+    Attributes
+    ----------
+    region, labels
+        The region, and the labels of all of it.
+    predictions
+        Of the blocks in their order.
+    gaps
+        Returns what was not in the store of a block that was read.
+    """
+
+    region: Box
+    labels: AnyArray
+    predictions: Iterator[AnyArray]
+    gaps: Callable[[Box], Gaps]
+
+    def __call__(self, block: Box) -> tuple[AnyArray, AnyArray]:
+        """Return labels and predictions of the next block."""
+        return self.labels[block.within(self.region).slices], next(self.predictions)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import pixel_scale
+from dask_labelqc.storage.arrays import fill_labels, pixel_scale
 
-__all__ = ["in_order", "plain_array", "stored_scale"]
+__all__ = ["in_order", "labels_fill", "plain_array", "stored_scale"]
 
 
 def plain_array(array: Any, name: str) -> Any:
@@ -65,9 +65,18 @@ def in_order(labels: xr.DataArray, pred_probs: xr.DataArray) -> xr.DataArray:
 
 def stored_scale(pred_probs: Any) -> float | None:
     """Return the ``scale_factor`` in the attributes of a Zarr or xarray array, if there is one."""
-    if isinstance(pred_probs, zarr.Array):
-        return pixel_scale(pred_probs)
-    if isinstance(pred_probs, xr.DataArray):
-        value = pred_probs.attrs.get("scale_factor")
-        return None if value is None else float(value)
-    return None
+    named = isinstance(pred_probs, zarr.Array | xr.DataArray)
+    return pixel_scale(pred_probs.attrs) if named else None
+
+
+def labels_fill(labels: Any) -> tuple[int, ...]:
+    """Return the labels that stand for none, as the attributes of a Zarr array say.
+
+    Of a DataArray of floats, what they were before xarray decoded them to NaN. xarray takes the
+    fill value of every Zarr 2 array for one.
+    """
+    if isinstance(labels, zarr.Array):
+        return fill_labels(labels.attrs, labels.dtype)
+    if isinstance(labels, xr.DataArray) and labels.dtype.kind == "f":
+        return fill_labels(labels.encoding, labels.dtype)
+    return ()

@@ -18,7 +18,7 @@ from zarr.buffer.cpu import Buffer, buffer_prototype
 from zarr.storage import LocalStore, ObjectStore
 
 from dask_labelqc.errors import StoreError
-from dask_labelqc.storage.stores import PAUSES, RemoteStore, file_tag, object_tag
+from dask_labelqc.storage.stores import RemoteStore, file_tag, object_tag
 
 __all__ = [
     "create_object",
@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+PAUSES = (0.1, 0.5, 2.0)
+"""Seconds until a listing that broke off goes on."""
 
 
 def create_object(store: Store, key: str, data: bytes) -> bool:
@@ -94,7 +97,7 @@ def remove_object(store: Store, key: str) -> None:
         return
     (store.root / key).unlink(missing_ok=True)
     with suppress(OSError):  # not empty, or gone
-        for folder in list(Path(key).parents)[:-1]:
+        for folder in Path(key).parents:
             (store.root / folder).rmdir()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -24,6 +25,7 @@ from zarr.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
 
 from dask_labelqc.errors import InputError, StoreError
+from dask_labelqc.storage.outages import is_unreachable, outage_of, pauses
 
 if TYPE_CHECKING:
     import obstore.store
@@ -36,6 +38,7 @@ __all__ = [
     "open_store",
     "parse_storage_options",
     "store_url",
+    "without_keys",
 ]
 
 T = TypeVar("T")
@@ -77,14 +80,18 @@ RETRY_TIMES = {"init_backoff", "max_backoff", "retry_timeout"}
 # A chunk of 20 MB over a slow line takes longer than the 30 seconds that are usual; a connection
 # that stands still is given up all the same.
 CLIENT_DEFAULTS = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "10m"}
-# After 0.1 s, then twice as long each time: a server that is gone for a minute is waited for.
-RETRY_DEFAULTS = {"max_retries": 10, "retry_timeout": "3m", "max_backoff": "10s"}
-
-BROKEN_OFF, RETRIED, IN_BODY = "HTTP error", " retries", "body error"
-PAUSES = (0.1, 0.5, 2.0)
-"""Seconds until an answer that broke off is asked for again."""
+# After 0.1 s, then twice as long each time: a server that is gone for half a minute is waited for.
+RETRY_DEFAULTS = {
+    "max_retries": 10,
+    "retry_timeout": "3m",
+    "init_backoff": "100ms",
+    "max_backoff": "10s",
+    "base": 2,
+}
 
 SECRET = re.compile(r"secret|token|passw|credential|signature|sas|key|headers", re.IGNORECASE)
+KEYLESS = {"anonymous", "endpoint", "profile", "region"}
+"""Options that may be kept with what was done."""
 NO_SECRET = {"sse_kms_key_id", "sse_bucket_key_enabled"}
 
 
@@ -253,26 +260,39 @@ class RemoteStore(WrapperStore[Store]):
             yield key
 
     async def _try(self, what: str, key: str, request: Callable[[], Awaitable[T]]) -> T:
-        """Make a request, which may be made twice, and say in one line which object an error is of.
+        """Make a request, which may be made again, and say in one line which object an error is of.
 
-        The client retries by itself, but neither deletions nor answers that break off in their
-        body, unless this is an object's.
+        The client retries by itself what a server refuses for the moment, but not deletions, nor
+        answers that break off in their body, unless this is an object's; and it gives a server that
+        cannot be reached a few seconds, whatever its settings are.
         """
-        for pause in (*PAUSES, None):
+        server, outage, begun = _server(self._connection), outage_of(self.url), time.monotonic()
+        waits, patience = _pauses(self._connection)
+        while True:
             try:
-                return await request()
+                answer = await request()
             except Exception as error:
-                text = str(error).partition("\n")[0]
-                retried = RETRIED in text and not (what == "deleted" and IN_BODY in text)
-                if pause is not None and BROKEN_OFF in text and not retried:
-                    await asyncio.sleep(pause)
-                    continue
-                place = f"{self.url}/{key}".rstrip("/")
-                # Not "from error": what a server answers may quote the key it was asked with.
-                raise StoreError(
-                    f"{place} cannot be {what}: {_in_one_line(error, self._connection)}"
-                ) from None
-        raise AssertionError
+                reason = _in_one_line(error, self._connection)
+                pause = next(waits, None) if is_unreachable(error) else None
+                if pause is None or time.monotonic() + pause - begun > patience:
+                    place = f"{self.url}/{key}".rstrip("/")
+                    # Not "from error": what a server answers may quote the key it was asked with.
+                    raise StoreError(f"{place} cannot be {what}: {reason}") from None
+                outage.lasts(server, reason)
+                await asyncio.sleep(pause)
+            else:
+                outage.is_over(server)
+                return answer
+
+
+def _pauses(connection: _Connection) -> tuple[Iterator[float], float]:
+    """Return the seconds until each further try, and those after which there is none."""
+    retry: dict[str, Any] = RETRY_DEFAULTS | dict(connection.retry)
+    first, most, patience = (
+        _time(name, retry[name]).total_seconds()
+        for name in ("init_backoff", "max_backoff", "retry_timeout")
+    )
+    return pauses(int(retry["max_retries"]), first, most, float(retry["base"])), patience
 
 
 async def _collected(keys: AsyncIterator[str]) -> list[str]:
@@ -390,14 +410,31 @@ def parse_storage_options(pairs: Iterable[str]) -> dict[str, str]:
         name = name.strip()
         if "@" in value or (SECRET.search(name) and name not in NO_SECRET):
             raise InputError(
-                f"storage_option: {name} is a secret, or has one in it, and does not belong on a "
+                f"storage_options: {name} is a secret, or has one in it, and does not belong on a "
                 "command line, which others can see; give it in the environment (such as "
                 "AWS_SECRET_ACCESS_KEY) or in a profile (profile=NAME)"
             )
         if not separator or not name:
-            raise InputError(f"storage_option: got {pair!r}, it must be KEY=VALUE")
+            raise InputError(f"storage_options: got {pair!r}, it must be KEY=VALUE")
         options[name] = value
     return options
+
+
+def without_keys(options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the options that say where a store is, and none that says who asks.
+
+    Examples
+    --------
+    >>> without_keys({"s3": {"endpoint": "http://10.0.0.5:9000", "secret_access_key": "..."}})
+    {'s3': {'endpoint': 'http://10.0.0.5:9000'}}
+    """
+    kept: dict[str, Any] = {}
+    for name, value in (options or {}).items():
+        if isinstance(value, Mapping):
+            kept |= {name: inner} if (inner := without_keys(value)) else {}
+        elif name in KEYLESS and "@" not in str(value):
+            kept[name] = value
+    return kept or None
 
 
 def _scheme(url: str) -> str:
@@ -470,7 +507,25 @@ def _taken(options: dict[str, Any], names: Iterable[str], nested: str) -> dict[s
 
 
 def _sorted(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted((name, v) for name, v in options.items() if v is not None))
+    return tuple(sorted((name, _plain(name, v)) for name, v in options.items() if v is not None))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return an option in a form in which places can be told apart."""
+    if name == "default_headers":
+        if not isinstance(value, Mapping) or not all(
+            isinstance(text, str | bytes) for pair in value.items() for text in pair
+        ):
+            raise InputError(
+                "storage_options: default_headers must be a mapping of names to values, such as "
+                f'{{"X-Tenant": "labels"}}; got a {type(value).__name__}'
+            )
+        return tuple(sorted((str(header), text) for header, text in value.items()))
+    if not isinstance(value, str | int | float | bool | timedelta):
+        raise InputError(
+            f"storage_options: {name} is a {type(value).__name__}, it must be one value"
+        )
+    return value
 
 
 def _truth(name: str, value: Any) -> bool:
@@ -535,14 +590,27 @@ def _retry_config(connection: _Connection) -> dict[str, Any]:
 
 def _client_options(connection: _Connection) -> dict[str, Any]:
     """Allow plain HTTP where the endpoint is named so, or the URL."""
-    options = {n: _time(n, v) if n in TIMES else v for n, v in connection.client}
+    options: dict[str, Any] = {n: _time(n, v) if n in TIMES else v for n, v in connection.client}
+    if "default_headers" in options:
+        options["default_headers"] = dict(options["default_headers"])
+    if (_endpoint(connection) or connection.url).startswith("http://"):
+        options.setdefault("allow_http", True)
+    return options
+
+
+def _endpoint(connection: _Connection) -> str | None:
+    """Return the address of a server that is not the cloud's own."""
     named = dict(connection.config)
     endpoint = named.get("endpoint") or named.get("base_url")
     if not endpoint and connection.cloud == "s3":
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if str(endpoint or connection.url).startswith("http://"):
-        options.setdefault("allow_http", True)
-    return options
+    return str(endpoint) if endpoint else None
+
+
+def _server(connection: _Connection) -> str:
+    """Name a server, without keys."""
+    endpoint = re.sub("//[^/]*@", "//", _endpoint(connection) or "")
+    return f"{connection.url} at {endpoint}" if endpoint else connection.url
 
 
 def _credentials(connection: _Connection) -> dict[str, Any]:
@@ -597,6 +665,9 @@ def _in_one_line(error: Exception, connection: _Connection) -> str:
         text += " (no keys were found in the environment, so those of the machine were asked for)"
     named = type(error).__name__ if not text else ""
     values = [v for name, v in connection.config if SECRET.search(name)]
+    values += [
+        v for name, pairs in connection.client if name == "default_headers" for _, v in pairs
+    ]
     values += [v for name, v in os.environ.items() if name.startswith("AWS_") and _is_key(name)]
     for value in values:
         if len(str(value)) > 3:

@@ -105,6 +105,15 @@ def test_a_mask_has_the_container_of_the_labels(examples):
     np.testing.assert_array_equal(mask.values, plain)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_chunks_may_be_empty(examples, options):
+    labels, pred_probs = examples
+    lazy = da.from_array(labels), da.from_array(pred_probs, chunks=((0, 1000, 0, 2000, 0), -1))
+    found = find_label_issues_batched(*lazy, verbose=False, **options)
+    expected = find_label_issues_batched(*examples, verbose=False, **options)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 def test_schedulers(examples, containers, scheduler):
     expected = find_label_issues_batched(*examples, verbose=False)
@@ -165,7 +174,7 @@ def test_scaled_integers(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("clustered", [False, True])
-def test_progress_is_shown(examples, containers, clustered, capfd, monkeypatch):
+def test_progress_is_shown(containers, clustered, capfd, monkeypatch):
     monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
     if clustered:
         with Client(n_workers=1, processes=False, dashboard_address=":0"):
@@ -175,14 +184,11 @@ def test_progress_is_shown(examples, containers, clustered, capfd, monkeypatch):
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "scan: 0 of 6 blocks"
     assert lines[-1].startswith("scan: 6 of 6 blocks")
-    if not clustered:
-        find_label_issues_batched(*examples)
-        assert "scan: 1 of 1 blocks" in capfd.readouterr().err
 
 
 def raised(labels, pred_probs, **kwargs):
     with pytest.raises(InputError) as caught:
-        find_label_issues_batched(labels, pred_probs, verbose=False, **kwargs)
+        find_label_issues_batched(labels, pred_probs, **{"verbose": False, **kwargs})
     return str(caught.value)
 
 
@@ -222,7 +228,7 @@ def test_labels_outside_the_classes(label):
         (lambda y, p: (y, p[0]), r"pred_probs: got shape (3,), it must be (N, K)"),
         (lambda y, p: (y[:0], p[:0]), "labels: got shape (0,), the dataset is empty"),
         (lambda y, p: (y, p[:, :1]), "pred_probs: got shape (100, 1), K = 1 classes"),
-        (lambda y, p: (y / 1, p), "labels: got dtype float64, it must be an integer dtype"),
+        (lambda y, p: (y.astype(str), p), "labels: got dtype <U21, it must be an integer dtype"),
         (lambda y, p: (y, p.astype(int)), "pred_probs: got dtype int64, it must be float16"),
         (lambda y, p: (None, p), "labels, labels_file: got neither, exactly one of them"),
         (lambda y, p: (y, "p"), "pred_probs: got str, it must be a NumPy, Zarr, Dask or xarray"),
@@ -238,6 +244,17 @@ def test_unusable_inputs(change, message):
         ({"batch_size": 0}, "batch_size: got 0, it must be an integer of 1 or more"),
         ({"batch_size": 1.5}, "batch_size: got 1.5, it must be an integer of 1 or more"),
         ({"n_jobs": 0}, "n_jobs: got 0, it must be an integer of 1 or more"),
+        ({"n_jobs": 1.5}, "n_jobs: got 1.5, it must be an integer of 1 or more"),
+        ({"n_jobs": True}, "n_jobs: got True, it must be an integer of 1 or more"),
+        ({"return_mask": "no"}, "return_mask: got 'no', it must be True or False"),
+        ({"verbose": 2}, "verbose: got 2, it must be True or False"),
+        ({"quality_score_kwargs": "best"}, "quality_score_kwargs: got 'best', it must be a dict"),
+        ({"num_issue_kwargs": [1]}, "num_issue_kwargs: got [1], it must be a dictionary"),
+        ({"quality_score_kwargs": {"method": ["a"]}}, "quality_score_kwargs: method is ['a'], it"),
+        (
+            {"quality_score_kwargs": {"adjust_pred_probs": "False"}},
+            "quality_score_kwargs: adjust_pred_probs: got 'False', it must be True or False",
+        ),
         ({"labels_file": "y.npy"}, "labels, labels_file: got both, exactly one of them"),
         ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method is 'best'"),
         ({"quality_score_kwargs": {"rank": 1}}, "quality_score_kwargs: got the unknown keyword"),
@@ -258,6 +275,16 @@ def test_unusable_inputs(change, message):
 )
 def test_unusable_arguments(kwargs, message):
     assert raised(*draw_examples(0, 100, 3), **kwargs).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["labels", "pred_probs"])
+def test_unknown_chunks(name):
+    labels, pred_probs = (da.from_array(a, chunks=50) for a in draw_examples(0, 100, 3))
+    if name == "labels":
+        labels = labels[labels >= 0]
+    else:
+        pred_probs = pred_probs[pred_probs[:, 0] >= 0]
+    assert raised(labels, pred_probs).startswith(f"{name}: the sizes of the chunks of the Dask")
 
 
 def test_unusable_files(tmp_path):

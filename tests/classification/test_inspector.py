@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
+from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from tests.classification.conftest import draw_examples
 
 SETTINGS = st.fixed_dictionaries(
@@ -164,6 +167,34 @@ def fresh(labels, pred_probs):
     return inspector
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("class_count", np.zeros(4, np.int64)),
+        ("class_sum", np.array(["1", "2"])),
+        ("class_count", np.array([50, 50, -1])),
+        ("counts", np.zeros((3, 2), np.int64)),
+        ("counts", np.full((3, 3), 0.5)),
+        ("num_scored", np.array(7)),
+        ("scores", np.zeros((2, 25))),
+        ("settings", np.array('{"num_class": 3, "verbose": true}')),
+        ("settings", np.array("[3]")),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(name, value, tmp_path):
+    path = tmp_path / "state"
+    inspector = fresh(*draw_examples(0, 50, 3))
+    inspector.score_label_quality(*draw_examples(0, 50, 3))
+    inspector.save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    assert name in arrays
+    with path.open("wb") as file:
+        np.savez(file, **{**arrays, name: value})
+    with pytest.raises(InputError, match="holds no LabelInspector"):
+        LabelInspector.load(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", None])
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "state"
@@ -190,12 +221,84 @@ def test_what_is_missing_is_said():
             call()
 
 
+def slowly(function):
+    """Let other threads run between what a function reads and what is made of its answer."""
+
+    def slow(*args):
+        time.sleep(0.001)
+        return function(*args)
+
+    return slow
+
+
+@pytest.fixture
+def slow_sums(monkeypatch):
+    for kind in (ExampleStatistics, IssueCounts):
+        monkeypatch.setattr(kind, "__add__", slowly(kind.__add__))
+
+
+class SlowList(list):
+    append = slowly(list.append)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("estimation", ["off_diagonal", "off_diagonal_calibrated"])
+@pytest.mark.usefixtures("slow_sums")
+def test_threads_that_share_one_lose_nothing(estimation, n_jobs):
+    kwargs = {"num_issue_kwargs": {"estimation_method": estimation}}
+    labels, pred_probs = draw_examples(0, 400, 3, np.float32)
+    parts = batches(labels, pred_probs, range(4, 400, 4))
+    expected = LabelInspector(num_class=3, verbose=False, **kwargs)
+    for part in parts:
+        expected.update_confident_thresholds(*part)
+    for part in parts:
+        expected.score_label_quality(*part)
+    shared = LabelInspector(num_class=3, verbose=False, n_jobs=n_jobs, **kwargs)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda part: shared.update_confident_thresholds(*part), parts))
+        scores = list(pool.map(lambda part: shared.score_label_quality(*part), parts))
+    assert shared.examples_processed_thresh == 400
+    assert shared.examples_processed_quality == 400
+    assert shared.get_num_issues() == expected.get_num_issues()
+    thresholds = shared.get_confident_thresholds().tolist()
+    assert thresholds == expected.get_confident_thresholds().tolist()
+    np.testing.assert_array_equal(np.concatenate(scores), expected.get_quality_scores())
+    kept = np.sort(shared.get_quality_scores())
+    np.testing.assert_array_equal(kept, np.sort(expected.get_quality_scores()))
+
+
+def test_a_shared_one_is_copied_and_merged_as_it_is_at_one_moment(tmp_path):
+    labels, pred_probs = draw_examples(0, 800, 3, np.float32)
+    shared = LabelInspector(num_class=3, verbose=False)
+    shared.update_confident_thresholds(labels, pred_probs)
+    shared.score_label_quality(labels[:4], pred_probs[:4])
+    shared._scores = SlowList(shared._scores)
+    copies = []
+    with ThreadPoolExecutor(4) as pool:
+        parts = batches(labels[4:], pred_probs[4:], range(4, 796, 4))
+        scored = [pool.submit(shared.score_label_quality, *part) for part in parts]
+        while not all(future.done() for future in scored):
+            copies += [copy.deepcopy(shared), pickle.loads(pickle.dumps(shared)), shared + shared]
+            shared.save(tmp_path / "state")
+            copies.append(LabelInspector.load(tmp_path / "state", verbose=False))
+    assert copies
+    for some in copies:
+        assert some.get_quality_scores().size == some.examples_processed_quality
+    copies[0].update_confident_thresholds(labels, pred_probs)
+    assert shared.examples_processed_thresh == 800
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"num_class": 1}, "num_class: got 1, it must be an integer of 2 or more"),
         ({"num_class": 2.0}, "num_class: got 2.0, it must be an integer of 2 or more"),
         ({"num_class": 2, "n_jobs": -1}, "n_jobs: got -1, it must be an integer of 1 or more"),
+        ({"num_class": 2, "n_jobs": 1.5}, "n_jobs: got 1.5, it must be an integer of 1 or more"),
+        ({"num_class": 2, "n_jobs": "2"}, "n_jobs: got '2', it must be an integer of 1 or more"),
+        ({"num_class": True}, "num_class: got True, it must be an integer of 2 or more"),
+        ({"num_class": 2, "store_results": "no"}, "store_results: got 'no', it must be True or"),
+        ({"num_class": 2, "verbose": None}, "verbose: got None, it must be True or False"),
         ({"num_class": 2, "num_issue_kwargs": {"a": 1}}, "num_issue_kwargs: got the unknown"),
     ],
 )

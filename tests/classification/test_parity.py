@@ -151,3 +151,36 @@ def test_sums_above_one_and_a_cut_above_the_bound():
     other = theirs(labels, pred_probs, verbose=False, return_mask=True)
     np.testing.assert_array_equal(ours, other)
     assert 0 < ours.sum() < 6
+
+
+@pytest.mark.parametrize("estimation", ESTIMATIONS)
+@pytest.mark.parametrize(("method", "adjust"), METHODS)
+def test_scores_below_zero_are_the_lowest(method, adjust, estimation):
+    """Probabilities above one by a rounding error; the margin of the surest errors is negative."""
+    labels, pred_probs = draw_examples(3, 600, 4, np.float32, noise=0.3)
+    one_hot = np.eye(4, dtype=np.float32)[pred_probs.argmax(axis=1)] * np.float32(1 + 2e-7)
+    pred_probs[::7] = one_hot[::7]
+    kwargs = arguments(method, adjust, estimation)
+    ours = inspected(LabelInspector(num_class=4, **kwargs), labels, pred_probs)
+    ranked = ours.get_label_issues()
+    scores = ours.get_quality_scores()
+    assert not np.isnan(scores).any()
+    if method == "normalized_margin" and not adjust:
+        assert scores.min() < 0
+    own = pred_probs.copy()
+    own[np.arange(600), labels] += np.float32(1e-6)
+    expected = [i for i in ranked if own[i].argmax() != labels[i]]
+    found = find_label_issues_batched(labels, pred_probs, **kwargs)
+    assert found.tolist() == expected
+    assert found.size > 0
+
+
+def test_indices_are_ranked_here_and_ascend_there():
+    """What the README says of the order; cleanlab's text promises the ranking, too."""
+    labels, pred_probs = draw_examples(0, 400, 4)
+    ours = find_label_issues_batched(labels, pred_probs, verbose=False)
+    other = theirs(labels, pred_probs, verbose=False)
+    own = pred_probs[np.arange(400), labels]
+    assert ours.tolist() == sorted(other, key=lambda i: (own[i], i))
+    assert other.tolist() == sorted(other)
+    assert ours.tolist() != other.tolist()

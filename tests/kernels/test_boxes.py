@@ -49,7 +49,8 @@ def reference_matrices(given_boxes, predicted_boxes, alpha):
     iou, similarity = np.zeros(shape), np.zeros(shape)
     for i, a in enumerate(given_boxes):
         for j, b in enumerate(predicted_boxes):
-            distance = np.hypot(*((a[:2] + a[2:]) / 2 - (b[:2] + b[2:]) / 2))
+            dx, dy = (a[:2] + a[2:]) / 2 - (b[:2] + b[2:]) / 2
+            distance = np.sqrt(dx * dx + dy * dy)  # hypot rounds otherwise, and breaks ties
             iou[i, j] = reference_iou(a, b)
             closeness = 1 - (1 - np.exp(-0.1 * distance))
             similarity[i, j] = alpha * iou[i, j] + (1 - alpha) * closeness
@@ -97,9 +98,23 @@ def reference_scores(block, alpha, check_overlap, smallest):
                 swap[g.start + i] = max(smallest, 1 - similarity[i, other].max())
             else:
                 swap[g.start + i] = 1.0
-            support = (similarity[i] * probs)[iou[i] > 0].max(initial=0.0)
-            spurious[g.start + i] = support if support > 0 else smallest
+        spurious[g] = reference_spurious(iou, similarity, classes, crowd, predicted, probs)
     return overlooked, badloc, swap, spurious
+
+
+def reference_spurious(iou, similarity, given_classes, crowd, classes, probs):
+    """The best pair that is left is matched, again and again; in a tie one of the same class."""
+    scores = np.where(crowd, np.nan, 0.0)
+    pairs = {(i, j) for i, j in np.argwhere(iou > 0).tolist() if not crowd[i]}
+    while pairs:
+        support = {(i, j): similarity[i, j] * probs[j] for i, j in pairs}
+        best = max(support.values())
+        equal = [pair for pair in sorted(pairs) if support[pair] == best]
+        same_class = [(i, j) for i, j in equal if given_classes[i] == classes[j]]
+        i, j = (same_class or equal)[0]
+        scores[i] = best
+        pairs = {(a, b) for a, b in pairs if a != i and b != j}
+    return scores
 
 
 def reference_hits(block, threshold):
@@ -202,7 +217,7 @@ def test_minimum_similarity_sees_the_smallest_pair_wherever_it_stands():
 @unhurried
 def test_score_block(block, alpha, check_overlap):
     smallest = reference_minimum(block, alpha)
-    found = score_block(block, alpha, LOW, HIGH, check_overlap, smallest)
+    found = score_block(block, alpha, LOW, HIGH, check_overlap, smallest, True)
     expected = reference_scores(block, alpha, check_overlap, smallest)
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-15)
@@ -231,7 +246,7 @@ def test_crowds_excuse_predictions_and_are_not_scored():
         (np.array([crowd_box]), np.array([0]), np.array([True]), np.array([0, 1])),
         (np.array([inside, outside]), np.array([0, 0]), np.array([0.99, 0.99]), np.array([0, 2])),
     )
-    overlooked, *of_given = score_block(block, 0.9, LOW, HIGH, True, 0.1)
+    overlooked, *of_given = score_block(block, 0.9, LOW, HIGH, True, 0.1, True)
     assert np.isnan(overlooked[0])
     assert overlooked[1] < 0.1
     assert all(np.isnan(scores).all() for scores in of_given)

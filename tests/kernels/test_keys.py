@@ -84,3 +84,16 @@ def test_histogram_and_up_to(parts, data) -> None:
 def test_joined(digits: list[int]) -> None:
     text = "".join(f"{d:016b}" for d in digits)
     assert int(joined(tuple(digits))) == int(text or "0", 2)
+
+
+@given(
+    st.lists(st.floats(-2, 2, width=32) | st.sampled_from([0.0, -0.0, -1e-20, 1e-20]), min_size=1),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_scores_of_any_sign_order_as_numbers_do(values, dtype):
+    scores = np.array(values, dtype)
+    space = KeySpace(8 * scores.itemsize, 8)
+    keys = Keys.of_any_sign(scores, np.arange(scores.size), space)
+    expected = sorted(range(scores.size), key=lambda i: (scores[i], i))
+    found = sorted(range(scores.size), key=lambda i: (keys.score[i], keys.place[i]))
+    assert found == expected

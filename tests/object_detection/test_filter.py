@@ -59,6 +59,56 @@ def test_columnar_is_lists_in_any_blocks(lists, sources, monkeypatch, block_boxe
         np.testing.assert_array_equal(np.asarray(ranked), indices)
 
 
+def spurious_box():
+    """Twenty good boxes, and in one image a second box where nothing is predicted."""
+    box, nowhere = [0.0, 0.0, 30.0, 30.0], [300.0, 300.0, 330.0, 330.0]
+    labels = [{"bboxes": np.array([box]), "labels": np.array([0])} for _ in range(20)]
+    labels[7] = {"bboxes": np.array([box, nowhere]), "labels": np.array([0, 0])}
+    labels[12] = {"bboxes": np.array([box, box]), "labels": np.array([0, 0])}
+    return labels, [[np.array([[*box, 0.97]]), np.zeros((0, 5))] for _ in labels]
+
+
+def test_spurious_boxes_are_issues_when_they_have_a_weight(sources):
+    labels, predictions = spurious_box()
+    weights = {"overlooked": 0.3, "badloc": 0.3, "swap": 0.3, "spurious": 0.1}
+    without = {"overlooked": 0.3, "badloc": 0.3, "swap": 0.4, "spurious": 0.0}
+    assert not filter.find_label_issues(labels, predictions).any()
+    forms = [(labels, predictions), *((s,) for s in sources(labels, predictions).values())]
+    for form in forms:
+        none = filter.find_label_issues(*form, aggregation_weights=without)
+        assert not np.asarray(none).any()
+        found = filter.find_label_issues(*form, aggregation_weights=weights)
+        assert np.flatnonzero(found).tolist() == [7, 12]
+        audited = audit(*form, aggregation_weights=weights)["label_issues"]
+        np.testing.assert_array_equal(audited, found)
+        ranked = filter.find_label_issues(
+            *form, aggregation_weights=weights, return_indices_ranked_by_score=True
+        )
+        assert np.asarray(ranked).tolist() == [7, 12]
+
+
+def test_a_class_that_is_never_found_has_no_spurious_boxes():
+    labels, predictions = spurious_box()
+    for label in labels:
+        label["labels"] = np.ones_like(label["labels"])
+    weights = {"overlooked": 0.3, "badloc": 0.3, "swap": 0.3, "spurious": 0.1}
+    plain = filter.find_label_issues(labels, predictions)
+    found = filter.find_label_issues(labels, predictions, aggregation_weights=weights)
+    np.testing.assert_array_equal(found, plain)
+
+
+def test_the_weights_rank_the_issues(lists):
+    labels, predictions = lists(2, 30)
+    weights = {"overlooked": 0.0, "badloc": 0.0, "swap": 0.1, "spurious": 0.9}
+    options = {"aggregation_weights": weights}
+    ranked = filter.find_label_issues(
+        labels, predictions, return_indices_ranked_by_score=True, **options
+    )
+    scores = rank.get_label_quality_scores(labels, predictions, **options)
+    assert (np.diff(scores[ranked]) >= 0).all()
+    assert set(ranked) > set(np.flatnonzero(filter.find_label_issues(labels, predictions)))
+
+
 def test_ranked_indices_follow_the_scores(lists):
     labels, predictions = lists(2, 30)
     ranked = filter.find_label_issues(labels, predictions, return_indices_ranked_by_score=True)

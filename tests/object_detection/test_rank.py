@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.object_detection import from_lists, rank
+from dask_labelqc.object_detection import audit, from_lists, rank, summary
 
 SCORES = {
     "compute_overlooked_box_scores": [{}, {"alpha": 0.4}, {"high_probability_threshold": 0.7}],
@@ -100,12 +100,41 @@ def test_spurious_scores(lists):
     supported, alone = rank.compute_spurious_box_scores(labels=labels, predictions=predictions)[0]
     assert supported == pytest.approx(0.8)
     auxiliary = rank.get_auxiliary_inputs(0.9, labels, predictions)
-    assert alone == auxiliary[0]["min_possible_similarity"] < 0.1
+    assert alone == 0
     again = rank.compute_spurious_box_scores(auxiliary_inputs=auxiliary)[0]
     np.testing.assert_array_equal(again, [supported, alone])
     weights = {"overlooked": 0.0, "badloc": 0.0, "swap": 0.0, "spurious": 1.0}
     score = rank.get_label_quality_scores(labels, predictions, aggregation_weights=weights)
     np.testing.assert_allclose(score, rank.pool_box_scores_per_image([[supported, alone]]))
+
+
+def test_spurious_scores_do_not_depend_on_the_other_images():
+    """The only image of a dataset: its smallest similarity is 1, there is no other."""
+    lone = [{"bboxes": np.array([BOX]), "labels": np.array([0])}]
+    nothing, far = [np.zeros((0, 5))], [np.array([[900.0, 900.0, 950.0, 950.0, 0.99]])]
+    for prediction in (nothing, far):
+        (score,) = rank.compute_spurious_box_scores(labels=lone, predictions=[prediction])
+        assert score.tolist() == [0]
+        weights = {"overlooked": 0.0, "badloc": 0.0, "swap": 0.0, "spurious": 1.0}
+        assert rank.get_label_quality_scores(
+            lone, [prediction], aggregation_weights=weights
+        ) == pytest.approx([0])
+
+
+@pytest.mark.parametrize("second_class", [0, 1])
+def test_of_an_object_that_is_annotated_twice_one_box_is_supported(sources, second_class):
+    """A tie goes to the box of the predicted class, wherever it stands; then to the first."""
+    labels = [{"bboxes": np.array([BOX, BOX]), "labels": np.array([1, second_class])}]
+    prediction = [np.array([[*BOX, 0.9]]), np.zeros((0, 5))]
+    weak = [np.array([[*BOX, 0.9]]), np.array([[0.0, 0.0, 9.0, 6.0, 0.2]])]
+    order = slice(None, None, -1 if second_class == 0 else 1)
+    for one, expected in ((prediction, [0.9, 0]), (weak, [0.9, 0.2])):
+        forms = [{"labels": labels, "predictions": [one]}]
+        forms += [{"labels": source} for source in sources(labels, [one]).values()]
+        for form in forms:
+            found = np.ravel(rank.compute_spurious_box_scores(**form))
+            assert found[order] == pytest.approx(expected, abs=0.1)
+            assert found[order][1] < expected[1] + 1e-9
 
 
 @pytest.mark.parametrize("temperature", [None, 1e-9, 0.01, 1.0, 50.0])
@@ -121,9 +150,33 @@ def test_pooling_is_cleanlabs(cleanlab, temperature):
         np.testing.assert_array_equal(np.asarray(pooled), found)
 
 
+@pytest.mark.parametrize(
+    ("scores", "offsets", "message"),
+    [
+        ([0.1, 0.2], [0, 5], "offsets runs from 0 to 5; .* number of boxes, 2"),
+        ([0.1, 0.2], [0, 2, 1, 2], "offsets falls from 2 to 1 at image 1"),
+        ([[0.1], [0.2]], [0, 2], r"box_scores has shape \(2, 1\); with offsets it must be"),
+        ([0.1, 0.2], None, "box_scores must be one array of scores for each image"),
+    ],
+)
+def test_scores_to_pool_must_fit(scores, offsets, message):
+    """Memory behind the scores was read, and averaged."""
+    forms = [np.array(scores)]
+    if offsets is not None:
+        forms.append(da.from_array(np.array(scores)))
+    for form in forms:
+        with pytest.raises(InputError, match=message):
+            rank.pool_box_scores_per_image(form, offsets=offsets)
+
+
+def test_issues_need_one_score_an_image():
+    with pytest.raises(InputError, match=r"must be one score an image, got \(2, 1\)"):
+        rank.issues_from_scores(np.array([[0.1], [0.2]]))
+
+
 def test_issues_from_scores_is_cleanlabs(cleanlab):
     scores = np.random.default_rng(0).permutation(np.linspace(0, 1, 101))
-    for threshold in (-1.0, 0.1, 0.5, 1.0):
+    for threshold in (0.0, 0.1, 0.5, 1.0):
         expected = cleanlab.rank.issues_from_scores(scores, threshold=threshold)
         found = rank.issues_from_scores(scores, threshold=threshold)
         np.testing.assert_array_equal(found, expected)
@@ -133,8 +186,37 @@ def test_issues_from_scores_is_cleanlabs(cleanlab):
     assert rank.issues_from_scores(np.array([0.5, 0.0, 0.5, 0.5]), threshold=0.5).tolist() == [
         1, 0, 2, 3,
     ]  # fmt: skip
-    with pytest.raises(InputError, match=r"threshold must be at most 1.*got 1\.5"):
-        rank.issues_from_scores(scores, threshold=1.5)
+
+
+def test_a_threshold_may_be_a_quantile():
+    scores = xr.DataArray([0.1, 0.2, 0.3], dims="image")
+    assert rank.issues_from_scores(scores, threshold=scores.quantile(0.5)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, "0.5", None])
+def test_thresholds_outside_zero_and_one_are_refused(lists, value):
+    labels, predictions = lists(0, 2)
+    message = rf"threshold must be between 0 and 1, got {value!r}"
+    with pytest.raises(InputError, match=f"^{message}"):
+        rank.issues_from_scores(np.array([0.5]), threshold=value)
+    if value is None:  # the default of the others
+        return
+    for function in (rank.compute_overlooked_box_scores, rank.compute_swap_box_scores):
+        with pytest.raises(InputError, match=f"high_probability_{message}"):
+            function(labels=labels, predictions=predictions, high_probability_threshold=value)
+    with pytest.raises(InputError, match=f"low_probability_{message}"):
+        rank.compute_badloc_box_scores(
+            labels=labels, predictions=predictions, low_probability_threshold=value
+        )
+    for name in ("low_probability_threshold", "high_probability_threshold"):
+        with pytest.raises(InputError, match=f"{name} must be between 0 and 1"):
+            audit(labels, predictions, **{name: value})
+    with pytest.raises(InputError, match=f"prediction_{message}"):
+        summary.visualize(np.zeros((9, 9)), prediction_threshold=value)
+    with pytest.raises(InputError, match="alpha must be between 0 and 1"):
+        rank.get_auxiliary_inputs(value, labels, predictions)
+    with pytest.raises(InputError, match=r"alpha must be between 0 and 1"):
+        rank.compute_spurious_box_scores(labels=labels, predictions=predictions, alpha=value)
 
 
 @pytest.mark.parametrize("block_boxes", [1, 23, 10**6])
@@ -255,6 +337,17 @@ def broken(image, **change):
         ({"prediction": [np.array([[*BOX, 1.5]])]}, "image 2, predicted box 0: scores is 1.5"),
         ({"prediction": [np.array([[0, 0, -1, 1, 0.5]])]}, "image 2, predicted box 0: boxes"),
         ({"prediction": [np.zeros((1, 4))]}, r"predictions\[2\]\[0\] has shape \(1, 4\)"),
+        ({"bboxes": [["a", 0, 9, 9]]}, r"labels\[2\]: 'bboxes' must be numbers, got dtype <U"),
+        ({"bboxes": [[1, 2], [3]]}, r"labels\[2\]: 'bboxes' is no array: .*inhomogeneous"),
+        ({"bboxes": np.ma.array([BOX], mask=True)}, r"labels\[2\]: 'bboxes' has masked values"),
+        ({"labels": ["car"]}, r"labels\[2\]: 'labels' must be whole numbers, got \['car'\]"),
+        ({"prediction": None}, r"predictions\[2\] must be a list, got NoneType"),
+        ({"prediction": [0.5]}, r"predictions\[2\]\[0\] has shape \(\)"),
+        ({"prediction": [[["a"] * 5]]}, r"predictions\[2\]\[0\] must be numbers, got dtype <U"),
+        (
+            {"prediction": [np.ma.array([[*BOX, 0.9]], mask=True)]},
+            r"predictions\[2\]\[0\] has masked values; leave out the boxes that do not count",
+        ),
         ({"prediction": []}, r"predictions\[2\] has 0 classes, predictions\[0\] has 1"),
     ],
 )
@@ -283,7 +376,13 @@ def test_bad_boxes_are_named_in_any_block(lists, sources):
             {"aggregation_weights": {"overlooked": 2, "badloc": -1, "swap": 0}},
             "must not be negative and must sum to 1, got",
         ),
-        ({"block_boxes": 0}, "block_boxes must be at least 1, got 0"),
+        (
+            {"aggregation_weights": {"overlooked": 1, "badloc": "0", "swap": 0}},
+            "must not be negative and must sum to 1, got",
+        ),
+        ({"aggregation_weights": [1, 0, 0]}, r"must be a mapping .*, got \[1, 0, 0\]"),
+        ({"block_boxes": 0}, "block_boxes must be a number of at least 1, got 0"),
+        ({"block_boxes": 1.5}, "block_boxes must be a number of at least 1, got 1.5"),
     ],
 )
 def test_bad_options(lists, options, message):
@@ -299,6 +398,10 @@ def test_bad_arguments(lists):
         rank.get_label_quality_scores([], [])
     with pytest.raises(InputError, match=r"predictions\[0\] has no classes"):
         rank.get_label_quality_scores(labels[:1], [[]])
+    with pytest.raises(InputError, match="labels must be a list, got int"):
+        rank.get_label_quality_scores(5, predictions)
+    with pytest.raises(InputError, match="predictions must be a list, got str"):
+        rank.get_label_quality_scores(labels, "predictions")
     with pytest.raises(InputError, match="labels and predictions are needed"):
         rank.compute_swap_box_scores(labels=labels)
     with pytest.raises(InputError, match="predictions must be None"):

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.object_detection import rank, summary
+from dask_labelqc.object_detection import from_lists, rank, summary
 
+SAME = dict.fromkeys("0123", "same")
 NAMES = {str(k): f"class {k}" for k in range(4)}
 
 
@@ -32,9 +34,38 @@ def test_sizes_are_cleanlabs(cleanlab, lists, sources, class_names, sort):
     for form in forms:
         found = summary.bounding_box_size_distribution(*form, **options)
         for mine, theirs in zip(found, expected, strict=True):
+            kinds = {list if form[1] else np.ndarray} if mine else set()
+            assert {type(areas) for areas in mine.values()} == kinds
+            mine = {k: list(areas) for k, areas in mine.items()}
             assert mine == {k: pytest.approx(areas) for k, areas in theirs.items()}
             if sort:
                 assert list(map(len, mine.values())) == list(map(len, theirs.values()))
+
+
+def test_sizes_of_columns_take_a_few_bytes_a_box(lists):
+    """Each area is held twice, in its block's part and in the answer; no Python numbers."""
+    dataset = from_lists(*lists(6, 300, given=200, predicted=200))
+    boxes = dataset.sizes["given_box"] + dataset.sizes["predicted_box"]
+    block = 60  # bytes a box while a block is read, here all of them
+    summary.bounding_box_size_distribution(dataset)
+    tracemalloc.start()
+    found = summary.bounding_box_size_distribution(dataset)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(len(areas) for side in found for areas in side.values()) == boxes
+    assert kept < 9 * boxes
+    assert peak < (16 + block) * boxes
+
+
+@pytest.mark.parametrize("blocks", [3, 50])
+def test_sizes_in_any_blocks(lists, monkeypatch, blocks):
+    labels, predictions = lists(6, 12)
+    expected = summary.bounding_box_size_distribution(labels, predictions, class_names=SAME)
+    monkeypatch.setattr("dask_labelqc.object_detection.distributions.BLOCK_BOXES", blocks)
+    dataset = from_lists(labels, predictions)
+    found = summary.bounding_box_size_distribution(dataset, class_names=SAME)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert {name: areas.tolist() for name, areas in mine.items()} == theirs
 
 
 @pytest.mark.parametrize("class_names", [None, NAMES])
@@ -48,6 +79,25 @@ def test_shares_are_cleanlabs(cleanlab, lists, sources, class_names):
         assert summary.class_label_distribution(*form, class_names=class_names) == expected
     with pytest.raises(InputError, match=r"class_names has no name for class \d; it has \['9'\]"):
         summary.class_label_distribution(labels, predictions, class_names={"9": "nine"})
+
+
+TABLES = (
+    summary.bounding_box_size_distribution,
+    summary.class_label_distribution,
+    summary.calculate_per_class_metrics,
+    summary.get_average_per_class_confusion_matrix,
+)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_names_of_the_dataset_are_the_default(lists, table):
+    """If they tell its classes apart."""
+    labels, predictions = lists(2, 12)
+    named = from_lists(labels, predictions, class_names=list(NAMES.values()))
+    assert table(named) == table(labels, predictions, class_names=NAMES)
+    assert table(named, class_names={str(k): f"{k}!" for k in range(4)}) != table(named)
+    alike = from_lists(labels, predictions, class_names=["a", "b", "b", "c"])
+    assert table(alike) == table(labels, predictions)
 
 
 def test_auxiliary_inputs_are_taken(cleanlab, lists):
@@ -65,7 +115,7 @@ def test_auxiliary_inputs_are_taken(cleanlab, lists):
             assert function(auxiliary_inputs=inputs) == function(labels, predictions)
 
 
-@pytest.mark.parametrize("class_names", [None, NAMES, dict.fromkeys("0123", "same")])
+@pytest.mark.parametrize("class_names", [None, NAMES, SAME])
 def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
     labels, predictions = lists(4, 12)
     for name in ("get_average_per_class_confusion_matrix", "calculate_per_class_metrics"):
@@ -78,6 +128,48 @@ def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
             assert found == {k: pytest.approx(values) for k, values in expected.items()}
     with pytest.raises(InputError, match="class_names has 1 names for 4 classes"):
         summary.calculate_per_class_metrics(labels, predictions, class_names={"0": "only"})
+
+
+def test_metrics_of_absent_classes_are_zero(cleanlab):
+    """Their code means 0 too, but its 1e-100 is 0 in float32: NaN with NumPy 2."""
+    box = np.array([[0.0, 0.0, 9.0, 9.0]])
+    labels = [{"bboxes": box, "labels": np.array([1])}]
+    predictions = [[np.zeros((0, 5)), np.zeros((0, 5)), np.column_stack([box, [0.9]])]]
+    counts = summary.get_average_per_class_confusion_matrix(labels, predictions)
+    theirs = cleanlab.summary.get_average_per_class_confusion_matrix(labels, predictions)
+    assert counts == {k: pytest.approx(values) for k, values in theirs.items()}
+    none = {"average precision": 0.0, "average recall": 0.0, "average f1": 0.0}
+    assert summary.calculate_per_class_metrics(labels, predictions) == {0: none, 1: none, 2: none}
+    with np.errstate(invalid="ignore"):
+        theirs = cleanlab.summary.calculate_per_class_metrics(labels, predictions)
+    assert np.isnan(theirs[0]["average recall"])
+    assert np.isnan(theirs[1]["average precision"])
+    assert np.isnan(theirs[2]["average recall"])
+
+
+@pytest.mark.parametrize("names", [list("abcd"), dict(enumerate("abcd")), np.array(list("abcd"))])
+def test_names_of_classes_as_a_list_or_by_numbers(lists, names):
+    """Sizes were empty, the others failed."""
+    labels, predictions = lists(6, 12)
+    by_text = {str(k): name for k, name in enumerate("abcd")}
+    for function in (
+        summary.bounding_box_size_distribution,
+        summary.class_label_distribution,
+        summary.calculate_per_class_metrics,
+    ):
+        expected = function(labels, predictions, class_names=by_text)
+        assert function(labels, predictions, class_names=names) == expected
+        for wrong, message in (
+            ({"car": 0}, "class_names must be named by class ids, '0' and so on, got 'car'"),
+            ("abcd", "class_names must be a mapping or a list of names, got 'abcd'"),
+        ):
+            with pytest.raises(InputError, match=message):
+                function(labels, predictions, class_names=wrong)
+
+
+def test_auxiliary_inputs_of_no_images():
+    with pytest.raises(InputError, match="auxiliary_inputs is empty"):
+        summary.object_counts_per_image(auxiliary_inputs=[])
 
 
 @pytest.fixture

@@ -38,9 +38,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(protocol: str, folder: Path, *options: str) -> Iterator[Server]:
+def serve(protocol: str, folder: Path, *options: str, port: int | None = None) -> Iterator[Server]:
     """Serve a folder until the context ends."""
-    port = free_port()
+    port = port or free_port()
     command = [RCLONE, "serve", protocol, "--addr", f"127.0.0.1:{port}", *options, folder]
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -54,13 +54,13 @@ def serve(protocol: str, folder: Path, *options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def serve_s3(folder: Path, *options: str) -> Iterator[Server]:
+def serve_s3(folder: Path, *options: str, port: int | None = None) -> Iterator[Server]:
     """Serve each folder of a folder as a bucket, to those who have the key.
 
     It remembers what it has listed: what comes into the folder other than through it is not seen.
     """
     key = ("--auth-key", f"{KEY_ID},{SECRET}")
-    with serve("s3", folder, *key, "--vfs-cache-mode", "off", *options) as server:
+    with serve("s3", folder, *key, "--vfs-cache-mode", "off", *options, port=port) as server:
         yield server
 
 

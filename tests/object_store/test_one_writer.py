@@ -164,6 +164,6 @@ def test_the_cause_comes_first_where_keys_are_refused(
     assert isinstance(raised.value, BlockError)
     assert message.startswith("summarize: image")
     assert "cannot be written" in message
-    assert "resume=True (--resume) goes on from here" in message
+    assert "resume=True goes on from here" in message
     assert "(the claim on the output could not be taken back either: " in message
     assert "\n" not in message

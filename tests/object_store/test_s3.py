@@ -69,6 +69,15 @@ def run(*arguments: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def test_a_failed_audit_leaves_nothing_in_the_bucket(s3: Server, bucket: Path) -> None:
+    case = make_case(73, (4, 8, 8), 3)
+    case.labels[:] = 77
+    write_case(bucket / "in.zarr", case)
+    with pytest.raises(InputError, match="the first is 77 at image 0"):
+        audit_zarr(*urls(bucket), storage_options={"endpoint": s3.endpoint}, **QUIET)
+    assert not files(bucket / "out.zarr")
+
+
 def test_an_output_that_exists(s3: Server, bucket: Path) -> None:
     write_case(bucket / "in.zarr", make_case(72, (2, 8, 8), 3))
     options = {"endpoint": s3.endpoint, "one_writer": True}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import zarr
 from distributed import Client
@@ -69,6 +70,24 @@ def test_nowhere_in_an_output_a_name_or_a_log(
         no_secret(data)
     no_secret(caplog.text)
     no_secret("".join(capfd.readouterr()))
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "by protocol"])
+def test_nowhere_in_a_pickled_report(
+    nested: bool, case, s3: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is unpickled the endpoint is known, and keys are those of the environment."""
+    options = {"s3": given(s3)} if nested else given(s3, proxy_excludes="a@b")
+    report = audit_zarr(LABELS, PROBS, OUTPUT, storage_options=options, progress=False)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        no_secret(pickle.dumps(report, protocol))
+    no_secret(cloudpickle.dumps(report))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    again = pickle.loads(pickle.dumps(report))
+    assert again.open().identical(report.open())
+    assert again.summary() == report.summary()
+    assert report.storage_options == options
 
 
 def test_nowhere_in_the_records_of_a_job_that_failed(
@@ -145,7 +164,7 @@ def test_a_key_in_a_url_is_refused() -> None:
     ],
 )
 def test_a_secret_on_the_command_line_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"storage_option: {name} is a secret") as raised:
+    with pytest.raises(InputError, match=f"storage_options: {name} is a secret") as raised:
         parse_storage_options([f"{name}={SECRET}"])
     no_secret(str(raised.value))
 
@@ -160,7 +179,7 @@ def test_the_command_refuses_a_secret(s3: Server) -> None:
 
 
 def test_what_is_no_option() -> None:
-    with pytest.raises(InputError, match="storage_option: got 'region', it must be KEY=VALUE"):
+    with pytest.raises(InputError, match="storage_options: got 'region', it must be KEY=VALUE"):
         parse_storage_options(["region"])
     with pytest.raises(InputError, match="'bogus' is not valid for store 'S3'"):
         open_store("s3://bucket/in.zarr", {"bogus": "1"})

@@ -15,6 +15,8 @@ from tests import reference
 from tests.strategies import Case
 
 SPATIAL = ("z", "y", "x")
+WHOLE: Any = {"write_empty_chunks": True}
+"""Zarr leaves chunks out that hold nothing but the fill value; what is left out is warned of."""
 
 
 class Stored(NamedTuple):
@@ -48,6 +50,7 @@ def write(
         data=labels,
         chunks=tuple(label_chunks or (1, *labels.shape[1:])),
         dimension_names=dims,
+        config=WHOLE,
     )
     shape = tuple(chunks or (1, *pred_probs.shape[1:]))
     group.create_array(
@@ -55,6 +58,7 @@ def write(
         data=np.ascontiguousarray(pred_probs.transpose(axes)),
         chunks=tuple(shape[axis] for axis in axes),
         dimension_names=tuple(names[axis] for axis in axes),
+        config=WHOLE,
         **keywords,
     )
     return Stored(path / "labels", path / "pred_probs")

@@ -50,6 +50,13 @@ class Bad:
         self.damage(path)
         return Stored(path / "labels", path / "pred_probs")
 
+    def as_printed(self, path: Path) -> str:
+        """The message on the command line, arguments in its language."""
+        text = self.message.format(path=path)
+        text = re.sub(r"^(from_logits|downsample|temperature)(?=: )", option, text)
+        text = re.sub(r"(\w+)(?==True)", option, text).replace("=True", "")
+        return re.sub(r"ignore_index=", "--ignore-index ", text)
+
     @property
     def options(self) -> list[str]:
         return [
@@ -57,6 +64,10 @@ class Bad:
             for name, value in self.arguments.items()
             for part in ("--" + name.replace("_", "-"), *([] if value is True else [str(value)]))
         ]
+
+
+def option(name: re.Match[str]) -> str:
+    return "--" + name[0].replace("_", "-")
 
 
 def replace_by_group(path: Path) -> None:
@@ -107,7 +118,7 @@ BEFORE = {
         pred_probs=PROBS[:, :1],
     ),
     "label dtype": Bad(
-        "labels: got dtype float32, it must be an integer dtype", labels=LABELS.astype("f4")
+        "labels: got dtype complex64, it must be an integer dtype", labels=LABELS.astype("c8")
     ),
     "dtype": Bad("pred_probs: got dtype int32, it must be float16", pred_probs=PROBS.astype("i4")),
     "logits of integers": Bad(
@@ -148,6 +159,10 @@ WHILE = {
         "image 2, pixel (3, 5); ignore_index=4 leaves such pixels out",
         labels=changed(LABELS, (2, 3, 5), 4),
     ),
+    "a fraction of a label": Bad(
+        "labels: got 1.5 at image 2, pixel (3, 5); labels of dtype float32 must be whole numbers",
+        labels=changed(LABELS.astype("f4"), (2, 3, 5), 1.5),
+    ),
     "negative label": Bad(
         "outside 0..3 and not ignored, the first is -1 at image 0, pixel (0, 7); ignore_index=-1",
         labels=changed(LABELS, (0, 0, 7), -1),
@@ -168,7 +183,7 @@ WHILE = {
     ),
     "negative": Bad(
         "pred_probs: class 1 is -0.25 at image 2, pixel (0, 0); probabilities must lie between 0 "
-        "and 1, pass from_logits=True (--from-logits) if these are logits",
+        "and 1; from_logits=True is for logits",
         pred_probs=changed(PROBS, (2, 1, 0, 0), -0.25),
     ),
     "above one": Bad(
@@ -188,6 +203,18 @@ WHILE = {
         "pred_probs: all 4 probabilities are 0 at image 2, pixel (0, 0); a chunk that is missing "
         "in the store reads so, check that the predictions are complete",
         damage=lambda path: (path / "pred_probs/c/2/0/0/0").unlink(),
+    ),
+    "missing chunk of any fill value": Bad(
+        "pred_probs: the chunk 'c/2/0/0/0' is not in the store and all classes read as "
+        "0.0 at image 2, pixel (0, 0); check that the predictions are complete",
+        arguments={"validate": "labels"},
+        damage=lambda path: (path / "pred_probs/c/2/0/0/0").unlink(),
+    ),
+    "missing chunk of logits": Bad(
+        "pred_probs: the chunk 'c/1/0/0/0' is not in the store and all classes read as "
+        "0.0 at image 1, pixel (0, 0); check that the predictions are complete",
+        arguments={"from_logits": True},
+        damage=lambda path: (path / "pred_probs/c/1/0/0/0").unlink(),
     ),
     "missing chunk, downsampled": Bad(
         "pred_probs: all 4 probabilities are 0 at image 2, pixel (0, 0); a chunk that is missing",
@@ -235,7 +262,7 @@ def test_on_the_command_line(bad: Bad, tmp_path: Path) -> None:
     stored = bad.write(tmp_path / "in")
     arguments = ["audit", *map(str, stored), str(tmp_path / "out"), "--workers=0", "--quiet"]
     result = CliRunner().invoke(labelqc, [*arguments, *bad.options])
-    message = bad.message.format(path=tmp_path / "in")
+    message = bad.as_printed(tmp_path / "in")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     if bad not in WHILE.values() or "of 48" not in message:  # all images are one group here

@@ -21,6 +21,8 @@ from dask_labelqc.graph.blocks import plan_blocks
 from dask_labelqc.segmentation import inputs
 
 SPATIAL = ("z", "y", "x")
+WHOLE: Any = {"write_empty_chunks": True}
+"""Zarr leaves chunks out that hold nothing but the fill value; what is left out is warned of."""
 
 
 class CountingStore(WrapperStore):
@@ -84,8 +86,8 @@ def zarr_arrays(
     chunks = chunks or (1, *pred_probs.shape[1:])
     label_chunks = label_chunks or (1, *labels.shape[1:])
     return (
-        group.create_array("labels", data=labels, chunks=label_chunks),
-        group.create_array("pred_probs", data=pred_probs, chunks=chunks, **keywords),
+        group.create_array("labels", data=labels, chunks=label_chunks, config=WHOLE),
+        group.create_array("pred_probs", data=pred_probs, chunks=chunks, config=WHOLE, **keywords),
     )
 
 

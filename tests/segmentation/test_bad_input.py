@@ -50,6 +50,10 @@ def run(function, arrays, **arguments):
         return answer.compute() if isinstance(answer, xr.Dataset) else dask.compute(answer)[0]
 
 
+def as_named_zarr(array: np.ndarray, attrs: dict) -> zarr.Array:
+    return zarr.create_array(MemoryStore(), data=array, attributes=attrs)
+
+
 # What can be seen without the data: at once, also for lazy arrays.
 
 
@@ -101,7 +105,6 @@ def test_shapes(function, source, labels, pred_probs, message) -> None:
 @pytest.mark.parametrize(
     ("label_dtype", "dtype", "message"),
     [
-        ("f4", "f4", "labels: got dtype float32, it must be an integer dtype"),
         ("c8", "f4", "labels: got dtype complex64, it must be an integer dtype"),
         ("i8", "i4", "pred_probs: got dtype int32, it must be float16, float32, float64, or uint8"),
         ("i8", "u4", "pred_probs: got dtype uint32"),
@@ -223,6 +226,28 @@ def test_scale_factor(scale: float) -> None:
         audit(CASE.labels, predicted)
 
 
+@pytest.mark.parametrize("container", [xr.DataArray, as_named_zarr])
+@every_function
+def test_scales_that_cannot_be(container, function) -> None:
+    """The same of Zarr and xarray."""
+    predicted = np.zeros((3, 4, 6, 8), "u1")
+    with never_computing(), fails("pred_probs: scale_factor is 'a', it must be a number above 0"):
+        function(CASE.labels, container(predicted, attrs={"scale_factor": "a"}))
+    attributes = {"scale_factor": 1 / 255, "add_offset": 0.5}
+    with never_computing(), fails("pred_probs: add_offset is 0.5, it must be 0 or not there"):
+        function(CASE.labels, container(predicted, attrs=attributes))
+
+
+def test_scales_as_files_have_them() -> None:
+    """Attributes of NetCDF are arrays of one element, or numbers of NumPy."""
+    integers = (make_case(resolution=128).pred_probs * 128).astype("u1")
+    expected = audit(CASE.labels, xr.DataArray(integers, attrs={"scale_factor": 1 / 128}))
+    for value in (np.array([1 / 128]), np.float32(1 / 128)):
+        attributes = {"scale_factor": value, "add_offset": np.array([0.0])}
+        found = audit(CASE.labels, xr.DataArray(integers, attrs=attributes))
+        xr.testing.assert_identical(found, expected)
+
+
 def test_logits_are_floating_point() -> None:
     with fails("from_logits: pred_probs are uint8; logits must be floating point"):
         audit(CASE.labels, np.zeros((3, 4, 6, 8), "u1"), from_logits=True)
@@ -293,7 +318,7 @@ def test_labels_out_of_range_may_be_left_aside() -> None:
         (
             -0.25,
             "pred_probs: class 2 is -0.25 at image 1, pixel (4, 5); probabilities must lie between "
-            "0 and 1, pass from_logits=True",
+            "0 and 1; from_logits=True",
         ),
         (1.5, "pred_probs: class 2 is 1.5 at image 1, pixel (4, 5); probabilities must lie"),
     ],

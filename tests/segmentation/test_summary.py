@@ -265,7 +265,7 @@ def test_pairs_are_printed(capsys):
             "labels: got shape (7, 1, 5), it must be (7, 6, 5)",
         ),
         (lambda i, y, p: summary.common_label_issues(y, y, p), "issues: got dtype int64, it must"),
-        (lambda i, y, p: summary.common_label_issues(i, i / 1, p), "labels: got dtype float64"),
+        (lambda i, y, p: summary.common_label_issues(i, i / 1j, p), "labels: got dtype complex128"),
         (
             lambda i, y, p: summary.common_label_issues(i, y, p[0, 0]),
             "pred_probs: got shape (6, 5)",
@@ -286,6 +286,10 @@ def test_pairs_are_printed(capsys):
         (lambda i, y, p: summary.display_issues(i[0]), "issues: got shape (6, 5), it must be"),
         (lambda i, y, p: summary.display_issues(y), "issues: got dtype int64, it must be bool"),
         (lambda i, y, p: summary.display_issues(i, labels=y[1:]), "labels: got shape (6, 6, 5)"),
+        (
+            lambda i, y, p: summary.display_issues(i, image_ids="abc"),
+            "image_ids: got 3 of them, there are 7 images",
+        ),
         (
             lambda i, y, p: summary.display_issues(i, pred_probs=y),
             "pred_probs: got shape (7, 6, 5)",
@@ -320,6 +324,45 @@ def test_figures_of_every_container(containers):
             red = (shown[2] == drawing.ISSUE_COLOR).all(axis=-1)
             np.testing.assert_array_equal(red, issues[image])
             assert figure.axes[2].get_title() == f"Image {image}: label issues (red)"
+
+
+def titles(*arrays, **arguments):
+    mask, labels, pred_probs = arrays
+    figures = summary.display_issues(mask, labels=labels, pred_probs=pred_probs, **arguments)
+    for figure in figures:
+        figure.canvas.draw()
+    return [figure.axes[-1].get_title().removesuffix(": label issues (red)") for figure in figures]
+
+
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_images_are_called_by_their_coordinate(named):
+    """Whichever of the arrays has one, and however the images given were picked."""
+    names = np.array([f"tile_{n}$^$" for n in range(7)])
+    dims = (("image", "y", "x"), ("image", "y", "x"), ("image", "class", "y", "x"))
+    arrays = [xr.DataArray(a, dims=d) for a, d in zip(draw(), dims, strict=True)]
+    arrays[named] = arrays[named].assign_coords(image=names)
+    order = worst_first(arrays[0].values)
+    assert titles(*arrays) == [f"Image {names[k]}" for k in order]
+    last = [array.isel(image=slice(4, 7)) for array in arrays]
+    worst = worst_first(last[0].values)
+    assert titles(*last) == [f"Image {names[4 + k]}" for k in worst]
+
+
+def test_images_are_called_as_one_likes():
+    issues, labels, pred_probs = draw()
+    ids = ["a\x1b[31m", *range(10, 16)]
+    shown = titles(issues, labels, pred_probs, image_ids=ids)
+    escaped = [r"a\x1b[31m", *ids[1:]]
+    assert shown == [f"Image {escaped[k]}" for k in worst_first(issues)]
+    assert titles(issues, None, None, top=1) == [f"Image {worst_first(issues)[0]}"]
+
+
+def test_names_in_a_legend_are_text():
+    names = ["_void", "$x", "a$^$", "\x1b[31m"]
+    legend, *_ = summary.display_issues(*draw()[:1], labels=draw()[1], class_names=names, top=1)
+    legend.canvas.draw()
+    shown = [text.get_text() for text in legend.legends[0].get_texts()]
+    assert shown == ["_void", "$x", "a$^$", r"\x1b[31m"]
 
 
 def test_figures_with_a_legend_and_excluded_classes():

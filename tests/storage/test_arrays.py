@@ -16,6 +16,7 @@ from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import (
     BlockReader,
     dimension_names,
+    fill_labels,
     location,
     open_array,
     pixel_scale,
@@ -75,15 +76,39 @@ def test_scale_factor(zarr_format) -> None:
     array = zarr.create_array(
         MemoryStore(), shape=(2,), dtype="u1", zarr_format=zarr_format, chunks=(2,)
     )
-    assert pixel_scale(array) is None
+    assert pixel_scale(array.attrs) is None
     array.attrs["scale_factor"] = 1 / 128
-    assert pixel_scale(array) == 1 / 128
+    assert pixel_scale(array.attrs) == 1 / 128
     array.attrs["scale_factor"] = "a"
     with pytest.raises(InputError, match="pred_probs: scale_factor is 'a', it must be a number"):
-        pixel_scale(array)
+        pixel_scale(array.attrs)
     array.attrs.update(scale_factor=1, add_offset=3)
     with pytest.raises(InputError, match="pred_probs: add_offset is 3, it must be 0"):
-        pixel_scale(array)
+        pixel_scale(array.attrs)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "dtype", "expected"),
+    [
+        ({}, "u1", ()),
+        ({"_FillValue": None}, "f8", ()),
+        ({"_FillValue": 255, "missing_value": 254}, "u1", (254, 255)),
+        ({"_FillValue": np.uint8(255), "missing_value": np.array([1, 255])}, "u1", (1, 255)),
+        ({"_FillValue": float("nan")}, "f4", ()),
+        ({"_FillValue": -9999.0}, "f4", (-9999,)),
+        ({"_FillValue": "AAAAAAAA+H8="}, "f4", ()),
+        ({"_FillValue": "AAAAAACHw8A="}, "f8", (-9998,)),
+        ({"_FillValue": True}, "?", (1,)),
+    ],
+)
+def test_fill_labels(attributes, dtype, expected) -> None:
+    assert fill_labels(attributes, np.dtype(dtype)) == expected
+
+
+@pytest.mark.parametrize("value", ["255", [1, "a"], {"a": 1}])
+def test_fill_labels_that_are_no_number(value) -> None:
+    with pytest.raises(InputError, match=r"labels: the attribute missing_value is .*a number"):
+        fill_labels({"missing_value": value}, np.dtype("u1"))
 
 
 def test_dimension_names() -> None:

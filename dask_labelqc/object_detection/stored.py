@@ -1,0 +1,100 @@
+"""Chunks of a stored dataset that are gone: their boxes would read as the fill value."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.object_detection.dataset import COLUMNS
+from dask_labelqc.region import name_images
+from dask_labelqc.storage.unwritten import missing_chunks, stored_chunk
+from dask_labelqc.typing import Ints, Shape
+
+__all__ = ["check_boxes_are_stored", "check_offsets_are_stored"]
+
+SHOWN = 3
+OPTIONAL = "given_crowd"
+"""Whole chunks without a crowd are common, and many writers leave out what is all zeros."""
+
+
+def check_offsets_are_stored(group: zarr.Group) -> None:
+    """Raise if a chunk of the offsets is not in the store; of no boxes at all all are 0."""
+    for side in ("given", "predicted"):
+        offsets, boxes = _array(group, f"{side}_offsets"), _array(group, f"{side}_boxes")
+        missing = [] if boxes.shape[0] == 0 and not offsets.fill_value else missing_chunks(offsets)
+        if missing:
+            raise _gone(offsets, missing, np.arange(offsets.shape[0]))
+
+
+def check_boxes_are_stored(
+    group: zarr.Group, num_classes: int, given: Ints, predicted: Ints
+) -> None:
+    """Raise, or warn where the fill value is a class, if a chunk of the boxes is not in the store.
+
+    Parameters
+    ----------
+    group
+        With the variables of the columnar dataset.
+    num_classes
+        K.
+    given, predicted
+        The offsets (N + 1,), which say whose boxes a chunk has.
+
+    Raises
+    ------
+    InputError
+        Naming the array, its chunks and their images.
+    """
+    for name in COLUMNS:
+        if name.endswith("offsets") or name == OPTIONAL:
+            continue
+        array = _array(group, name)
+        missing = missing_chunks(array)
+        if not missing:
+            continue
+        offsets = given if name.startswith("given") else predicted
+        fill = int(array.fill_value or 0) if name.endswith("classes") else -1
+        if not 0 <= fill < num_classes:
+            raise _gone(array, missing, offsets)
+        warnings.warn(
+            f"{_described(array, missing, offsets)}: read as class {fill}, as if they had been "
+            "left out because every box in them is of this class",
+            LabelQCWarning,
+            stacklevel=2,
+        )
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise InputError(f"{name} is a Zarr group; it must be an array")
+    return array
+
+
+def _gone(array: zarr.Array[Any], missing: list[Shape], offsets: Ints) -> InputError:
+    return InputError(
+        f"{_described(array, missing, offsets)}: they would read as {array.fill_value}. Was the "
+        "dataset written, or copied, to the end?"
+    )
+
+
+def _described(array: zarr.Array[Any], missing: list[Shape], offsets: Ints) -> str:
+    length = stored_chunk(array)[0]
+    total = int(
+        np.prod([-(-n // c) for n, c in zip(array.shape, stored_chunk(array), strict=True)])
+    )
+    places = []
+    for position in missing[:SHOWN]:
+        boxes = position[0] * length, min((position[0] + 1) * length, array.shape[0]) - 1
+        images = np.searchsorted(offsets, boxes, side="right") - 1
+        first, last = np.minimum(images, len(offsets) - 2).tolist()
+        places.append(f"{'.'.join(map(str, position))} ({name_images(first, last)})")
+    more = ", ..." if len(missing) > SHOWN else ""
+    return (
+        f"{array.basename}: {len(missing)} of {total} chunks are not in the store, "
+        f"{', '.join(places)}{more}"
+    )

@@ -1,0 +1,49 @@
+"""What a job that failed leaves behind: nothing, unless something in it is worth keeping."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from zarr.core.sync import sync
+
+from dask_labelqc.errors import Advice, InputError
+from dask_labelqc.pipeline.groups import CHECKPOINT
+from dask_labelqc.pipeline.output import Output
+
+__all__ = ["discarded_if_empty"]
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def discarded_if_empty(output: Output) -> Iterator[None]:
+    """Remove the output if the job fails, made it, and has put no group on record.
+
+    Otherwise what was done can be resumed, and advice to change an argument says that other
+    arguments need another output. No task may run any more.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _discard(output) and isinstance(error, InputError) and error.advice:
+            error.advice = Advice(
+                error.advice.text + "; {overwrite} besides, for the output is begun without",
+                {**error.advice.arguments, "overwrite": True},
+            )
+        raise
+
+
+def _discard(output: Output) -> bool:
+    """Say whether the output is gone. Trouble with that is no cause: the job has its own."""
+    if not output.created:
+        return False
+    try:
+        if output.arrays[CHECKPOINT].nchunks_initialized:
+            return False
+        sync(output.group.store.delete_dir(output.group.path))
+    except Exception as error:
+        log.warning("output: %s cannot be removed: %s", output.group.store, error)
+        return False
+    return True

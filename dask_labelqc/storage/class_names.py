@@ -1,0 +1,131 @@
+"""The names of classes, from wherever a dataset keeps them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.errors import UnstableSpecificationWarning
+
+from dask_labelqc.storage.arrays import dimension_names, siblings
+from dask_labelqc.typing import AnyArray
+
+__all__ = ["class_names", "names_of_audit"]
+
+
+def class_names(
+    labels: Any, pred_probs: Any, storage_options: Mapping[str, Any] | None = None
+) -> dict[int, str]:
+    """Return the names of labels, as far as there are any: most often of the classes 0..K-1.
+
+    Names are, the first of these that has one: text in the coordinate of the classes, in xarray
+    or beside a Zarr array; ``flag_values`` and ``flag_meanings`` of the labels, as the CF
+    conventions have them; ``class_names`` in the attributes of either array or of a Zarr group.
+
+    Parameters
+    ----------
+    labels, pred_probs
+        Arrays in any container.
+    storage_options
+        Of the store that a Zarr array lies in.
+
+    Examples
+    --------
+    >>> flags = {"flag_values": [0, 1, 255], "flag_meanings": "sky road void"}
+    >>> class_names(xr.DataArray([[0, 1]], attrs=flags), None)
+    {0: 'sky', 1: 'road', 255: 'void'}
+    """
+    names: dict[int, str] = {}
+    groups = [_group(array, storage_options) for array in (labels, pred_probs)]
+    for owner in (*groups, pred_probs, labels):
+        names |= _listed(_attributes(owner).get("class_names"))
+    names |= _flags(_attributes(labels))
+    if (dim := _class_dim(labels, pred_probs)) is not None:
+        names |= _coordinate(pred_probs, groups[1], dim)
+    return names
+
+
+def names_of_audit(audit: zarr.Group | xr.Dataset) -> dict[int, str]:
+    """Return the names of classes that an output of an audit holds."""
+    coordinate = audit.get("class")
+    if isinstance(coordinate, zarr.Array | xr.DataArray):
+        return _listed(_attributes(audit).get("class_names")) | _texts(coordinate)
+    return _listed(_attributes(audit).get("class_names"))
+
+
+def _group(array: Any, storage_options: Mapping[str, Any] | None) -> zarr.Group | None:
+    return siblings(array, storage_options) if isinstance(array, zarr.Array) else None
+
+
+def _attributes(owner: Any) -> dict[Any, Any]:
+    return dict(getattr(owner, "attrs", {}))
+
+
+def _dims(array: Any) -> Sequence[Hashable]:
+    if isinstance(array, zarr.Array):
+        return dimension_names(array) or ()
+    return array.dims if isinstance(array, xr.DataArray) else ()
+
+
+def _class_dim(labels: Any, pred_probs: Any) -> Hashable | None:
+    """Return the dimension that the labels lack; the second one where these have no names."""
+    dims, given = _dims(pred_probs), _dims(labels)
+    if not given:
+        return dims[1] if len(dims) > 1 else None
+    extra = [dim for dim in dims if dim not in given]
+    return extra[0] if len(extra) == 1 else None
+
+
+def _coordinate(array: Any, group: zarr.Group | None, dim: Hashable) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name in ("class_name", dim):
+        if isinstance(array, xr.DataArray):
+            found = array.coords.get(name)
+        else:
+            found = None if group is None else _beside(group, str(name))
+        if found is not None and tuple(_dims(found)) == (dim,):
+            names |= _texts(found)
+    return names
+
+
+def _beside(group: zarr.Group, name: str) -> zarr.Array[Any] | None:
+    with warnings.catch_warnings(), suppress(ValueError, OSError):  # an audit needs no names
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)  # of text
+        found = group.get(name)
+        return found if isinstance(found, zarr.Array) else None
+    return None
+
+
+def _texts(coordinate: Any) -> dict[int, str]:
+    """Return what a coordinate says, if it is text: numbers name nothing."""
+    with suppress(ValueError, OSError):
+        values: AnyArray = np.asarray(coordinate[...])
+        if values.dtype.kind in "UTO" and all(isinstance(value, str) for value in values.flat):
+            return {k: str(value) for k, value in enumerate(values.flat)}
+    return {}
+
+
+def _listed(names: Any) -> dict[int, str]:
+    if isinstance(names, Mapping):
+        return {int(k): str(name) for k, name in names.items() if str(k).isdecimal()}
+    if isinstance(names, list | tuple | np.ndarray):
+        return {k: str(name) for k, name in enumerate(names)}
+    return {}
+
+
+def _flags(attributes: Mapping[str, Any]) -> dict[int, str]:
+    meanings, values = attributes.get("flag_meanings"), attributes.get("flag_values")
+    if meanings is None or values is None:
+        return {}
+    words = meanings.split() if isinstance(meanings, str) else list(meanings)
+    if isinstance(values, str):
+        values = values.replace(",", " ").split()
+    with suppress(ValueError, TypeError):
+        numbers = [int(value) for value in np.atleast_1d(values)]
+        return {k: str(word) for k, word in zip(numbers, words, strict=True)}
+    return {}

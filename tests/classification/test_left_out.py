@@ -1,0 +1,208 @@
+"""Examples that are masked or NaN take part in nothing; others are matched by their index."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from distributed import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_labelqc import InputError
+from dask_labelqc.classification import LabelInspector, find_label_issues_batched
+from tests.classification import reference
+from tests.classification.conftest import draw_examples
+from tests.classification.test_kept import SCORES, arguments
+
+
+def drop_out(seed, labels, pred_probs):
+    """Masked labels, float labels with NaN, and masked predictions of the same examples."""
+    rng = np.random.default_rng(seed)
+    out = rng.random(labels.size) < 0.3
+    values = np.where(out, 77, labels)
+    decoded = np.where(out, np.nan, labels)
+    garbage = np.where(out[:, None], np.nan, pred_probs).astype(pred_probs.dtype)
+    hidden = out[:, None] & (rng.random(pred_probs.shape) < 0.5)
+    hidden[out, 0] = True
+    return {
+        "masked labels": (np.ma.array(values, mask=out), garbage),
+        "float labels": (decoded, garbage),
+        "float32, masked too": (np.ma.array(decoded.astype(">f4"), mask=out), pred_probs),
+        "masked predictions": (labels, np.ma.array(garbage, mask=hidden)),
+        "both": (np.ma.array(values, mask=out), np.ma.array(garbage, mask=hidden)),
+    }
+
+
+@settings(max_examples=8)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    score=st.sampled_from(SCORES),
+    calibrated=st.booleans(),
+)
+def test_they_take_part_in_nothing(seed, dtype, score, calibrated):
+    labels, pred_probs = draw_examples(seed, 150, 4, dtype, noise=0.4)
+    kwargs = arguments(*score, calibrated)
+    for name, (given_labels, predicted) in drop_out(seed, labels, pred_probs).items():
+        expected = reference.find_label_issues(
+            given_labels, predicted, method=score[0], adjust=score[1], calibrated=calibrated
+        )
+        in_memory = find_label_issues_batched(given_labels, predicted, **kwargs)
+        assert in_memory.tolist() == expected.tolist(), name
+        lazy = (da.from_array(given_labels, chunks=40), da.from_array(predicted, chunks=(35, 3)))
+        assert find_label_issues_batched(*lazy, **kwargs).tolist() == expected.tolist(), name
+        there = np.flatnonzero(reference.codes_of(given_labels) >= 0)
+        there = there[~np.ma.getmaskarray(predicted)[there].any(axis=1)]
+        inspector = LabelInspector(num_class=4, **kwargs)
+        inspector.update_confident_thresholds(given_labels, predicted)
+        scores = inspector.score_label_quality(*lazy)
+        assert np.flatnonzero(~np.isnan(scores)).tolist() == there.tolist(), name
+        assert set(inspector.get_label_issues()) <= set(there.tolist())
+        assert set(expected) <= set(inspector.get_label_issues())
+
+
+def test_on_a_cluster():
+    labels, pred_probs = draw_examples(0, 150, 4)
+    with Client(n_workers=1, processes=False, dashboard_address=":0"):
+        for given_labels, predicted in drop_out(0, labels, pred_probs).values():
+            found = find_label_issues_batched(
+                given_labels, da.from_array(predicted, chunks=(50, 4)), verbose=False
+            )
+            expected = reference.find_label_issues(given_labels, predicted)
+            assert found.tolist() == expected.tolist()
+
+
+def test_when_all_are_left_out_there_is_no_issue():
+    _, pred_probs = draw_examples(0, 20, 3)
+    mask = find_label_issues_batched(
+        np.full(20, np.nan), pred_probs, verbose=False, return_mask=True
+    )
+    assert mask.tolist() == [False] * 20
+
+
+@pytest.mark.parametrize("value", [1.5, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_fractions_are_no_labels(value, lazy):
+    labels, pred_probs = draw_examples(0, 100, 3)
+    labels = labels.astype(float)
+    labels[[41, 60]] = value
+    labels = da.from_array(labels, chunks=200) if lazy else labels
+    with pytest.raises(InputError) as caught:
+        find_label_issues_batched(labels, pred_probs, verbose=False)
+    assert str(caught.value) == (
+        "labels: 2 of the 100 labels of examples 0 to 99 are no whole numbers, the first is "
+        f"{value} at example 41"
+    )
+
+
+def test_a_mask_is_left_as_it_was():
+    labels, pred_probs = draw_examples(0, 100, 3)
+    given_labels = np.ma.array(labels, mask=labels == 1)
+    predicted = np.ma.array(pred_probs, mask=pred_probs < 0.01)
+    before = given_labels.mask.copy(), predicted.mask.copy()
+    find_label_issues_batched(given_labels, predicted, verbose=False)
+    np.testing.assert_array_equal(given_labels.mask, before[0])
+    np.testing.assert_array_equal(predicted.mask, before[1])
+
+
+@pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")  # after rounding
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "u2"])
+@pytest.mark.parametrize("labels_dtype", ["i2", "i8", "u4", "f8"])
+def test_byte_orders(dtype, labels_dtype, tmp_path):
+    labels, pred_probs = draw_examples(0, 300, 5)
+    pred_probs = (pred_probs * 65535).round() if dtype == "u2" else pred_probs
+    little = labels.astype(f"<{labels_dtype}"), pred_probs.astype(f"<{dtype}")
+    big = labels.astype(f">{labels_dtype}"), pred_probs.astype(f">{dtype}")
+    expected = find_label_issues_batched(*little, verbose=False)
+    assert expected.size
+    stored = [zarr.create_array(tmp_path / str(a.ndim), data=a) for a in big]
+    lazy = [da.from_array(a, chunks=(100, 5)[: a.ndim]) for a in big]
+    for some in (big, stored, lazy):
+        assert find_label_issues_batched(*some, verbose=False).tolist() == expected.tolist()
+        inspector = LabelInspector(num_class=5, verbose=False)
+        inspector.update_confident_thresholds(*some)
+        inspector.score_label_quality(*some)
+        assert set(expected) <= set(inspector.get_label_issues())
+
+
+def as_xarray(labels, pred_probs, lazy=False):
+    names = [f"image-{i:03}" for i in range(labels.size)]
+    if lazy:
+        labels, pred_probs = da.from_array(labels, chunks=70), da.from_array(pred_probs, chunks=40)
+    return (
+        xr.DataArray(labels, {"example": names}, ("example",)),
+        xr.DataArray(pred_probs, {"example": names}, ("example", "class")),
+    )
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_another_order_of_the_index_is_followed(lazy):
+    plain = draw_examples(0, 200, 4)
+    expected = find_label_issues_batched(*plain, verbose=False)
+    labels, pred_probs = as_xarray(*plain, lazy)
+    order = np.random.default_rng(0).permutation(200)
+    for predicted in (pred_probs[order], pred_probs[::-1].T):
+        found = find_label_issues_batched(labels, predicted, verbose=False)
+        assert found.tolist() == expected.tolist()
+        inspector = LabelInspector(num_class=4, verbose=False)
+        inspector.update_confident_thresholds(labels, predicted)
+        inspector.score_label_quality(labels, predicted)
+        assert set(expected) <= set(inspector.get_label_issues())
+
+
+def test_indexes_of_other_examples_are_refused():
+    labels, pred_probs = as_xarray(*draw_examples(0, 50, 4))
+    other = pred_probs.assign_coords(example=[f"image-{i:03}" for i in range(3, 53)])
+    with pytest.raises(InputError) as caught:
+        find_label_issues_batched(labels, other, verbose=False)
+    assert str(caught.value) == (
+        "labels: the index 'example' has 'image-000' and the one of pred_probs does not, the first "
+        "of 3; select the same examples in both, or drop the index (.drop_vars('example')) if they "
+        "are in the same order"
+    )
+    twice = pred_probs.assign_coords(example=["image-007"] * 50)
+    with pytest.raises(InputError, match="pred_probs: the index 'example' has 'image-007' more th"):
+        find_label_issues_batched(labels, twice, verbose=False)
+    longer = xr.concat([pred_probs, pred_probs.assign_coords(example=np.arange(50))], "example")
+    with pytest.raises(InputError, match="pred_probs: the index 'example' has 0 and the one of"):
+        find_label_issues_batched(labels, longer, verbose=False)
+    expected = find_label_issues_batched(labels.values, pred_probs.values, verbose=False)
+    unnamed = find_label_issues_batched(labels, other.drop_vars("example"), verbose=False)
+    assert unnamed.tolist() == expected.tolist()
+
+
+def test_dims_go_by_name_where_both_have_names(tmp_path):
+    labels, pred_probs = draw_examples(5, 6, 6, noise=0.9)
+    expected = find_label_issues_batched(labels, pred_probs, verbose=False)
+    assert expected.size > 0
+    names = {"dimension_names": ("class", "example")}
+    stored = zarr.create_array(tmp_path / "p", data=pred_probs.T.copy(), **names)
+    named = zarr.create_array(tmp_path / "y", data=labels, dimension_names=("example",))
+    given_labels = xr.DataArray(labels, dims="example")
+    predicted = xr.DataArray(pred_probs.T, dims=("class", "example"))
+    for pair in ((given_labels, stored), (named, predicted), (named, stored)):
+        assert find_label_issues_batched(*pair, verbose=False).tolist() == expected.tolist()
+        inspector = LabelInspector(num_class=6, verbose=False)
+        inspector.update_confident_thresholds(*pair)
+        assert inspector.get_confident_thresholds().tolist() == fresh(labels, pred_probs)
+
+
+def fresh(labels, pred_probs):
+    inspector = LabelInspector(num_class=6, verbose=False)
+    inspector.update_confident_thresholds(labels, pred_probs)
+    return inspector.get_confident_thresholds().tolist()
+
+
+def test_a_mask_has_no_attributes_of_how_labels_are_stored(tmp_path):
+    plain = draw_examples(0, 50, 4)
+    labels, pred_probs = as_xarray(*plain)
+    labels.attrs = {"_FillValue": 255, "valid_range": [0, 3], "flag_values": [0], "source": "x"}
+    mask = find_label_issues_batched(labels, pred_probs, verbose=False, return_mask=True)
+    assert mask.attrs == {"source": "x"}
+    mask.to_zarr(tmp_path / "mask.zarr", zarr_format=2)
+    again = xr.open_zarr(tmp_path / "mask.zarr").label_issues
+    assert again.dtype == bool
+    np.testing.assert_array_equal(again, mask)
