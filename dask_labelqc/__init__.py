@@ -4,10 +4,10 @@ The names below are imported when they are first asked for: the command line, wh
 command loads, needs none of them to begin with.
 """
 
+import typing as _typing
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from dask_labelqc import classification, experimental, object_detection, segmentation
     from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
     from dask_labelqc.pipeline import JobPlan, JobReport, audit_zarr, plan_audit
@@ -33,7 +33,7 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name == "__version__":
         return _import_module("importlib.metadata").version("dask-labelqc")
     if name not in __all__:
@@ -46,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "Any"})
+    return sorted({*globals(), *__all__})

@@ -106,8 +106,9 @@ def _advice(advice: Advice) -> str:
 
 
 def _written(options: dict[str, str], name: str, value: Any) -> str:
-    """Write an argument as it is given on the command line."""
-    option = options[name]
+    """Write an argument as it is given on the command line, if this command has it."""
+    if (option := options.get(name)) is None:
+        return f"{name}={value!r}"
     if value is True:
         return option
     values = value if isinstance(value, tuple) else (value,)
@@ -133,10 +134,21 @@ def method_options(command: F) -> F:
             click.option("--from-logits", is_flag=True, help="The predictions are logits."),
             click.option("--validate", type=click.Choice(["full", "labels", "none"]),
                          default="full", show_default=True, help="What to check while computing."),
+            click.option("--image-dim", metavar="NAME", callback=_dimension,
+                         help="Dimension of the images, by name or number; none for one scene."),
+            click.option("--class-dim", metavar="NAME", callback=_dimension,
+                         help="Dimension of the classes, by name or number."),
         )
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def _dimension(context: Any, option: Any, value: str | None) -> str | int | bool | None:
+    """Read the name or number of a dimension, or that there is none."""
+    if value is None or value == "none":
+        return None if value is None else False
+    return int(value) if value.lstrip("-").isdecimal() else value
 
 
 def store_options(command: F) -> F:
@@ -239,6 +251,8 @@ def audit(
             "temperature",
             "from_logits",
             "validate",
+            "image_dim",
+            "class_dim",
         )
     }
     plan = plan_audit(labels, pred_probs, storage_options=storage_options, **method)

@@ -32,6 +32,10 @@ __all__ = ["open_client", "open_gateway", "open_kubernetes", "open_local", "open
 WORKER_BYTES = 1_000_000_000
 """Memory that a local worker has at least: more than the formula in the README asks for."""
 
+NO_WORKERS = "distributed.scheduler.no-workers-timeout"
+LOCAL_PATIENCE = "5 minutes"
+"""For which a job waits where all workers of this machine have died and Dask starts none again."""
+
 TARGET_DURATION = "10ms"
 """In how little time an adaptive cluster is to be done with the tasks that the scheduler knows.
 
@@ -91,7 +95,11 @@ def open_client(
     else:
         if workers is None:
             workers = _local_workers(threads, worker_bytes)
-        with open_local(workers, threads=threads, memory_limit=memory_limit) as client:
+        patience = dask.config.get(NO_WORKERS, None) or LOCAL_PATIENCE
+        with (
+            dask.config.set({NO_WORKERS: patience}),
+            open_local(workers, threads=threads, memory_limit=memory_limit) as client,
+        ):
             yield client
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import dask_labelqc
 from dask_labelqc.cli import labelqc
-from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.errors import InputError, LabelQCWarning, advise
 from dask_labelqc.logs import show_log
 from dask_labelqc.pipeline import JobReport
 from tests.commands import address_of, scheduler, worker
@@ -142,6 +142,7 @@ OPTIONS = {
     "--temperature=0.5": {"temperature": 0.5},
     "--from-logits": {"from_logits": True},
     "--validate=labels": {"validate": "labels"},
+    "--image-dim=image --class-dim=-3": {"image_dim": "image", "class_dim": -3},
     "--write-pixel-scores": {"write_pixel_scores": True},
     "--write-predicted-label": {"write_predicted_label": True},
     "--resume": {"resume": True},
@@ -160,6 +161,8 @@ DEFAULTS = {
     "temperature": 0.1,
     "from_logits": False,
     "validate": "full",
+    "image_dim": None,
+    "class_dim": None,
     "write_pixel_scores": False,
     "write_predicted_label": False,
     "resume": False,
@@ -264,6 +267,16 @@ def test_errors_that_are_not_ours_are_one_line_too(
     assert result.stderr == "Error: RuntimeError: first line second line\n"
     with pytest.raises(RuntimeError, match="first line"):
         CliRunner().invoke(labelqc, [*map(str, command), "--debug"], catch_exceptions=False)
+
+
+def test_advice_that_a_command_has_no_option_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **keywords: Any) -> None:
+        raise InputError("seed: no", advise("{resume} or {seed}", resume=True, seed=3))
+
+    monkeypatch.setattr("dask_labelqc.demo.run_demo", fail)
+    assert invoke("demo", tmp_path).stderr == "Error: --seed: no; resume=True or --seed 3\n"
 
 
 NAMES = ["b[/x]y", "b[bold]y", "b\x1b[31m\x1b]0;title\x07y", "b\u202ey", "b:smile:y", "b\ny"]

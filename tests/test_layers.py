@@ -19,6 +19,7 @@ RANKS = {
     "kernels": 1,
     "progress": 1,
     "logs": 1,
+    "waiting": 1,
     "region": 1,
     "colors": 1,
     "figures": 1,
@@ -33,6 +34,7 @@ RANKS = {
     "demo": 6,
     "cluster": 6,
     "performance": 6,
+    "signals": 6,
     "cli": 7,
     "__main__": 8,
 }

@@ -94,12 +94,21 @@ def test_an_error_of_each_function(name: str, arrays: Arrays) -> None:
 
 def test_boxes(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "boxes.zarr", mode="w", attributes={"kind": "boxes"})
-    xr.Dataset(coords={"class": [0, 1]}).to_zarr(tmp_path / "boxes.zarr", mode="a")
+    names = xr.Dataset(coords={"class": [0, 1]})
+    names.to_zarr(tmp_path / "boxes.zarr", mode="a", consolidated=False)
+    columns = {"boxes": ("f4", 4), "classes": ("i4",), "scores": ("f4",), "offsets": ("i8",)}
     for side in ("given", "predicted"):
-        group.create_array(f"{side}_boxes", shape=(N, 4), chunks=(1000, 4), dtype="f4")
-        group.create_array(f"{side}_classes", shape=(N,), chunks=(1000,), dtype="i4")
-        group.create_array(f"{side}_offsets", shape=(N + 1,), chunks=(1000,), dtype="i8")
-    group.create_array("predicted_scores", shape=(N,), chunks=(1000,), dtype="f4")
+        for column, (dtype, *more) in columns.items():
+            edges = column == "offsets"
+            group.create_array(
+                f"{side}_{column}",
+                shape=(N + edges, *more),
+                chunks=(1000, *more),
+                dtype=dtype,
+                dimension_names=("image_edge" if edges else f"{side}_box", "coordinate")[
+                    : 1 + len(more)
+                ],
+            )
     with pytest.raises(InputError, match=r"given_offsets: \(1000000000001,\) of it would be in"):
         object_detection.audit(tmp_path / "boxes.zarr")
 

@@ -22,9 +22,11 @@ from dask_labelqc.classification.absent import (
 )
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import dimension_names, open_array
+from dask_labelqc.storage.alignment import line_up
+from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import in_order, plain_array, stored_scale
+from dask_labelqc.storage.containers import plain_array, stored_scale
+from dask_labelqc.storage.dimensions import describe, place_attributes
 from dask_labelqc.storage.missing import absent_chunks
 from dask_labelqc.typing import AnyArray, BoolArray
 
@@ -37,13 +39,6 @@ __all__ = [
     "normalize",
     "open_file",
 ]
-
-OF_THE_NUMBERS = (
-    *("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype"),
-    *("valid_range", "valid_min", "valid_max", "actual_range", "units"),
-    *("flag_values", "flag_masks", "flag_meanings"),
-)
-"""Attributes of labels that do not hold for a mask: how they are stored, what they mean."""
 
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array, xarray.DataArray or a sequence."""
@@ -81,24 +76,18 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
         Naming the argument, what it is, and what it may be.
     """
     scale = stored_scale(pred_probs)
-    names = class_names(labels, pred_probs)
-    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
-        pred_probs = _aligned(labels, in_order(labels, pred_probs))
-    transposed = _is_transposed(labels, pred_probs)
-    if transposed and isinstance(pred_probs, xr.DataArray):
-        pred_probs, transposed = pred_probs.transpose(), False
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    for name, array in (("labels", given), ("pred_probs", predicted)):
-        if isinstance(array, da.Array) and any(
-            np.isnan(n) for sizes in array.chunks for n in sizes
-        ):
-            raise InputError(
-                f"{name}: the sizes of the chunks of the Dask array are unknown; call its "
-                "compute_chunk_sizes() first"
-            )
+    lineup = line_up([describe(labels, "labels")], describe(pred_probs, "pred_probs"), image_dim=0)
+    layout = lineup.pred_probs
+    in_zarr = isinstance(predicted, zarr.Array)
+    transposed = in_zarr and layout.axes == (1, 0) and layout.order[0] is None
+    if not (layout.is_plain or transposed):
+        predicted = layout.ordered(
+            layout.inwards(da.from_zarr(predicted) if in_zarr else predicted)
+        )
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
-    form = replace(form, class_names=names)
+    form = replace(form, class_names=class_names(labels, pred_probs))
     if isinstance(predicted, np.ndarray):
         if isinstance(given, np.ndarray):
             return InMemoryExamples(given, predicted, form)
@@ -138,56 +127,9 @@ def _absent(array: zarr.Array[Any], values: AnyArray) -> frozenset[int]:
     return absent_chunks(array, tuple(slice(0, n) for n in array.shape), values)
 
 
-def _is_transposed(labels: ArrayLike, pred_probs: ArrayLike) -> bool:
-    """Return whether the names of the dimensions say that predictions are (K, N)."""
-    names, wanted = _names(pred_probs), _names(labels)
-    if names is None or wanted is None or len(names) != 2 or len(wanted) != 1:
-        return False
-    return names[1] == wanted[0]
-
-
-def _names(array: ArrayLike) -> tuple[str, ...] | None:
-    if isinstance(array, xr.DataArray):
-        return tuple(str(dim) for dim in array.dims)
-    return dimension_names(array) if isinstance(array, zarr.Array) else None
-
-
-def _aligned(labels: xr.DataArray, pred_probs: xr.DataArray) -> xr.DataArray:
-    """Return the predictions in the order of the labels, where both have an index of the examples.
-
-    Raises
-    ------
-    InputError
-        The two are not of the same examples.
-    """
-    (dim, *_) = labels.dims or (None,)
-    if dim not in labels.indexes or dim not in pred_probs.indexes:
-        return pred_probs
-    wanted, there = labels.indexes[dim], pred_probs.indexes[dim]
-    if wanted.equals(there):
-        return pred_probs
-    for name, index in (("labels", wanted), ("pred_probs", there)):
-        if not index.is_unique:
-            raise InputError(
-                f"{name}: the index {dim!r} has {index[index.duplicated()][0]!r} more than once, "
-                "so that labels and predictions cannot be matched by it; drop it "
-                f"(.drop_vars({dim!r})) if they are in the same order"
-            )
-    for name, index, other in (("labels", wanted, there), ("pred_probs", there, wanted)):
-        lacking = index[~index.isin(other)]
-        if lacking.size:
-            raise InputError(
-                f"{name}: the index {dim!r} has {lacking[0]!r} and the one of "
-                f"{'pred_probs' if name == 'labels' else 'labels'} does not, the first of "
-                f"{lacking.size}; select the same examples in both, or drop the index "
-                f"(.drop_vars({dim!r})) if they are in the same order"
-            )
-    return pred_probs.isel({dim: there.get_indexer(wanted)})
-
-
 def mask_like(labels: xr.DataArray, mask: BoolArray) -> xr.DataArray:
     """Return a mask of the examples with the coordinates of their labels."""
-    attributes = {name: v for name, v in labels.attrs.items() if name not in OF_THE_NUMBERS}
+    attributes = place_attributes(labels.attrs)
     return xr.DataArray(mask, labels.coords, labels.dims, "label_issues", attributes)
 
 

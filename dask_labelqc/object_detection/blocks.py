@@ -195,7 +195,9 @@ def _open_columnar(dataset: Any) -> Boxes:
         raise InputError(f"the columnar dataset has no {', '.join(map(repr, missing))}")
     if isinstance(dataset, zarr.Group):
         group = dataset.path or None
-        with xr.open_zarr(dataset.store, group=group, chunks=None, consolidated=False) as opened:
+        # Consolidated metadata serve where a store cannot list what it has: plain HTTP.
+        known = dataset.metadata.consolidated_metadata is not None
+        with xr.open_zarr(dataset.store, group=group, chunks=None, consolidated=known) as opened:
             coords = _coords(opened)
         num_classes = dict(opened.sizes)["class"]
         check_offsets_are_stored(dataset)

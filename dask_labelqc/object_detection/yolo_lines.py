@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,7 @@ def read_lines(
     InputError
         Naming the file, the line and the value that cannot be used.
     """
-    rows: list[Row] = []
-    places: list[tuple[int, int]] = []
+    values, numbers = array("d"), array("q")
     counts, polygons = np.zeros(len(files), np.int64), 0
     for image, file in enumerate(files):
         if file is None:
@@ -100,18 +100,18 @@ def read_lines(
                 polygons += 1
             else:
                 row = _in_order(row, columns)
-            rows.append(row)
-            places.append((image, number))
+            values.extend(row)
+            numbers.append(number)
             counts[image] += 1
-    boxes = np.array(rows, np.float64).reshape(-1, len(BOX) + 1)
-    wrong = _first_wrong(boxes, max_classes)
+    rows = np.asarray(values, np.float64).reshape(-1, len(BOX) + 1)
+    wrong = _first_wrong(rows, max_classes)
     if wrong is not None:
         box, what = wrong
-        image, number = places[box]
+        file = files[int(np.searchsorted(np.cumsum(counts), box, side="right"))]
         raise InputError(
-            f"{files[image]}, line {number}: {what} (the order of the numbers: {argument})"
+            f"{file}, line {numbers[box]}: {what} (the order of the numbers: {argument})"
         )
-    return Lines(boxes, counts, polygons)
+    return Lines(rows, counts, polygons)
 
 
 def _lines_of(file: Path) -> Iterator[tuple[int, list[str]]]:

@@ -14,6 +14,7 @@ from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps, summed_up
 from dask_labelqc.storage.arrays import BlockReader, location
+from dask_labelqc.storage.layout import Layout
 
 __all__ = ["InputStamps"]
 
@@ -48,20 +49,22 @@ class InputStamps:
         """
         if self.trusted:
             return {}
-        reader = self._reader
-        order = {
-            "labels": tuple(range(reader.labels.ndim)),
-            "pred_probs": (reader.axes[0], *reader.axes[2:]),
-        }
         found = {}
-        for name, axes in order.items():
+        for name, layout in self._layouts().items():
+            # Without the classes: a group has all of them.
+            keep = [i for i in range(len(layout.axes)) if name == "labels" or i != 1]
+            axes, order = [layout.axes[i] for i in keep], [layout.order[i] for i in keep]
             try:
-                stamps = group_stamps(name, getattr(reader, name), axes, self._plan)
+                stamps = group_stamps(name, getattr(self._reader, name), axes, self._plan, order)
             except StoreError as error:
                 raise InputError(f"{name}: {error}") from error
             if stamps is not None:
                 found[name] = stamps
         return found
+
+    def _layouts(self) -> dict[str, Layout]:
+        lineup = self._reader.lineup
+        return {"labels": lineup.labels, "pred_probs": lineup.pred_probs}
 
     def look(self) -> None:
         """List the inputs, unless that is done."""

@@ -126,7 +126,18 @@ class Job:
     def _chunk(self, name: str, number: int) -> tuple[zarr.Array[Any], str]:
         """Return a dense output, and the key of the one chunk of a group."""
         array = self.arrays[name]
-        return array, array.metadata.encode_chunk_key(self.position(number))
+        position = self.reader.lineup.labels.own(self.position(number))
+        return array, array.metadata.encode_chunk_key(position)
+
+    def write(self, name: str, box: Box, values: AnyArray) -> None:
+        """Write the values of a box to an output that has the labels' own dimensions."""
+        layout = self.reader.lineup.labels
+        self.arrays[name][layout.own(box.slices)] = layout.outwards(values)
+
+    def read(self, name: str, box: Box) -> AnyArray:
+        """Read back what `write` has written."""
+        values: AnyArray = self.reader.lineup.labels.read(self.arrays[name], box)
+        return values
 
     def groups_beside(self, number: int) -> range:
         """Return the groups that hold parts of the same images, this one among them."""
@@ -277,7 +288,7 @@ def _write_dense(job: Job, region: Box, dense: Dense) -> dict[str, AnyArray]:
     outputs = {"pixel_scores": dense.scores, "predicted_label": dense.predicted}
     wanted = {name: values for name, values in outputs.items() if values is not None}
     for name, values in wanted.items():
-        job.arrays[name][region.slices] = values
+        job.write(name, region, values)
     return wanted
 
 
@@ -337,7 +348,7 @@ def _has_dense_outputs(job: Job, number: int, arrays: dict[str, AnyArray]) -> bo
 def _stored(job: Job, name: str, number: int) -> AnyArray | None:
     """Return what is stored of a dense output, None if it cannot be decoded."""
     try:
-        return np.asarray(job.arrays[name][job.box(number).slices])
+        return job.read(name, job.box(number))
     except Exception:  # whatever a codec raises over a chunk that was cut short
         return None
 
@@ -393,7 +404,7 @@ def _paint(
     job: Job, search: Search, number: int, arrays: dict[str, AnyArray]
 ) -> tuple[GroupIssues, Ints]:
     issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
-    job.arrays["label_issues"][issues.box.slices] = paint(issues)
+    job.write("label_issues", issues.box, paint(issues))
     images = ImageStatistics(arrays["softmin"], arrays["count"])
     written = job.stamp("label_issues", number)
     return GroupIssues(images, issues.per_image(), written), issues.matrix(job.params.num_classes)
@@ -434,7 +445,7 @@ def _write_if_different(job: Job, name: str, number: int, values: AnyArray) -> b
     # An object that holds nothing but the fill value should not be there.
     empty = np.all(values == array.fill_value) and job.stored_stamp(name, number) != 0
     if not same or empty:
-        array[job.box(number).slices] = values
+        job.write(name, job.box(number), values)
         job.stamp(name, number)
     return not same or bool(empty)
 

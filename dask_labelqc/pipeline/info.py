@@ -10,9 +10,11 @@ from typing import Any
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.method.parameters import Parameters, make_parameters
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
 from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import labels_fill, stored_scale
+from dask_labelqc.storage.coordinates import check_dims
 
 __all__ = ["Inputs", "JobPlan", "open_inputs", "plan_audit"]
 
@@ -36,6 +38,8 @@ def open_inputs(
     *,
     storage_options: Mapping[str, Any] | None = None,
     group_bytes: int = GROUP_BYTES,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     **arguments: Any,
 ) -> Inputs:
     """Open labels and predictions, check the arguments, and cut the dataset into groups.
@@ -45,10 +49,12 @@ def open_inputs(
     reader = BlockReader.of(
         open_array(labels, "labels", storage_options),
         open_array(pred_probs, "pred_probs", storage_options),
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
-    names = class_names(reader.labels, reader.pred_probs, storage_options)
+    names = class_names(reader.labels, reader.pred_probs)
     params = make_parameters(
-        reader.labels.shape,
+        reader.labels_shape,
         reader.labels.dtype,
         reader.shape,
         reader.pred_probs.dtype,
@@ -57,6 +63,7 @@ def open_inputs(
         class_names=names,
         **arguments,
     )
+    check_dims(reader.dims, reader.lineup.one_scene)
     if group_bytes < 1:
         raise InputError(f"group_bytes: got {group_bytes}, it must be 1 or more")
     plan = plan_blocks(

@@ -24,7 +24,7 @@ from dask_labelqc.pipeline.fit import (
     stored_groups,
     threads_that_fit,
 )
-from dask_labelqc.pipeline.groups import Job
+from dask_labelqc.pipeline.groups import CHECKPOINT, Job
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import Inputs, open_inputs
 from dask_labelqc.pipeline.lease import hold
@@ -32,11 +32,9 @@ from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
     check_apart,
     check_written,
-    copy_coordinates,
     done_before,
     finish_output,
     open_output,
-    output_dims,
     output_store,
     tidy_output,
     write_small,
@@ -47,7 +45,13 @@ from dask_labelqc.pipeline.stages import Failure, JobStages, Measures
 from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers
 from dask_labelqc.progress import Progress, progress_for
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation
+from dask_labelqc.storage.coordinates import (
+    carried_coordinates,
+    portable_attributes,
+    write_coordinates,
+)
 from dask_labelqc.storage.stores import open_store, without_keys
 from dask_labelqc.typing import AnyArray, Ints, LabelDownsample, Validate
 
@@ -131,6 +135,8 @@ def audit_zarr(
     validate: Validate = "full",
     write_pixel_scores: bool = False,
     write_predicted_label: bool = False,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     client: Client | None = None,
     n_jobs: int | None = None,
     group_bytes: int = GROUP_BYTES,
@@ -152,6 +158,7 @@ def audit_zarr(
         and what its ``_FillValue`` and ``missing_value`` name take part in nothing.
     pred_probs
         Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
+        Where coordinate arrays lie beside both, their labels say which positions belong together.
     output
         Path or URL of the Zarr group to make.
     resume
@@ -172,6 +179,8 @@ def audit_zarr(
         "full", "labels" or "none".
     write_pixel_scores, write_predicted_label
         Also write the score and the predicted class of every pixel.
+    image_dim, class_dim
+        The dimensions of the images and of the classes, where names do not say it; see `audit`.
     client
         The cluster to run on; threads of this process without one.
     n_jobs
@@ -215,6 +224,8 @@ def audit_zarr(
         pred_probs,
         storage_options=storage_options,
         group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
@@ -261,7 +272,7 @@ def audit_zarr(
         workers = stack.enter_context(open_workers(client, n_jobs))
         stack.enter_context(shown)
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
-        _run(stages, job, output, known, storage_options)
+        _run(stages, job, output, known)
     return _report(job, str(output), stages.measures, stages.failures, storage_options)
 
 
@@ -270,11 +281,12 @@ def _run(
     job: Job,
     output: str | Path,
     known: InputStamps,
-    storage_options: Mapping[str, Any] | None,
 ) -> None:
     """Fill an output that is held."""
     with writing(output):
-        copy_coordinates(job.reader, job.output, output_dims(job.reader), storage_options)
+        reader = job.reader
+        carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
+        write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
     selection = select(stages, job.params)
     selection.statistics.warn(job.params)
     images, matrix = stages.paint(selection.search)
@@ -286,12 +298,13 @@ def _run(
     about_inputs = {"inputs": known.attribute} if known.attribute else {}
     with writing(output):
         check_written(job.output)
-        attributes = job.params.attributes() | job.params.naming() | facts | about_inputs
+        decided = job.params.attributes() | job.params.naming() | job.reader.lineup.attributes()
+        attributes = portable_attributes(decided | facts | about_inputs)
         finish_output(job.output, attributes, sorted(not_audited))
 
 
 def _write_results(job: Job, selection: Selection, images: Images, matrix: Ints) -> None:
-    image = output_dims(job.reader)[0]
+    image = job.reader.image_dim
     small = (
         ("image_score", (image,), images.score()),
         ("image_issue_fraction", (image,), images.issue_fraction()),

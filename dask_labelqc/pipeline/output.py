@@ -20,25 +20,18 @@ from zarr.abc.store import Store
 from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
-    UnstableSpecificationWarning,
     ZarrUserWarning,
 )
 from zarr.storage import LocalStore
 
 from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.graph.blocks import Plan
-from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.pipeline.lease import Lease, is_claimed
-from dask_labelqc.storage.arrays import (
-    BlockReader,
-    dimension_names,
-    location,
-    siblings,
-)
+from dask_labelqc.storage.arrays import BlockReader, location
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.objects import list_names, tag_of
@@ -50,18 +43,15 @@ __all__ = [
     "Output",
     "check_apart",
     "check_written",
-    "copy_coordinates",
     "done_before",
     "finish_output",
     "open_output",
-    "output_dims",
     "output_store",
     "tidy_output",
     "write_small",
     "writing",
 ]
 
-SPATIAL = ("z", "y", "x")
 NOT_AUDITED = "not_audited"
 INPUTS = "inputs"
 CLAIMED = "claims"
@@ -98,12 +88,6 @@ class Output:
     claims: tuple[str, ...] = ()
 
 
-def output_dims(reader: BlockReader) -> tuple[str, ...]:
-    """Return the names of the dimensions (N, *spatial): the labels' own, or image, y, x."""
-    names = dimension_names(reader.labels)
-    return names or ("image", *SPATIAL[len(SPATIAL) + 1 - reader.labels.ndim :])
-
-
 def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerprint:
     """Return what makes an output this one: its inputs, parameters and groups, as plain JSON."""
     what: Fingerprint = {
@@ -121,7 +105,9 @@ def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerpr
         json.dumps(
             what
             | params.attributes()
+            | reader.lineup.fingerprint()
             | {
+                "dims": reader.dims,
                 "groups": plan.group,
                 "pixel_scores": params.scores,
                 "predicted_label": params.predicted,
@@ -388,7 +374,7 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume:
 
 
 def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[Any]]:
-    params, plan = inputs.params, inputs.plan
+    params, plan, layout = inputs.params, inputs.plan, inputs.reader.lineup.labels
     dense: list[tuple[str, Any, Any]] = [("label_issues", np.dtype(bool), False)]
     if params.scores:
         dense.append(("pixel_scores", params.probability_dtype, np.nan))
@@ -400,11 +386,11 @@ def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[An
         if not isinstance(found, zarr.Array):
             found = group.create_array(
                 name,
-                shape=params.shape,
-                chunks=plan.group,
+                shape=layout.own(params.shape),
+                chunks=layout.own(plan.group),
                 dtype=dtype,
                 fill_value=fill,
-                dimension_names=output_dims(inputs.reader),
+                dimension_names=inputs.reader.dims,
                 overwrite=True,  # chunks without metadata: a deletion that was cut short
             )
         arrays[name] = found
@@ -440,58 +426,6 @@ def check_written(group: zarr.Group) -> None:
             f"output: {group.store_path}/{others[0]} is not what was written; something else "
             "writes there; end that, then resume=True (--resume) goes on from here"
         )
-
-
-def copy_coordinates(
-    reader: BlockReader,
-    group: zarr.Group,
-    dims: tuple[str, ...],
-    storage_options: Mapping[str, Any] | None = None,
-) -> None:
-    """Carry over what lies beside the inputs: coordinates of the labels, and of the classes.
-
-    xarray lists the coordinates that are not called like a dimension in an attribute.
-    """
-    beside = siblings(reader.labels, storage_options)
-    listed = str(reader.labels.attrs.get("coordinates", "")).split()
-    copied = [name for name in (*dims, *listed) if _copy(beside, name, group, name, dims)]
-    if others := [name for name in listed if name in copied]:
-        group["label_issues"].attrs["coordinates"] = " ".join(others)
-    for name in set(dimension_names(reader.pred_probs) or ()) - set(dims):
-        _copy(siblings(reader.pred_probs, storage_options), name, group, "class", (name,))
-
-
-def _copy(
-    source: zarr.Group | None, name: str, group: zarr.Group, new_name: str, dims: tuple[str, ...]
-) -> bool:
-    """Copy a coordinate if there is one along these dimensions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
-        coordinate = source.get(name) if source is not None else None
-        if not isinstance(coordinate, zarr.Array):
-            return False
-        along = dimension_names(coordinate)
-        if along is None or not set(along) <= set(dims):
-            return False
-        renamed = tuple(new_name if dim == name else dim for dim in along)
-        write_small(group, new_name, renamed, _values(coordinate, name))
-        attributes = dict(coordinate.attrs)
-        attributes.pop("_ARRAY_DIMENSIONS", None)
-        group[new_name].attrs.update(attributes)
-    return True
-
-
-def _values(coordinate: zarr.Array[Any], name: str) -> Any:
-    place = location(coordinate)
-    check_memory(f"the coordinate {name!r} at {place}", coordinate.shape, coordinate.dtype.itemsize)
-    try:
-        return coordinate[...]
-    except Exception as error:  # whatever a codec or a store raises
-        raise InputError(
-            f"labels, pred_probs: the coordinate {name!r} beside them, {place}, cannot be read "
-            f"({error})",
-            advise("write it again or delete it, and then go on with {resume}", resume=True),
-        ) from error
 
 
 def finish_output(

@@ -308,7 +308,7 @@ class JobStages:
         for name, array in self._job.arrays.items():
             if name == CHECKPOINT:
                 continue
-            stamps = group_stamps(name, array, range(array.ndim), plan)
+            stamps = group_stamps(name, array, self._job.reader.lineup.labels.axes, plan)
             if stamps is None:
                 return list(range(plan.num_groups))
             found ^= stamps

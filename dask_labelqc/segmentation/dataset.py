@@ -7,15 +7,24 @@ from importlib.metadata import version
 from typing import Any
 
 import xarray as xr
+import zarr
 
-from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Like, normalize
+from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, Like, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
+from dask_labelqc.storage.coordinates import (
+    CLASS_DIMS,
+    Carried,
+    carried_coordinates,
+    check_dims,
+    class_labels,
+    portable_attributes,
+    with_classes,
+)
 from dask_labelqc.typing import LabelDownsample, Validate
 
 __all__ = ["audit"]
 
-SPATIAL = ("z", "y", "x")
 PER_PIXEL = ("label_issues", "pixel_scores", "predicted_label")
 PER_IMAGE = ("image_score", "image_issue_fraction", "image_issue_count")
 PER_CLASS = ("confident_threshold", "class_count", "class_issue_count")
@@ -33,6 +42,8 @@ def audit(
     validate: Validate = "full",
     pixel_scores: bool = False,
     predicted_label: bool = False,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     batch_size: int | None = None,
     n_jobs: int | None = None,
     verbose: bool = False,
@@ -51,9 +62,9 @@ def audit(
         ``_FillValue`` and ``missing_value`` name take part in nothing, as what is ignored.
     pred_probs
         (N, K, \*spatial): probabilities in float16, float32 or float64, or uint8 or uint16 whose
-        largest value (or the ``scale_factor`` in their attributes) means 1. xarray and Zarr
-        arrays with named dimensions may have them in any order. A pixel that any class is masked
-        of takes part in nothing.
+        largest value (or the ``scale_factor`` in their attributes) means 1. Where both arrays
+        name their dimensions, in any order; where both have an index along one, its labels say
+        which positions belong together. A pixel that any class is masked of takes part in nothing.
     downsample
         Factor, a divisor of every spatial extent, to count and select issues on a smaller grid.
     label_downsample
@@ -71,6 +82,14 @@ def audit(
         aside as if they were ignored.
     pixel_scores, predicted_label
         Also return the score and the predicted class of every pixel.
+    image_dim
+        The dimension of `labels` that counts the images, by name or axis; False where there is
+        none, and labels (y, x) with predictions (class, y, x) are one scene. By default the
+        first, unless it is called as a place is ("y", "lat", "row", ...); of arrays without
+        names, unless only one scene fits.
+    class_dim
+        The dimension of `pred_probs` that counts the classes, by name or axis; by default the one
+        that labels do not have, or where there are no names the one after the images.
     batch_size
         Images that are gone through at a time.
     n_jobs
@@ -84,8 +103,10 @@ def audit(
         ``label_issues`` (image, y, x) bool; ``pixel_scores`` and ``predicted_label`` if asked
         for; ``image_score``, ``image_issue_fraction``, ``image_issue_count`` (image,);
         ``confident_threshold``, ``class_count``, ``class_issue_count`` (class,) and
-        ``issue_matrix`` (given_class, predicted_class). Dimensions and coordinates of xarray
-        labels are kept.
+        ``issue_matrix`` (given_class, predicted_class). Dimensions and coordinates of the labels
+        are kept (of a Zarr array those that lie beside it), so are the attributes that say where
+        the place is, and the predictions' coordinate of the classes. The attributes
+        ``image_dim`` and ``class_dim`` say which dimensions were taken for these.
 
     Raises
     ------
@@ -108,6 +129,8 @@ def audit(
     inputs = normalize(
         labels,
         pred_probs,
+        image_dim=image_dim,
+        class_dim=class_dim,
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
@@ -117,22 +140,34 @@ def audit(
         scores=pixel_scores,
         predicted=predicted_label,
     )
+    check_dims(inputs.like.dims, inputs.like.lineup.one_scene)
     if isinstance(inputs, InMemory):
         values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
     else:
         values = {n: v for n, v in vars(inputs.audit(batch_size)).items() if v is not None}
-    return _dataset(values, inputs.params, inputs.like)
+    return _dataset(values, inputs, _carried(labels, pred_probs, inputs.like))
 
 
-def _dataset(values: dict[str, Any], params: Parameters, like: Like) -> xr.Dataset:
-    dims = like.dims or ("image", *SPATIAL[len(SPATIAL) + 1 - len(params.shape) :])
-    kept = {} if like.template is None else like.template.attrs
+def _carried(labels: ArrayLike, pred_probs: ArrayLike, like: Like) -> Carried:
+    if isinstance(labels, zarr.Array):
+        return carried_coordinates(labels, pred_probs, like.lineup)
+    classes = class_labels(pred_probs, like.lineup.class_dim)
+    coords = xr.Dataset(coords=like.coords)
+    place = {} if like.template is None else like.template.attrs
+    return Carried(with_classes(coords, classes), place)
+
+
+def _dataset(values: dict[str, Any], inputs: InMemory | Lazy, carried: Carried) -> xr.Dataset:
+    like, place = inputs.like, dict(carried.attributes)
+    place.pop("coordinates", None)  # xarray lists them where it writes
+    own = like.lineup.labels.outwards
     variables = {
-        **{name: (dims, values[name], kept) for name in PER_PIXEL if name in values},
-        **{name: (dims[:1], values[name]) for name in PER_IMAGE},
-        **{name: (("class",), values[name]) for name in PER_CLASS},
-        "issue_matrix": (("given_class", "predicted_class"), values["issue_matrix"]),
+        **{name: (like.dims, own(values[name]), place) for name in PER_PIXEL if name in values},
+        **{name: ((like.image_dim,), values[name]) for name in PER_IMAGE},
+        **{name: (CLASS_DIMS[:1], values[name]) for name in PER_CLASS},
+        "issue_matrix": (CLASS_DIMS[1:], values["issue_matrix"]),
     }
-    coords = {} if like.template is None else like.template.coords
-    attributes = {**params.attributes(), **params.naming(), "version": version("dask-labelqc")}
-    return xr.Dataset(variables, coords, attributes)
+    params = inputs.params
+    made = {**params.attributes(), **params.naming(), **like.lineup.attributes()}
+    made["version"] = version("dask-labelqc")
+    return xr.Dataset(variables, carried.coordinates.coords, portable_attributes(made))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 import zarr
 
 from dask_labelqc.colors import class_colors
@@ -21,7 +20,10 @@ from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.method.parameters import warn_of_fill
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.region import Box
-from dask_labelqc.storage.containers import in_order, labels_fill, plain_array
+from dask_labelqc.segmentation.inputs import as_dask
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, line_up
+from dask_labelqc.storage.containers import labels_fill, plain_array
+from dask_labelqc.storage.dimensions import describe
 from dask_labelqc.terminal import printable
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
@@ -113,16 +115,15 @@ def draw_images(
     exclude: Sequence[int],
     top: int,
     image_ids: Sequence[Any] | None = None,
+    *,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw and show a figure for each of the `top` worst images; see `summary.display_issues`."""
     plt = pyplot()
-    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
-        pred_probs = in_order(labels, pred_probs)
-    ids = _image_ids((issues, labels, pred_probs), image_ids)
-    mask = plain_array(issues, "issues")
-    given = None if labels is None else plain_array(labels, "labels")
-    predicted = None if pred_probs is None else plain_array(pred_probs, "pred_probs")
+    mask, given, predicted, ids = _seen(issues, labels, pred_probs, image_dim, class_dim)
+    ids = ids if image_ids is None else image_ids
     _check_shapes(mask, given, predicted)
     if ids is not None and len(ids) != mask.shape[0]:
         raise InputError(f"image_ids: got {len(ids)} of them, there are {mask.shape[0]} images")
@@ -155,15 +156,34 @@ def draw_images(
     return figures
 
 
-def _image_ids(arrays: Sequence[Any], given: Sequence[Any] | None) -> Sequence[Any] | None:
-    """Return the ids of the images: those given, or of the first array that names them."""
-    if given is not None:
-        return given
-    for array in arrays:
-        if isinstance(array, xr.DataArray) and array.dims[0] in array.coords:
-            ids: Sequence[Any] = array.coords[array.dims[0]].values
-            return ids
-    return None
+def _seen(
+    issues: Any, labels: Any, pred_probs: Any, image_dim: ImageDim, class_dim: ClassDim
+) -> tuple[Any, Any, Any, Sequence[Any] | None]:
+    """Return the arrays lined up, and the ids of the images, as far as there are these.
+
+    The arrays are (N, H, W) twice and (N, K, H, W).
+    """
+    named = {"issues": issues, "labels": labels, "pred_probs": pred_probs}
+    arrays = {name: plain_array(a, name) for name, a in named.items() if a is not None}
+    dims = {name: describe(named[name], name) for name in arrays}
+    predicted = dims.pop("pred_probs", None)
+    lineup = line_up(list(dims.values()), predicted, image_dim=image_dim, class_dim=class_dim)
+    layouts = dict(zip(dims, lineup.pixels, strict=True)) | {"pred_probs": lineup.pred_probs}
+    issues, labels, pred_probs = (
+        None
+        if name not in arrays
+        else arrays[name]
+        if layouts[name].is_plain
+        else as_dask(layouts[name], arrays[name])
+        for name in named
+    )
+    found = (
+        described.index(lineup.image_dim)
+        for described in (*dims.values(), predicted)
+        if described is not None and lineup.image_dim is not None
+    )
+    ids = next((list(index) for index in found if index is not None), None)
+    return issues, labels, pred_probs, ids
 
 
 def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:

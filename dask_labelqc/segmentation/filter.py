@@ -7,6 +7,7 @@ from typing import Any
 
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.typing import LabelDownsample, Validate
 
 __all__ = ["find_label_issues"]
@@ -24,6 +25,8 @@ def find_label_issues(
     ignore_index: int | Iterable[int] | None = None,
     from_logits: bool = False,
     validate: Validate = "full",
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
 ) -> Any:
     r"""Return a boolean mask of the pixels whose label is estimated to be wrong.
 
@@ -44,7 +47,7 @@ def find_label_issues(
         the Dask scheduler in use.
     verbose
         Show the progress, for arrays in memory, of calls that last longer than two seconds.
-    downsample, label_downsample, ignore_index, from_logits, validate
+    downsample, label_downsample, ignore_index, from_logits, validate, image_dim, class_dim
         As in `audit`.
 
     Returns
@@ -75,6 +78,8 @@ def find_label_issues(
     inputs = normalize(
         labels,
         pred_probs,
+        image_dim=image_dim,
+        class_dim=class_dim,
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 import zarr
 
 from dask_labelqc.errors import InputError
@@ -25,8 +24,11 @@ from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
 from dask_labelqc.method.parameters import warn_of_fill
 from dask_labelqc.method.validity import check_whole
-from dask_labelqc.storage.arrays import BlockReader
-from dask_labelqc.storage.containers import in_order, labels_fill, plain_array
+from dask_labelqc.segmentation.inputs import as_dask
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.containers import labels_fill, plain_array
+from dask_labelqc.storage.dimensions import describe
+from dask_labelqc.storage.layout import Layout
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
 __all__ = ["FlaggedPixels", "normalize_flagged"]
@@ -46,9 +48,9 @@ class FlaggedPixels:
     Attributes
     ----------
     issues, labels, pred_probs
-        NumPy, Zarr or Dask arrays.
-    axes
-        For each of (N, K, *spatial), which axis of `pred_probs` it is.
+        NumPy, Zarr or Dask arrays, as they were given.
+    lineup
+        How they line up: boxes are in the order of the issues.
     fill_labels
         Labels that stand for none where they are stored.
     """
@@ -56,12 +58,17 @@ class FlaggedPixels:
     issues: Any
     labels: Any
     pred_probs: Any
-    axes: Shape
+    lineup: Lineup
     fill_labels: tuple[int, ...] = ()
 
     @property
+    def shape(self) -> Shape:
+        """(N, *spatial)."""
+        return self.lineup.pixels[0].shape(self.issues.shape)
+
+    @property
     def num_classes(self) -> int:
-        return int(self.pred_probs.shape[self.axes[1]])
+        return self.lineup.pred_probs.shape(self.pred_probs.shape)[1]
 
     @property
     def in_memory(self) -> bool:
@@ -78,21 +85,25 @@ class FlaggedPixels:
         return matrix
 
     def of_class(self, wanted: BoolArray) -> Any:
-        """Return the mask of the flagged pixels whose given or predicted class is wanted."""
+        """Return the mask of the flagged pixels whose given or predicted class is wanted.
+
+        It has the dimensions of the issues.
+        """
         select = self._on_plain(partial(_select_box, wanted))
         if self.in_memory:
-            mask = np.zeros(self.issues.shape, np.bool_)
+            mask: Any = np.zeros(self.shape, np.bool_)
             for box, selected in zip(self._boxes(), self._map(select), strict=True):
                 mask[box.slices] = selected
-            return mask
-        return self._blocks(select, np.bool_, objects=False)
+        else:
+            mask = self._blocks(select, np.bool_, objects=False)
+        return self.lineup.pixels[0].outwards(mask)
 
     def _on_plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function of boxes of any values from one of plain values."""
         return partial(_with_plain, function, self.fill_labels, self.num_classes)
 
     def _boxes(self) -> Iterator[Box]:
-        shape = self.issues.shape
+        shape = self.shape
         images = max(MEMORY_BLOCK_PIXELS // max(int(np.prod(shape[1:])), 1), 1)
         for start in range(0, shape[0], images):
             stop = min(start + images, shape[0])
@@ -100,10 +111,11 @@ class FlaggedPixels:
 
     def _map(self, function: Callable[..., Any]) -> Iterator[Any]:
         """Yield the function of each box in memory, on the threads of this process."""
+        issues, labels = self.lineup.pixels
+        read = partial(self.lineup.pred_probs.read, self.pred_probs)
 
         def call(box: Box) -> Any:
-            read = partial(_sliced, self.pred_probs)
-            return function(box, self.issues[box.slices], self.labels[box.slices], read)
+            return function(box, issues.read(self.issues, box), labels.read(self.labels, box), read)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             yield from pool.map(call, self._boxes())
@@ -112,12 +124,15 @@ class FlaggedPixels:
         """Return the array of the function of each block: an object each, or their masks."""
         if isinstance(self.pred_probs, zarr.Array):
             plan = self._plan()
-            chunks, read = plan.chunks, partial(_stored, self.pred_probs, self.axes)
+            chunks, read = plan.chunks, partial(self.lineup.pred_probs.read, self.pred_probs)
             probs = None
         else:
             probs = self._dask_predictions()
             chunks, read = (probs.chunks[0], *probs.chunks[2:]), None
-        issues, labels = as_blocks(self.issues, chunks), as_blocks(self.labels, chunks)
+        issues, labels = (
+            _in_blocks(layout, array, chunks)
+            for layout, array in zip(self.lineup.pixels, (self.issues, self.labels), strict=True)
+        )
         axes = tuple(range(issues.ndim))
         starts = [np.cumsum((0, *sizes)).tolist() for sizes in chunks]
         pairs: list[Any] = [_corners(starts), axes, issues, axes, labels, axes]
@@ -135,10 +150,10 @@ class FlaggedPixels:
         )
 
     def _plan(self) -> Plan:
-        order = (self.axes[0], *self.axes[2:])
+        image, _, *spatial = self.lineup.pred_probs.shape(self.pred_probs.chunks)
         plan = plan_blocks(
-            self.issues.shape,
-            tuple(self.pred_probs.chunks[axis] for axis in order),
+            self.shape,
+            (image, *spatial),
             self.num_classes * self.pred_probs.dtype.itemsize,
             group_bytes=REGION_BYTES,
         )
@@ -146,13 +161,17 @@ class FlaggedPixels:
         return plan
 
     def _dask_predictions(self) -> da.Array:
+        layout = self.lineup.pred_probs
         if isinstance(self.pred_probs, da.Array):
-            return self.pred_probs.transpose(self.axes).rechunk({1: -1})
-        chunks = tuple(
-            (n,) if axis else tuple(b.stop[0] - b.start[0] for b in self._boxes())
-            for axis, n in enumerate(self.pred_probs.shape)
-        )
-        return as_blocks(self.pred_probs, chunks)
+            return as_dask(layout, self.pred_probs).rechunk({1: -1})
+        images = tuple(box.stop[0] - box.start[0] for box in self._boxes())
+        chunks = (images, (self.num_classes,), *((n,) for n in self.shape[1:]))
+        return _in_blocks(layout, self.pred_probs, chunks)
+
+
+def _in_blocks(layout: Layout, array: Any, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
+    """Return an array as it is seen, in these blocks."""
+    return as_blocks(array if layout.is_plain else as_dask(layout, array), chunks)
 
 
 def _corners(starts: list[list[int]]) -> da.Array:
@@ -184,18 +203,6 @@ def _block(
         (block,) = probs
         return function(box, issues, labels, lambda _: block)
     return function(box, issues, labels, read)
-
-
-def _sliced(pred_probs: AnyArray, box: Box) -> AnyArray:
-    image, *pixels = box.slices
-    return pred_probs[(image, slice(None), *pixels)]
-
-
-def _stored(pred_probs: zarr.Array[Any], axes: Shape, box: Box) -> AnyArray:
-    slices = [slice(None)] * len(axes)
-    for axis, part in zip((axes[0], *axes[2:]), box.slices, strict=True):
-        slices[axis] = part
-    return np.asarray(pred_probs[tuple(slices)]).transpose(axes)
 
 
 def _with_plain(
@@ -249,7 +256,14 @@ def _check(position: int, box: Box) -> None:
         )
 
 
-def normalize_flagged(issues: Any, labels: Any, pred_probs: Any) -> FlaggedPixels:
+def normalize_flagged(
+    issues: Any,
+    labels: Any,
+    pred_probs: Any,
+    *,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
+) -> FlaggedPixels:
     """Check the three arrays, and say how they will be read.
 
     Raises
@@ -257,19 +271,22 @@ def normalize_flagged(issues: Any, labels: Any, pred_probs: Any) -> FlaggedPixel
     InputError
         Naming the argument, what it is, and what it may be.
     """
-    if isinstance(labels, xr.DataArray) and isinstance(pred_probs, xr.DataArray):
-        pred_probs = in_order(labels, pred_probs)
     mask, given = plain_array(issues, "issues"), plain_array(labels, "labels")
     predicted = plain_array(pred_probs, "pred_probs")
-    axes = tuple(range(predicted.ndim))
-    if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
-        axes = BlockReader.of(given, predicted).axes
-    shape = tuple(predicted.shape[axis] for axis in axes)
+    lineup = line_up(
+        [describe(issues, "issues"), describe(labels, "labels")],
+        describe(pred_probs, "pred_probs"),
+        image_dim=image_dim,
+        class_dim=class_dim,
+    )
+    shape = lineup.pred_probs.shape(predicted.shape)
     if len(shape) < 3:
         raise InputError(f"pred_probs: got shape {shape}, it must be (N, K, *spatial)")
     wanted = (shape[0], *shape[2:])
-    for name, array, kinds in (("issues", mask, "b"), ("labels", given, "iubf")):
-        if array.shape != wanted:
+    for name, array, layout, kinds in zip(
+        ("issues", "labels"), (mask, given), lineup.pixels, ("b", "iubf"), strict=True
+    ):
+        if layout.shape(array.shape) != wanted:
             raise InputError(
                 f"{name}: got shape {array.shape}, it must be {wanted} for pred_probs {shape}"
             )
@@ -280,4 +297,4 @@ def normalize_flagged(issues: Any, labels: Any, pred_probs: Any) -> FlaggedPixel
         raise InputError(f"pred_probs: got dtype {predicted.dtype}, it must be floating point")
     fill = labels_fill(labels)
     warn_of_fill(fill, shape[1])
-    return FlaggedPixels(mask, given, predicted, axes, fill)
+    return FlaggedPixels(mask, given, predicted, lineup, fill)

@@ -23,12 +23,16 @@ from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
-from dask_labelqc.storage.arrays import BlockReader, dimension_names
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import in_order, labels_fill, plain_array, stored_scale
+from dask_labelqc.storage.containers import labels_fill, plain_array, stored_scale
+from dask_labelqc.storage.coordinates import output_dims, output_image_dim
+from dask_labelqc.storage.dimensions import describe, place_attributes
+from dask_labelqc.storage.layout import Layout
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "normalize"]
+__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize"]
 
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array or xarray.DataArray."""
@@ -43,35 +47,52 @@ WHOLE_IMAGE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Like:
-    """What results look like: the labels' dims, coordinates and attributes, if they have any.
+    """What results look like: the labels' dims, coordinates, and what they say of the place.
 
-    How the labels are encoded in their store is not taken over: results have other dtypes.
+    Nothing is taken over that says how the labels, or their coordinates, are encoded or what
+    their values mean: results have other dtypes and values.
     """
 
     template: xr.DataArray | None
+    lineup: Lineup
+    dims: tuple[Hashable, ...]
+    image_dim: Hashable
 
-    @property
-    def dims(self) -> tuple[Hashable, ...] | None:
-        return None if self.template is None else self.template.dims
+    @classmethod
+    def of(cls, labels: ArrayLike, lineup: Lineup) -> Like:
+        """Take what is to be kept of the labels."""
+        template = None
+        if isinstance(labels, xr.DataArray):
+            place = place_attributes({**labels.encoding, **labels.attrs})
+            template = labels.drop_encoding().drop_attrs(deep=False).assign_attrs(place)
+        return cls(template, lineup, output_dims(labels, lineup), output_image_dim(labels, lineup))
 
     def per_pixel(self, values: Any, name: str) -> Any:
-        """Return values (N, *spatial) in the labels' container."""
-        if self.template is None:
-            return values
-        return self.template.copy(data=values).rename(name)
+        """Return values (N, *spatial) in the labels' container, with its dimensions."""
+        own = self.lineup.labels.outwards(values)
+        return own if self.template is None else self.template.copy(data=own).rename(name)
 
     def per_image(self, values: Any, name: str) -> Any:
         """Return values (N,) with the coordinates of the images."""
         if self.template is None:
             return values
-        dim = self.template.dims[0]
-        coords = {n: c for n, c in self.template.coords.items() if set(c.dims) <= {dim}}
-        return xr.DataArray(values, coords, (dim,), name, self.template.attrs)
+        dim = self.image_dim
+        coords = {n: c for n, c in self.coords.items() if set(c.dims) <= {dim}}
+        return xr.DataArray(values, coords, (dim,), name)
+
+    @property
+    def coords(self) -> dict[Hashable, xr.Variable]:
+        """The labels' coordinates; that which names a scene is the coordinate of its image."""
+        found = {} if self.template is None else self.template.coords
+        return {
+            name: (c if name != self.image_dim or c.ndim else c.expand_dims(name)).variable
+            for name, c in found.items()
+        }
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Labels and predictions that are arrays of this process."""
+    """Labels and predictions that are arrays of this process, as they were given."""
 
     labels: AnyArray
     pred_probs: AnyArray
@@ -101,8 +122,11 @@ class InMemory:
         return summarize(region, blocks, self._read, self.params, bound, dense.at(region))
 
     def _read(self, box: Box) -> tuple[AnyArray, AnyArray]:
-        image, *pixels = box.slices
-        return self.labels[box.slices], self.pred_probs[(image, slice(None), *pixels)]
+        lineup = self.like.lineup
+        return (
+            lineup.labels.read(self.labels, box),
+            lineup.pred_probs.read(self.pred_probs, box),
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +209,14 @@ def _multiples(chunks: tuple[int, ...], factor: int, total: int | None = None) -
     return tuple(int(n) for n in np.diff([0, *ends]))
 
 
-def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InMemory | Lazy:
+def normalize(
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    *,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
+    **arguments: Any,
+) -> InMemory | Lazy:
     """Check the inputs and the arguments, and say how they will be read.
 
     Raises
@@ -193,36 +224,39 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike, **arguments: Any) -> InM
     InputError
         Naming the argument, what it is, and what it may be.
     """
-    like = Like(labels.drop_encoding() if isinstance(labels, xr.DataArray) else None)
-    arguments |= {
-        "scale": stored_scale(pred_probs),
-        "fill_labels": labels_fill(labels),
-        "class_names": class_names(labels, pred_probs),
-    }
-    if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
-        reader = BlockReader.of(labels, pred_probs)
-        params = make_parameters(
-            labels.shape, labels.dtype, reader.shape, pred_probs.dtype, **arguments
-        )
-        return Lazy(reader, params, like)
-    if isinstance(labels, xr.DataArray):
-        if isinstance(pred_probs, zarr.Array) and dimension_names(pred_probs) is not None:
-            pred_probs = xr.DataArray(_dask(pred_probs), dims=dimension_names(pred_probs))
-        if isinstance(pred_probs, xr.DataArray):
-            pred_probs = in_order(labels, pred_probs)
     given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    params = make_parameters(
-        given.shape, given.dtype, predicted.shape, predicted.dtype, **arguments
+    lineup = line_up(
+        [describe(labels, "labels")],
+        describe(pred_probs, "pred_probs"),
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
+    params = make_parameters(
+        lineup.labels.shape(given.shape),
+        given.dtype,
+        lineup.pred_probs.shape(predicted.shape),
+        predicted.dtype,
+        scale=stored_scale(pred_probs),
+        fill_labels=labels_fill(labels),
+        class_names=class_names(labels, pred_probs),
+        **arguments,
+    )
+    like = Like.of(labels, lineup)
+    if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
+        return Lazy(BlockReader(given, predicted, lineup), params, like)
     if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):
         return InMemory(given, predicted, params, like)
-    return Lazy((_dask(given), _dask(predicted)), params, like)
+    arrays = as_dask(lineup.labels, given), as_dask(lineup.pred_probs, predicted)
+    return Lazy(arrays, params, like)
 
 
-def _dask(array: Any) -> da.Array:
-    if isinstance(array, da.Array):
-        return array
+def as_dask(layout: Layout, array: Any) -> da.Array:
+    """Return a NumPy, Zarr or Dask array as it is seen, as a Dask array."""
     if isinstance(array, zarr.Array):
         check_blocks("labels, pred_probs", array.shape, array.chunks)
-        return da.from_zarr(array)
-    return da.from_array(array, chunks=(1, *array.shape[1:]))
+        array = da.from_zarr(array)
+    seen = layout.inwards(array)
+    if not isinstance(seen, da.Array):
+        seen = da.from_array(seen, chunks=(1, *seen.shape[1:]))
+    ordered: da.Array = layout.ordered(seen)
+    return ordered

@@ -15,6 +15,7 @@ from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory, score_in_memory
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.typing import LabelDownsample, Validate
 
 __all__ = ["get_label_quality_scores", "issues_from_scores"]
@@ -36,6 +37,8 @@ def get_label_quality_scores(
     ignore_index: int | Iterable[int] | None = None,
     from_logits: bool = False,
     validate: Validate = "full",
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
 ) -> tuple[Any, Any]:
     r"""Return a label quality score for each image and each pixel; lower is worse.
 
@@ -61,7 +64,7 @@ def get_label_quality_scores(
         For "num_pixel_issues"; see `audit`.
     temperature
         Of the softmin.
-    ignore_index, from_logits, validate
+    ignore_index, from_logits, validate, image_dim, class_dim
         As in `audit`.
 
     Returns
@@ -97,6 +100,8 @@ def get_label_quality_scores(
     inputs = normalize(
         labels,
         pred_probs,
+        image_dim=image_dim,
+        class_dim=class_dim,
         downsample=1 if softmin else downsample,
         label_downsample=label_downsample,
         temperature=temperature,

@@ -15,6 +15,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.segmentation.drawing import draw_images
 from dask_labelqc.segmentation.flagged import normalize_flagged
 from dask_labelqc.segmentation.inputs import ArrayLike
+from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import open_array, siblings
 from dask_labelqc.storage.class_names import class_names as names_in
 from dask_labelqc.storage.class_names import names_of_audit
@@ -39,6 +40,8 @@ def display_issues(
     exclude: Sequence[int] | None = None,
     top: int | None = None,
     image_ids: Sequence[Any] | None = None,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
     **kwargs: Any,
 ) -> list[Figure]:
     """Draw the images with the most label issues, the issues in red.
@@ -63,6 +66,8 @@ def display_issues(
     image_ids
         What to call each of the N images; by default what their coordinate in `issues`, `labels` or
         `pred_probs` says, or their number.
+    image_dim, class_dim
+        As in `audit`.
     **kwargs
         Passed on to ``matplotlib.pyplot.show``.
 
@@ -91,7 +96,16 @@ def display_issues(
     if excluded and labels is None:
         raise InputError(f"exclude: got {exclude!r} without labels, which say where these are")
     return draw_images(
-        issues, labels, pred_probs, class_names, excluded, _checked_top(top), image_ids, **kwargs
+        issues,
+        labels,
+        pred_probs,
+        class_names,
+        excluded,
+        _checked_top(top),
+        image_ids,
+        image_dim=image_dim,
+        class_dim=class_dim,
+        **kwargs,
     )
 
 
@@ -104,6 +118,8 @@ def common_label_issues(
     exclude: Sequence[int] | None = None,
     top: int | None = None,
     verbose: bool = True,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
 ) -> pd.DataFrame:
     r"""Count the label issues of each pair of given and predicted class.
 
@@ -130,6 +146,8 @@ def common_label_issues(
         How many pairs, 20 by default.
     verbose
         Print a line for each.
+    image_dim, class_dim
+        As in `audit`.
 
     Returns
     -------
@@ -158,7 +176,7 @@ def common_label_issues(
     """
     pandas = _pandas()
     excluded, top = _excluded(exclude), _checked_top(top)
-    matrix, found = _issue_matrix(issues, labels, pred_probs)
+    matrix, found = _issue_matrix(issues, labels, pred_probs, image_dim, class_dim)
     names = _names(class_names, found, len(matrix))
     matrix[:, [k for k in excluded if k < len(matrix)]] = 0
     given, predicted = np.nonzero(matrix)
@@ -180,6 +198,9 @@ def filter_by_class(
     issues: ArrayLike,
     labels: ArrayLike,
     pred_probs: ArrayLike,
+    *,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
 ) -> Any:
     r"""Return the label issues whose given or predicted class is a certain one.
 
@@ -190,7 +211,10 @@ def filter_by_class(
     class_index
         The class, or several.
     issues, labels, pred_probs
-        As in `common_label_issues`.
+        As in `common_label_issues`. Where dimensions have names or an index, the labels and
+        predictions are put in the order of the issues.
+    image_dim, class_dim
+        As in `audit`.
 
     Returns
     -------
@@ -211,7 +235,9 @@ def filter_by_class(
     >>> filter_by_class(1, issues, labels, pred_probs)
     array([[[ True, False,  True]]])
     """
-    flagged = normalize_flagged(issues, labels, pred_probs)
+    flagged = normalize_flagged(
+        issues, labels, pred_probs, image_dim=image_dim, class_dim=class_dim
+    )
     wanted = np.zeros(flagged.num_classes, np.bool_)
     for k in np.atleast_1d(np.asarray(class_index)).tolist():
         if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < wanted.size:
@@ -222,14 +248,21 @@ def filter_by_class(
 
 
 def _issue_matrix(
-    issues: Any, labels: ArrayLike | None, pred_probs: ArrayLike | None
+    issues: Any,
+    labels: ArrayLike | None,
+    pred_probs: ArrayLike | None,
+    image_dim: ImageDim,
+    class_dim: ClassDim,
 ) -> tuple[Ints, dict[int, str]]:
     """Return the issues of each pair of classes, int64 (K, K), and the dataset's names of these."""
     if not isinstance(issues, str | Path | zarr.Group | xr.Dataset):
         for name, array in (("labels", labels), ("pred_probs", pred_probs)):
             if array is None:
                 raise InputError(f"{name}: got None, it must be given with an array of issues")
-        return normalize_flagged(issues, labels, pred_probs).matrix(), names_in(labels, pred_probs)
+        flagged = normalize_flagged(
+            issues, labels, pred_probs, image_dim=image_dim, class_dim=class_dim
+        )
+        return flagged.matrix(), names_in(labels, pred_probs)
     if labels is not None or pred_probs is not None:
         raise InputError(
             "labels, pred_probs: got arrays beside an audit, which has what it takes; leave them "

@@ -9,18 +9,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
-from zarr.buffer.cpu import NDBuffer
 from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidationError
 
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.region import Box, Gaps, name_images
 from dask_labelqc.storage.ahead import AHEAD, reading_ahead, reads_ahead
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.coordinates import output_dims, output_image_dim
+from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.gaps import gaps_of, watched
+from dask_labelqc.storage.layout import read_into
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -31,6 +35,7 @@ __all__ = [
     "dimension_names",
     "fill_labels",
     "location",
+    "name_group",
     "open_array",
     "pixel_scale",
     "read_into",
@@ -61,6 +66,8 @@ def open_array(
     """
     if isinstance(source, zarr.Array):
         return source
+    if not isinstance(source, str | PathLike):
+        raise InputError(f"{name}: {_what_it_is(source)}")
     try:
         store = open_store(source, storage_options)
     except InputError as error:
@@ -84,25 +91,27 @@ def open_array(
         ) from error
 
 
+def _what_it_is(source: Any) -> str:
+    """Say what was given in place of a Zarr array, and what to do."""
+    if isinstance(source, zarr.Group):
+        return f"got {name_group(source)}"
+    return (
+        f"got {type(source).__name__}, it must be the path or URL of a Zarr array, or an open one; "
+        "dask_labelqc.segmentation.audit takes arrays that are not in Zarr"
+    )
+
+
+def name_group(group: zarr.Group) -> str:
+    """Name a Zarr group that was given where an array is meant, and what to give instead."""
+    arrays = sorted(group.array_keys())
+    held = f"it has {', '.join(map(repr, arrays))}" if arrays else "it has none"
+    return f"a Zarr group; name the array in it, such as group['labels'] ({held})"
+
+
 def location(array: zarr.Array[Any]) -> str:
     """Return where an array is stored, as one string without keys."""
     path = array.store_path.path
     return f"{store_url(array.store_path.store)}/{path}" if path else store_url(array.store)
-
-
-def siblings(
-    array: zarr.Array[Any], storage_options: Mapping[str, Any] | None = None
-) -> zarr.Group | None:
-    """Return the group that an array lies in, None if it lies in none."""
-    path = array.store_path.path
-    try:
-        if path:
-            parent = path.rpartition("/")[0]
-            return zarr.open_group(array.store_path.store, path=parent, mode="r")
-        parent_url = str(array.store).rstrip("/").rpartition("/")[0]
-        return zarr.open_group(open_store(parent_url, storage_options), mode="r")
-    except (FileNotFoundError, NodeNotFoundError, ValueError, StoreError):
-        return None
 
 
 def pixel_scale(attributes: Mapping[str, Any]) -> float | None:
@@ -166,33 +175,61 @@ class BlockReader:
     labels
         (N, *spatial).
     pred_probs
-        The same dimensions and the classes, in the order of `axes`.
-    axes
-        For each of (N, K, *spatial), which axis of `pred_probs` it is.
+        The same dimensions and the classes, in any order.
+    lineup
+        How they line up: boxes are in the order of the labels.
     most_ahead
         Blocks to read ahead at the most, where memory is short.
     """
 
     labels: zarr.Array[Any]
     pred_probs: zarr.Array[Any]
-    axes: tuple[int, ...]
+    lineup: Lineup
     most_ahead: int = AHEAD
 
     @classmethod
-    def of(cls, labels: zarr.Array[Any], pred_probs: zarr.Array[Any]) -> BlockReader:
-        """Find the order of the dimensions by name where both arrays name them."""
-        return cls(labels, pred_probs, _axes(labels, pred_probs))
+    def of(
+        cls,
+        labels: zarr.Array[Any],
+        pred_probs: zarr.Array[Any],
+        *,
+        image_dim: ImageDim = None,
+        class_dim: ClassDim = None,
+    ) -> BlockReader:
+        """Line the arrays up by the names and coordinates that they have."""
+        lineup = line_up(
+            [describe(labels, "labels")],
+            describe(pred_probs, "pred_probs"),
+            image_dim=image_dim,
+            class_dim=class_dim,
+        )
+        return cls(labels, pred_probs, lineup)
+
+    @property
+    def labels_shape(self) -> Shape:
+        """(N, *spatial)."""
+        return self.lineup.labels.shape(self.labels.shape)
 
     @property
     def shape(self) -> Shape:
         """(N, K, *spatial)."""
-        return tuple(self.pred_probs.shape[axis] for axis in self.axes)
+        return self.lineup.pred_probs.shape(self.pred_probs.shape)
 
     @property
     def chunk(self) -> Shape:
         """Storage chunk of the predictions along (N, *spatial)."""
-        order = (self.axes[0], *self.axes[2:])
-        return tuple(self.pred_probs.chunks[axis] for axis in order)
+        image, _, *spatial = self.lineup.pred_probs.shape(self.pred_probs.chunks)
+        return (image, *spatial)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the labels' own dimensions: theirs, or image, y, x."""
+        return tuple(str(dim) for dim in output_dims(self.labels, self.lineup))
+
+    @property
+    def image_dim(self) -> str:
+        """Name of the dimension of what there is for each image."""
+        return str(output_image_dim(self.labels, self.lineup))
 
     @property
     def ahead(self) -> int:
@@ -207,7 +244,8 @@ class BlockReader:
         few buffers, block after block: fresh memory would cost as much time as the decoding. What
         a call returns is good until the next.
         """
-        given, predicted = watched(self.labels), watched(self.pred_probs)
+        given = watched(self.labels, self.lineup.labels)
+        predicted = watched(self.pred_probs, self.lineup.pred_probs)
         empty = np.empty(0, self.pred_probs.dtype)
         buffers = [empty] * (self.ahead + 1)
 
@@ -220,27 +258,18 @@ class BlockReader:
 
         with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
             labels = self.read_labels(region, given.array)
-            yield BlockReads(
-                region, labels, predictions, partial(gaps_of, given, predicted, self.axes)
-            )
+            yield BlockReads(region, labels, predictions, partial(gaps_of, given, predicted))
 
     def read_labels(self, box: Box, labels: zarr.Array[Any] | None = None) -> AnyArray:
         """Read the labels (n, *spatial) of a box, through another opened array if there is one."""
         with _naming("labels", box):
-            return np.asarray((labels or self.labels)[box.slices])
+            return self.lineup.labels.read(labels or self.labels, box)
 
     def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
-        slices = [slice(None)] * len(self.axes)
-        for axis, part in zip((self.axes[0], *self.axes[2:]), box.slices, strict=True):
-            slices[axis] = part
-        shape = tuple(
-            len(range(n)[part]) for n, part in zip(self.pred_probs.shape, slices, strict=True)
-        )
-        stored = buffer.reshape(shape)
         with _naming("pred_probs", box):
-            read_into(pred_probs, tuple(slices), stored)
-        return np.ascontiguousarray(stored.transpose(self.axes))
+            stored = self.lineup.pred_probs.read(pred_probs, box, buffer)
+        return np.ascontiguousarray(stored)
 
 
 @dataclass(frozen=True)
@@ -281,29 +310,3 @@ def _naming(name: str, box: Box) -> Iterator[None]:
         raise InputError(
             f"{name}: a chunk in {images} cannot be decoded ({error}); was it written to the end?"
         ) from error
-
-
-def read_into(array: zarr.Array[Any], box: tuple[slice, ...], target: AnyArray) -> None:
-    """Decode a box of an array into memory that is there already, C-contiguous."""
-    array.get_basic_selection(box, out=NDBuffer.from_numpy_array(target))
-
-
-def _axes(labels: zarr.Array[Any], pred_probs: zarr.Array[Any]) -> tuple[int, ...]:
-    names, wanted = dimension_names(pred_probs), dimension_names(labels)
-    in_order = tuple(range(pred_probs.ndim))
-    if names is None or wanted is None or labels.ndim + 1 != pred_probs.ndim:
-        return in_order
-    if not set(wanted) < set(names):
-        return in_order
-    (class_axis,) = (names.index(name) for name in set(names) - set(wanted))
-    first, *rest = (names.index(name) for name in wanted)
-    return (first, class_axis, *rest)
-
-
-def dimension_names(array: zarr.Array[Any]) -> tuple[str, ...] | None:
-    """Return the names of the dimensions if every one has a name of its own."""
-    names: Any = getattr(array.metadata, "dimension_names", None)
-    if names is None:
-        names = array.attrs.get("_ARRAY_DIMENSIONS")  # where xarray puts them in Zarr 2
-    named = tuple(str(name) for name in names or () if name is not None)
-    return named if len(set(named)) == array.ndim else None

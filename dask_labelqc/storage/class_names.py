@@ -12,15 +12,13 @@ import xarray as xr
 import zarr
 from zarr.errors import UnstableSpecificationWarning
 
-from dask_labelqc.storage.arrays import dimension_names, siblings
+from dask_labelqc.storage.dimensions import dimension_names, siblings
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["class_names", "names_of_audit"]
 
 
-def class_names(
-    labels: Any, pred_probs: Any, storage_options: Mapping[str, Any] | None = None
-) -> dict[int, str]:
+def class_names(labels: Any, pred_probs: Any) -> dict[int, str]:
     """Return the names of labels, as far as there are any: most often of the classes 0..K-1.
 
     Names are, the first of these that has one: text in the coordinate of the classes, in xarray
@@ -31,8 +29,6 @@ def class_names(
     ----------
     labels, pred_probs
         Arrays in any container.
-    storage_options
-        Of the store that a Zarr array lies in.
 
     Examples
     --------
@@ -41,7 +37,7 @@ def class_names(
     {0: 'sky', 1: 'road', 255: 'void'}
     """
     names: dict[int, str] = {}
-    groups = [_group(array, storage_options) for array in (labels, pred_probs)]
+    groups = [_group(array) for array in (labels, pred_probs)]
     for owner in (*groups, pred_probs, labels):
         names |= _listed(_attributes(owner).get("class_names"))
     names |= _flags(_attributes(labels))
@@ -58,8 +54,8 @@ def names_of_audit(audit: zarr.Group | xr.Dataset) -> dict[int, str]:
     return _listed(_attributes(audit).get("class_names"))
 
 
-def _group(array: Any, storage_options: Mapping[str, Any] | None) -> zarr.Group | None:
-    return siblings(array, storage_options) if isinstance(array, zarr.Array) else None
+def _group(array: Any) -> zarr.Group | None:
+    return siblings(array) if isinstance(array, zarr.Array) else None
 
 
 def _attributes(owner: Any) -> dict[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import dask.array as da
@@ -10,9 +11,10 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import fill_labels, pixel_scale
+from dask_labelqc.storage.arrays import fill_labels, name_group, pixel_scale
+from dask_labelqc.typing import AnyArray
 
-__all__ = ["in_order", "labels_fill", "plain_array", "stored_scale"]
+__all__ = ["labels_fill", "plain_array", "stored_scale"]
 
 
 def plain_array(array: Any, name: str) -> Any:
@@ -36,31 +38,37 @@ def plain_array(array: Any, name: str) -> Any:
     array([1, 2])
     """
     data = array.data if isinstance(array, xr.DataArray) else array
+    if isinstance(data, zarr.Group):
+        raise InputError(f"{name}: got {name_group(data)}")
+    if isinstance(data, xr.Dataset):
+        raise InputError(
+            f"{name}: got a Dataset; name the variable in it, such as dataset['labels'] (it has "
+            f"{', '.join(repr(v) for v in data.data_vars) or 'none'})"
+        )
+    if isinstance(data, da.Array) and any(math.isnan(n) for n in data.shape):
+        raise InputError(
+            f"{name}: got a Dask array with chunks of unknown size, shape {data.shape}; call its "
+            "compute_chunk_sizes(), which computes it once"
+        )
     if isinstance(data, np.ndarray | da.Array | zarr.Array):
         return data
     if hasattr(data, "__array__") or isinstance(data, list | tuple):
-        return np.asarray(data)
+        return _stacked(data, name)
     raise InputError(
         f"{name}: got {type(array).__name__}, it must be a NumPy, Zarr, Dask or xarray array"
     )
 
 
-def in_order(labels: xr.DataArray, pred_probs: xr.DataArray) -> xr.DataArray:
-    """Transpose the predictions to (N, K, *spatial) by the names of the labels' dimensions.
-
-    Raises
-    ------
-    InputError
-        They do not have these and one more.
-    """
-    extra = [dim for dim in pred_probs.dims if dim not in labels.dims]
-    missing = [dim for dim in labels.dims if dim not in pred_probs.dims]
-    if len(extra) != 1 or missing:
+def _stacked(data: Any, name: str) -> AnyArray:
+    try:
+        return np.asarray(data)
+    except ValueError as error:  # NumPy's word for it is an inhomogeneous shape
+        shapes = list(dict.fromkeys(getattr(item, "shape", None) for item in data))
+        such = f", such as {shapes[0]} and {shapes[1]}" if len(shapes) > 1 else ""
         raise InputError(
-            f"pred_probs: got dimensions {pred_probs.dims}, they must be those of labels "
-            f"{labels.dims} and one for the classes"
-        )
-    return pred_probs.transpose(labels.dims[0], extra[0], *labels.dims[1:])
+            f"{name}: got a {type(data).__name__} of arrays whose shapes differ{such}; all images "
+            "must have one shape: pad them, with a label that ignore_index leaves out"
+        ) from error
 
 
 def stored_scale(pred_probs: Any) -> float | None:

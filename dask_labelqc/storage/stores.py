@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +144,10 @@ class RemoteStore(WrapperStore[Store]):
     def with_read_only(self, read_only: bool = False) -> Self:
         """Return the same store, for reading only or not."""
         return type(self)(self._connection, read_only=read_only)
+
+    def at(self, url: str) -> Self:
+        """Return the store at another URL, opened in the same way."""
+        return type(self)(replace(self._connection, url=url), read_only=self.read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._connection, self.read_only)

@@ -10,7 +10,7 @@ from typing import Any
 import zarr
 from zarr.core.sync import sync
 
-from dask_labelqc.errors import StoreError
+from dask_labelqc.storage.stores import store_url
 from dask_labelqc.typing import Shape
 
 __all__ = ["missing_chunks", "stored_chunk"]
@@ -44,10 +44,7 @@ def missing_chunks(array: zarr.Array[Any]) -> list[Shape]:
 
 async def _which_exist(array: zarr.Array[Any], start: str, keys: list[str]) -> set[str]:
     store = array.store_path.store
-    if store.supports_listing:
-        try:
-            return {key async for key in store.list_prefix(start)}
-        except StoreError:
-            pass  # it says that it lists, and does not
+    if store.supports_listing and not store_url(store).startswith(("http://", "https://")):
+        return {key async for key in store.list_prefix(start)}
     found = await asyncio.gather(*map(store.exists, keys))
     return {key for key, exists in zip(keys, found, strict=True) if exists}

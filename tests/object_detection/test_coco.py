@@ -271,6 +271,7 @@ def test_images_and_categories_are_checked(files, change, message):
         (b'["\xff"]', "is no whole JSON file after 0 entries"),
         (None, "cannot be read: .*No such file"),
     ],
+    ids=["cut", "longer", "gzip cut", "no gzip", "empty", "binary", "NaN", "no text", "gone"],
 )
 def test_damaged_files_are_named(files, content, message):
     truth, results = files()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -91,6 +92,19 @@ def test_bad_lines_are_named(folders, line, message):
     (folders[0] / "b.txt").write_text(f"{LINE}\n\n{line}\n")
     with pytest.raises(InputError, match=rf"b\.txt, line 3: {message}"):
         from_yolo(*folders, (200, 100))
+
+
+def test_memory_is_that_of_the_numbers(folders):
+    (folders[0] / "b.txt").write_text(f"{LINE}\n" * 20_000)
+    size = (folders[0] / "b.txt").stat().st_size
+    from_yolo(*folders, (200, 100))
+    tracemalloc.start()
+    dataset = from_yolo(*folders, (200, 100))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert dataset.sizes["given_box"] == 20_000
+    lines = 80  # of the file that is being read, as Python's strings
+    assert peak - size < (200 + lines) * 20_000
 
 
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "nan"])

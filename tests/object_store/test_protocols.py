@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from dask_labelqc.object_detection.dataset import from_lists
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.segmentation import common_label_issues, find_label_issues
 from dask_labelqc.storage.arrays import open_array, siblings
+from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.stores import RemoteStore, is_remote, open_store, store_url
+from tests.object_detection.conftest import make_lists
 from tests.object_store.servers import Server, serve
 from tests.pipeline.datasets import check, write_case
 from tests.strategies import make_case
@@ -101,7 +104,11 @@ def test_inputs_over_http(tmp_path: Path) -> None:
         labels, pred_probs = (f"{server.endpoint}/in/{n}" for n in ("labels", "pred_probs"))
         audit_zarr(labels, pred_probs, tmp_path / "out", progress=False)
         check(tmp_path / "out", case)
-        assert siblings(open_array(labels, "labels"))["pred_probs"].shape == (4, 3, 8, 8)
+        beside = siblings(open_array(labels, "labels", {"timeout": "9s"}))
+        assert beside["pred_probs"].shape == (4, 3, 8, 8)
+        # Opened as the array was: another server would be asked without its options.
+        own = open_array(labels, "labels", {"timeout": "9s"}).store.inside.store
+        assert beside.store.inside.store.client_options == own.client_options
         with pytest.raises(InputError, match="labels: there is no Zarr array at"):
             audit_zarr(labels + "x", pred_probs, tmp_path / "out")
         with pytest.raises(InputError, match=r"output: 'http.*' can only be read, over HTTP"):
@@ -174,3 +181,17 @@ def test_the_python_functions(s3: Server, bucket: Path, monkeypatch: pytest.Monk
 
     found = audit_boxes("s3://bucket/boxes.zarr").compute()
     assert found.equals(audit_boxes(bucket / "boxes.zarr").compute())
+
+
+def test_boxes_over_plain_http(bucket: Path) -> None:
+    """Which answers no request for a list: not of the arrays, nor of their chunks."""
+    boxes = from_lists(*make_lists(0))
+    for name in ("boxes.zarr", "torn.zarr"):
+        boxes.to_zarr(bucket / name, consolidated=False)
+        consolidate(zarr.open_group(bucket / name))
+    shutil.rmtree(bucket / "torn.zarr" / "given_boxes" / "c" / "0")
+    with serve("http", bucket) as server:
+        found = audit_boxes(f"{server.endpoint}/boxes.zarr").compute()
+        with pytest.raises(InputError, match="given_boxes: 1 of 1 chunks are not in the store"):
+            audit_boxes(f"{server.endpoint}/torn.zarr")
+    assert found.equals(audit_boxes(boxes))

@@ -204,12 +204,21 @@ def test_attributes(tmp_path: Path) -> None:
         "label_downsample": "mean",
         "ignore_index": [1, 5],
         "temperature": 0.2,
-        "from_logits": False,
+        "from_logits": 0,
         "validate": "labels",
-        "probability_scale": None,
+        "image_dim": "image",
+        "class_dim": "class",
     }
     assert attributes == parameters | {"version": version("dask-labelqc"), "status": "complete"}
+    for decided in ("image_dim", "class_dim"):
+        del parameters[decided]
     assert fingerprint == parameters | {
+        "from_logits": False,
+        "probability_scale": None,
+        "dims": ["image", "y", "x"],
+        "labels.axes": [0, 1, 2],
+        "pred_probs.axes": [0, 1, 2, 3],
+        "pred_probs.order": None,
         "labels.location": f"file://{stored.labels}",
         "labels.shape": [4, 6, 8],
         "labels.dtype": "int64",

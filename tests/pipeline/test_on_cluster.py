@@ -19,6 +19,7 @@ from distributed import Client
 from distributed.core import Status
 
 from dask_labelqc import waiting
+from dask_labelqc.cluster import open_client
 from dask_labelqc.errors import ClusterError
 from dask_labelqc.pipeline import on_cluster
 from dask_labelqc.pipeline.on_cluster import Cluster
@@ -138,6 +139,18 @@ def test_no_worker_for_longer_than_is_set(client: Client) -> None:
     ):
         results(workers)
     workers.stop(interrupted=True)
+
+
+def test_local_workers_are_not_waited_for_for_ever() -> None:
+    setting = "distributed.scheduler.no-workers-timeout"
+    with open_client(workers=1, memory_limit="0"):
+        assert dask.config.get(setting) == "5 minutes"
+    with (
+        dask.config.set({setting: "7s"}),
+        open_client(workers=1, memory_limit="0"),
+    ):
+        assert dask.config.get(setting) == "7s"
+    assert dask.config.get(setting) is None
 
 
 def warn(item: int) -> None:

@@ -126,6 +126,58 @@ def test_what_is_no_array(name: str, value) -> None:
         audit(**arrays)
 
 
+every_name = pytest.mark.parametrize("name", ["labels", "pred_probs"])
+
+
+@every_function
+@every_name
+def test_a_group_in_place_of_an_array(function, name: str) -> None:
+    group = zarr_arrays(CASE.labels, CASE.pred_probs)[0].store_path.store
+    arrays = {"labels": CASE.labels, "pred_probs": CASE.pred_probs}
+    with fails(
+        f"{name}: got a Zarr group; name the array in it, such as group['labels'] (it has "
+        "'labels', 'pred_probs')"
+    ):
+        function(**arrays | {name: zarr.open_group(group)})
+    with fails(
+        f"{name}: got a Dataset; name the variable in it, such as dataset['labels'] (it has 'p')"
+    ):
+        function(**arrays | {name: xr.Dataset({"p": ("x", [1])})})
+
+
+@every_function
+def test_arrays_of_several_shapes(function) -> None:
+    labels = [CASE.labels[0], CASE.labels[1, :5], CASE.labels[2]]
+    with fails(
+        "labels: got a list of arrays whose shapes differ, such as (6, 8) and (5, 8); all images "
+        "must have one shape: pad them, with a label that ignore_index leaves out"
+    ):
+        function(labels, CASE.pred_probs)
+    with fails("pred_probs: got a tuple of arrays whose shapes differ, such as (4, 6, 8) and"):
+        function(CASE.labels, (CASE.pred_probs[0], CASE.pred_probs[1, :2], CASE.pred_probs[2]))
+    mask = find_label_issues(list(CASE.labels), list(CASE.pred_probs), verbose=False)
+    np.testing.assert_array_equal(
+        mask, find_label_issues(CASE.labels, CASE.pred_probs, verbose=False)
+    )
+
+
+@every_function
+@every_name
+@pytest.mark.parametrize("named", [False, True])
+def test_chunks_of_unknown_size(function, name: str, named: bool) -> None:
+    array = da.from_array(getattr(CASE, name))
+    array = array[da.from_array(np.array([True, True, True]))]
+    rest = str(array.shape[1:])[1:]
+    with fails(
+        f"{name}: got a Dask array with chunks of unknown size, shape (nan, {rest}; call its "
+        "compute_chunk_sizes(), which computes it once"
+    ):
+        function(
+            **{"labels": CASE.labels, "pred_probs": CASE.pred_probs}
+            | {name: xr.DataArray(array) if named else array}
+        )
+
+
 CASE = make_case()
 LAZY = tuple(da.from_array(a) for a in (CASE.labels, CASE.pred_probs))
 

@@ -96,19 +96,19 @@ def test_building_reads_no_chunk() -> None:
 
 
 @pytest.mark.parametrize("container", [xarray_over_numpy, xarray_over_dask_any_order])
-def test_xarray_keeps_dims_coords_and_attrs(container, tmp_path) -> None:
+def test_xarray_keeps_dims_and_coords(container, tmp_path) -> None:
     labels, pred_probs = container(CASE.labels, CASE.pred_probs, tmp_path)
     found = answers((labels, pred_probs))
     for name in ("mask", "pixels", "below"):
         values = found[name]
         assert values.dims == labels.dims
         xr.testing.assert_identical(values.coords.to_dataset(), labels.coords.to_dataset())
-        assert values.attrs == labels.attrs or name == "below"
+        assert values.attrs == {}
     for name in ("scores", "fractions"):
         values = found[name]
         assert values.dims == ("image",)
         assert set(values.coords) == {"image", "day", "sensor"}
-        assert values.attrs == labels.attrs
+        assert values.attrs == {}
     names = [found[name].name for name in ("mask", "scores", "pixels")]
     assert names == ["label_issues", "image_score", "pixel_scores"]
 
@@ -203,14 +203,6 @@ def test_progress_is_shown_only_if_asked_for(capsys) -> None:
     assert capsys.readouterr() == ("", "")
     find_label_issues(CASE.labels, CASE.pred_probs)
     assert capsys.readouterr().out == ""
-
-
-def test_attributes_of_labels_are_kept_in_an_audit() -> None:
-    case = make_case(3)
-    labels = xr.DataArray(case.labels, dims=("n", "h", "w"), attrs={"made_by": "hand"})
-    dataset = audit(labels, case.pred_probs)
-    assert dataset.label_issues.attrs == {"made_by": "hand"}
-    assert dataset.image_score.attrs == {}
 
 
 def test_named_zarr_predictions_follow_the_dims_of_xarray_labels() -> None:

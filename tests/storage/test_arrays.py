@@ -182,4 +182,4 @@ def test_reads_any_block_of_any_region(drawn, data) -> None:
 def test_without_names_the_order_is_taken_as_it_is() -> None:
     labels = zarr.create_array(MemoryStore(), shape=(2, 3, 4), dtype="u1")
     probs = zarr.create_array(MemoryStore(), shape=(2, 5, 3, 4), dtype="f4")
-    assert BlockReader.of(labels, probs).axes == (0, 1, 2, 3)
+    assert BlockReader.of(labels, probs).lineup.pred_probs.is_plain

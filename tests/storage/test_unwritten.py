@@ -7,15 +7,16 @@ import pytest
 import zarr
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
-from dask_labelqc.errors import StoreError
 from dask_labelqc.storage.unwritten import missing_chunks
 
 
 class Unlisted(WrapperStore):
     """A store that answers requests for objects only, as plain HTTP does."""
 
+    supports_listing = False
+
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        raise StoreError("no list here")
+        raise AssertionError("listed")
         yield ""
 
 
