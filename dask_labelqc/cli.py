@@ -196,6 +196,8 @@ def _storage_options(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[
 @store_options
 @click.option("--keep-going", is_flag=True,
               help="Finish without images that cannot be audited; exit with 3 then.")  # fmt: skip
+@click.option("--trust-inputs", is_flag=True,
+              help="Do not look whether inputs changed since they were read.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option(
     "--log-level",

@@ -15,6 +15,7 @@ __all__ = [
     "LabelQCWarning",
     "OutputError",
     "StoreError",
+    "TakenOverError",
     "advise",
 ]
 
@@ -78,6 +79,10 @@ class InputError(LabelQCError, ValueError):
 
 class OutputError(LabelQCError, OSError):
     """An output exists already, belongs to other inputs, or cannot be written."""
+
+
+class TakenOverError(OutputError):
+    """Another job has the output now; nothing was written to it."""
 
 
 class BlockError(LabelQCError, RuntimeError):

@@ -146,6 +146,7 @@ OPTIONS = {
     "--write-pixel-scores": {"write_pixel_scores": True},
     "--write-predicted-label": {"write_predicted_label": True},
     "--resume": {"resume": True},
+    "--trust-inputs": {"trust_inputs": True},
     "--overwrite": {"overwrite": True},
     "--keep-going": {"keep_going": True},
     "--quiet": {"progress": "NoProgress"},
@@ -165,6 +166,7 @@ DEFAULTS = {
     "write_pixel_scores": False,
     "write_predicted_label": False,
     "resume": False,
+    "trust_inputs": False,
     "overwrite": False,
     "keep_going": False,
     "progress": "LineProgress",
@@ -212,6 +214,21 @@ def test_audit_on_threads(stored: Stored, tmp_path: Path) -> None:
     assert lines[0] == "summarize: 0 of 1 blocks"
     assert re.fullmatch(r"summarize: 1 of 1 blocks, [\d.]+ GB/s", lines[1])
     assert lines[-1] == "paint: 1 of 1 blocks"
+
+
+def test_inputs_that_changed(stored: Stored, tmp_path: Path) -> None:
+    """One line on the standard error says what is audited again; unless they are trusted."""
+    command = ["audit", *stored, tmp_path / "out", "--workers=0", "--quiet"]
+    assert invoke(*command).exit_code == 0
+    write_case(tmp_path / "in", make_case(101, (6, 8, 12), 4), chunks=(2, 2, 8, 6))
+    trusted = invoke(*command, "--resume", "--trust-inputs")
+    assert (trusted.exit_code, trusted.stderr) == (0, "")
+    check(tmp_path / "out", CASE)
+    result = invoke(*command, "--resume")
+    assert result.exit_code == 0
+    told = " ".join(result.stderr.split())
+    assert "its labels and pred_probs changed since: all 1 groups are audited again" in told
+    check(tmp_path / "out", make_case(101, (6, 8, 12), 4))
 
 
 def test_resume_and_overwrite(stored: Stored, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
+from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.fit import (
     check_size,
     fit,
@@ -24,11 +26,13 @@ from dask_labelqc.pipeline.fit import (
 )
 from dask_labelqc.pipeline.groups import CHECKPOINT, Job
 from dask_labelqc.pipeline.images import Images
-from dask_labelqc.pipeline.info import open_inputs
+from dask_labelqc.pipeline.info import Inputs, open_inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
     check_apart,
+    check_written,
+    done_before,
     finish_output,
     open_output,
     output_store,
@@ -137,6 +141,7 @@ def audit_zarr(
     n_jobs: int | None = None,
     group_bytes: int = GROUP_BYTES,
     keep_going: bool = False,
+    trust_inputs: bool = False,
     progress: Progress | bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> JobReport:
@@ -186,6 +191,9 @@ def audit_zarr(
         Finish without the images that cannot be audited: their scores are NaN, they have no
         issues and take part in no threshold, and the attribute ``not_audited`` lists them. The
         output's ``status`` is "partial"; ``resume=True`` tries these images again.
+    trust_inputs
+        Do not look whether chunks of the inputs changed since an earlier run read them; otherwise
+        ``resume=True`` audits again what did.
     progress
         Shown on the standard error, or told to an object of your own.
     storage_options
@@ -239,43 +247,63 @@ def audit_zarr(
         inputs = fit(inputs, kinds, group_bytes, groups)
     else:
         inputs, n_jobs = threads_that_fit(inputs, n_jobs, group_bytes, groups)
-    reader = inputs.reader
-    carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
-    place = str(output)
-    target = open_output(output, store, inputs, resume=resume, overwrite=overwrite)
-    job = Job(inputs.reader, target.group, target.arrays, inputs.params, inputs.plan)
-    if target.complete:
-        tidy_output(target.group)
-        measures = Measures()
-        measures.num_resumed = job.plan.num_groups
-        return _report(job, place, measures, (), storage_options)
+    known = InputStamps(inputs.reader, inputs.plan, trusted=trust_inputs)
+    found = done_before(output, store, inputs, known, resume=resume, overwrite=overwrite)
+    if found is not None:
+        return _done_before(found, inputs, output, storage_options)
     shown = progress if not isinstance(progress, bool) else progress_for(progress)
-    with (
-        hold(job.output, place) as lease,
-        discarded_if_empty(target, lease),
-        open_workers(client, n_jobs) as workers,
-        shown,
-    ):
+    with ExitStack() as stack:
         with writing(output):
-            write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
+            lease = stack.enter_context(hold(store, str(output)))
+        target = open_output(output, lease, inputs, known, resume=resume, overwrite=overwrite)
+        if target.complete:
+            tidy_output(target.group)
+            return _done_before(target.group, inputs, output, storage_options)
+        job = Job(
+            inputs.reader,
+            target.group,
+            target.arrays,
+            inputs.params,
+            inputs.plan,
+            target.claims,
+            compare_labels=resume and not trust_inputs and "labels" not in known.listed,
+        )
+        stack.enter_context(discarded_if_empty(target))
+        workers = stack.enter_context(open_workers(client, n_jobs))
+        stack.enter_context(shown)
         stages = JobStages(job, workers, lease, shown, resume=resume, keep_going=keep_going)
-        selection = select(stages, job.params)
-        selection.statistics.warn(job.params)
-        images, matrix = stages.paint(selection.search)
-        lease.end()
-        lease.check()
-        with writing(output):
-            _write_results(job, selection, images, matrix, stages.failures)
-    return _report(job, place, stages.measures, stages.failures, storage_options)
+        _run(stages, job, output, known)
+    return _report(job, str(output), stages.measures, stages.failures, storage_options)
 
 
-def _write_results(
+def _run(
+    stages: JobStages,
     job: Job,
-    selection: Selection,
-    images: Images,
-    matrix: Ints,
-    failures: Sequence[Failure],
+    output: str | Path,
+    known: InputStamps,
 ) -> None:
+    """Fill an output that is held."""
+    with writing(output):
+        reader = job.reader
+        carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
+        write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
+    selection = select(stages, job.params)
+    selection.statistics.warn(job.params)
+    images, matrix = stages.paint(selection.search)
+    with writing(output):
+        _write_results(job, selection, images, matrix)
+    stages.verify(selection.search)
+    not_audited = [image for failure in stages.failures for image in range(*failure.images)]
+    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
+    about_inputs = {"inputs": known.attribute} if known.attribute else {}
+    with writing(output):
+        check_written(job.output)
+        decided = job.params.attributes() | job.params.naming() | job.reader.lineup.attributes()
+        attributes = portable_attributes(decided | facts | about_inputs)
+        finish_output(job.output, attributes, sorted(not_audited))
+
+
+def _write_results(job: Job, selection: Selection, images: Images, matrix: Ints) -> None:
     image = job.reader.image_dim
     small = (
         ("image_score", (image,), images.score()),
@@ -290,10 +318,18 @@ def _write_results(
     with ThreadPoolExecutor(len(small)) as pool:
         for written in [pool.submit(write_small, job.output, *output) for output in small]:
             written.result()
-    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
-    not_audited = [image for failure in failures for image in range(*failure.images)]
-    decided = job.params.attributes() | job.params.naming() | job.reader.lineup.attributes()
-    finish_output(job.output, portable_attributes(decided | facts), sorted(not_audited))
+
+
+def _done_before(
+    group: zarr.Group,
+    inputs: Inputs,
+    output: str | Path,
+    storage_options: Mapping[str, Any] | None,
+) -> JobReport:
+    measures = Measures()
+    measures.num_resumed = inputs.plan.num_groups
+    job = Job(inputs.reader, group, {}, inputs.params, inputs.plan)
+    return _report(job, str(output), measures, (), storage_options)
 
 
 def _report(

@@ -10,7 +10,6 @@ from zarr.core.sync import sync
 
 from dask_labelqc.errors import Advice, InputError
 from dask_labelqc.pipeline.groups import CHECKPOINT
-from dask_labelqc.pipeline.lease import Lease
 from dask_labelqc.pipeline.output import Output
 
 __all__ = ["discarded_if_empty"]
@@ -19,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def discarded_if_empty(output: Output, lease: Lease) -> Iterator[None]:
+def discarded_if_empty(output: Output) -> Iterator[None]:
     """Remove the output if the job fails, made it, and has put no group on record.
 
     Otherwise what was done can be resumed, and advice to change an argument says that other
@@ -28,7 +27,7 @@ def discarded_if_empty(output: Output, lease: Lease) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _discard(output, lease) and isinstance(error, InputError) and error.advice:
+        if not _discard(output) and isinstance(error, InputError) and error.advice:
             error.advice = Advice(
                 error.advice.text + "; {overwrite} besides, for the output is begun without",
                 {**error.advice.arguments, "overwrite": True},
@@ -36,13 +35,12 @@ def discarded_if_empty(output: Output, lease: Lease) -> Iterator[None]:
         raise
 
 
-def _discard(output: Output, lease: Lease) -> bool:
+def _discard(output: Output) -> bool:
     """Say whether the output is gone. Trouble with that is no cause: the job has its own."""
     if not output.created:
         return False
     try:
-        lease.end()
-        if lease.lost or output.arrays[CHECKPOINT].nchunks_initialized:
+        if output.arrays[CHECKPOINT].nchunks_initialized:
             return False
         sync(output.group.store.delete_dir(output.group.path))
     except Exception as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,6 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.core.sync import sync
 from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
@@ -26,11 +27,14 @@ from zarr.storage import LocalStore
 from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
-from dask_labelqc.pipeline.lease import wait_until_free
+from dask_labelqc.pipeline.lease import Lease, is_claimed
 from dask_labelqc.storage.arrays import BlockReader, location
+from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
+from dask_labelqc.storage.objects import list_names, tag_of
 from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
 
@@ -38,6 +42,8 @@ __all__ = [
     "Fingerprint",
     "Output",
     "check_apart",
+    "check_written",
+    "done_before",
     "finish_output",
     "open_output",
     "output_store",
@@ -47,6 +53,12 @@ __all__ = [
 ]
 
 NOT_AUDITED = "not_audited"
+INPUTS = "inputs"
+CLAIMED = "claims"
+PARTIAL = re.compile(r"zarr\..*\.partial")
+LOOKED_AT_ONCE = 16
+
+log = logging.getLogger(__name__)
 Fingerprint = dict[str, Any]
 REPLACE = advise("{overwrite} replaces it", overwrite=True)
 
@@ -65,12 +77,15 @@ class Output:
         Nothing at all was at its place before this run.
     arrays
         What the tasks write, by name: the dense outputs and the records.
+    claims
+        Under which the records that count were written; the last is our own.
     """
 
     group: zarr.Group
     complete: bool
     created: bool = False
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
 
 
 def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerprint:
@@ -83,6 +98,7 @@ def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerpr
             ("shape", array.shape),
             ("dtype", str(array.dtype)),
             ("chunks", array.chunks),
+            ("fill_value", str(array.fill_value)),
         )
     }
     plain: Fingerprint = json.loads(
@@ -131,51 +147,141 @@ def check_apart(url: str | Path, store: Store, reader: BlockReader) -> None:
             )
 
 
-def open_output(
-    url: str | Path,
-    store: Store,
-    inputs: Inputs,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> Output:
-    """Create the output's arrays, or find those of an earlier run.
+def find_output(
+    url: str | Path, store: Store, wanted: Fingerprint, *, resume: bool, overwrite: bool
+) -> zarr.Group | None:
+    """Return the audit that is to be resumed or replaced, None if there is none.
 
     Raises
     ------
     OutputError
-        The output exists and neither `resume` nor `overwrite` was asked for, it is not an audit,
-        it was made by other inputs or parameters, another job is writing it, or it cannot be
-        written.
+        What is there is not an audit, neither `resume` nor `overwrite` was asked for, or it was
+        made by other inputs or parameters and is to be resumed.
+    """
+    found = _existing(url, store)
+    if found is not None and not overwrite:
+        _check_same(url, found, wanted, resume)
+    return found
+
+
+def done_before(
+    url: str | Path,
+    store: Store,
+    inputs: Inputs,
+    known: InputStamps,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> zarr.Group | None:
+    """Look before an output is claimed: return it if it is whole, of these inputs, and at rest.
+
+    Raises
+    ------
+    OutputError
+        As `find_output`; or the arguments exclude each other.
     """
     if resume and overwrite:
         raise OutputError("resume, overwrite: both were given, they exclude each other")
     wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
-    created = False
+    with writing(url):
+        if is_claimed(store):
+            return None  # by whom, and in what state it is, will be seen
+        found = find_output(url, store, wanted, resume=resume, overwrite=overwrite)
+        done = (
+            found is not None
+            and not overwrite
+            and found.attrs.get("status") == "complete"
+            and found.metadata.consolidated_metadata is not None
+            and not known.differing(found.attrs.get(INPUTS))
+        )
+    return found if done else None
+
+
+def open_output(
+    url: str | Path,
+    lease: Lease,
+    inputs: Inputs,
+    known: InputStamps,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Output:
+    """Create the arrays of an output that is held, or find those of an earlier run.
+
+    Raises
+    ------
+    OutputError
+        As `find_output`; or it cannot be written.
+    """
+    wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
+    known.look()  # before anything is read, and where its errors are not those of the output
     try:
         with writing(url):
-            found = _existing(url, store)
-            if found is not None and (resume or overwrite):
-                wait_until_free(found, str(url))
-            if found is not None and not overwrite:
-                _check_same(url, found, wanted, resume)
-                if found.attrs.get("status") == "complete":
+            found = find_output(url, lease.store, wanted, resume=resume, overwrite=overwrite)
+            if found is not None and not overwrite and found.attrs.get("status") == "complete":
+                changed = known.differing(found.attrs.get(INPUTS))
+                if not changed:
                     return Output(found, complete=True)
-                found.attrs["status"] = "unfinished"
-            else:
-                if found is not None:
-                    _clear(found)
-                else:
-                    created = sync(store.is_empty(""))
-                found = zarr.open_group(
-                    store,
-                    mode="w-" if found is None else "w",  # "w" deletes whatever is there
-                    attributes={"status": "unfinished", "fingerprint": wanted},
+                log.warning(
+                    "output: %s is complete, but its %s changed since: "
+                    "all %d groups are audited again",
+                    url,
+                    " and ".join(changed),
+                    inputs.plan.num_groups,
                 )
+                overwrite = True
+            created = found is None
+            if found is None or overwrite:
+                found = _create_group(lease.store, found, wanted)
+            else:
+                found.attrs["status"] = "unfinished"
             arrays = _create_arrays(found, inputs)
+            checkpoint = found.require_group(CHECKPOINT)
+            claims = _claims(checkpoint, lease.id)
+            _drop_changed(checkpoint, Records(arrays[CHECKPOINT]), known, resumed=len(claims) > 1)
     except ValueError as error:
         raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
-    return Output(found, complete=False, created=created, arrays=arrays)
+    return Output(found, complete=False, created=created, arrays=arrays, claims=claims)
+
+
+def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -> zarr.Group:
+    if found is not None:
+        _clear(found)
+    elif isinstance(inside := getattr(store, "inside", store), LocalStore):
+        _drop_partial(inside.root)
+    # Deletes whatever is there, but for the claims.
+    attributes: dict[str, Any] = {"status": "unfinished", "fingerprint": wanted}
+    return zarr.open_group(store, mode="w", attributes=attributes)
+
+
+def _claims(checkpoint: zarr.Group, own: str) -> tuple[str, ...]:
+    """Return the claims under which the records that count were written, and add our own."""
+    had = checkpoint.attrs.get(CLAIMED, [])
+    assert isinstance(had, list)
+    claims = (*(str(claim) for claim in had), own)
+    checkpoint.attrs[CLAIMED] = list(claims)
+    return claims
+
+
+def _drop_changed(
+    checkpoint: zarr.Group, records: Records, known: InputStamps, *, resumed: bool
+) -> None:
+    """Delete the records of inputs that are not there any more, then keep what is there now.
+
+    Killed in between, the next run finds them changed again.
+    """
+    if known.trusted:
+        return
+    if resumed:
+        changed = known.changed(checkpoint)
+        records.remove(changed)
+        if changed:
+            log.warning(
+                "%d of %d groups are audited again: their labels or predictions changed since",
+                len(changed),
+                records.array.size,
+            )
+    known.keep(checkpoint)
 
 
 @contextmanager
@@ -222,8 +328,8 @@ def _existing(url: str | Path, store: Store) -> zarr.Group | None:
     try:
         group = zarr.open_group(store, mode="r+")
     except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError):
-        if isinstance(store, LocalStore):
-            _drop_partial(store.root)
+        if _holds_others(store):
+            raise _not_ours(url) from None
         return None
     except (TypeError, ValueError) as error:
         raise _not_ours(url) from error
@@ -235,10 +341,16 @@ def _existing(url: str | Path, store: Store) -> zarr.Group | None:
     return zarr.open_group(store, mode="r+", use_consolidated=False)
 
 
+def _holds_others(store: Store) -> bool:
+    """Say if there is more in a place without a group than an audit that was hardly begun."""
+    names = [name for name in list_names(store, "") if not PARTIAL.fullmatch(name)]
+    return names != [] and (names != [CHECKPOINT] or list_names(store, CHECKPOINT) != ["claims"])
+
+
 def _drop_partial(path: Path) -> None:
     """Delete what Zarr leaves behind if it is killed in the very first write of a group."""
-    if path.is_dir() and all(file.match("zarr.*.partial") for file in path.iterdir()):
-        for file in path.iterdir():
+    for file in path.iterdir():
+        if PARTIAL.fullmatch(file.name):
             file.unlink()
 
 
@@ -279,6 +391,7 @@ def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[An
                 dtype=dtype,
                 fill_value=fill,
                 dimension_names=inputs.reader.dims,
+                overwrite=True,  # chunks without metadata: a deletion that was cut short
             )
         arrays[name] = found
     checkpoint = group.require_group(CHECKPOINT)
@@ -291,14 +404,41 @@ def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any
     group.create_array(name, data=data, chunks=data.shape, dimension_names=dims, overwrite=True)
 
 
+def check_written(group: zarr.Group) -> None:
+    """See that the small outputs are those that this process wrote.
+
+    Raises
+    ------
+    OutputError
+        Something else wrote to them.
+    """
+    store = group.store
+    assert isinstance(store, FencedStore)
+
+    def differs(key: str) -> bool:
+        return store.written[key] not in ("", tag_of(store, key))
+
+    keys = [key for key in store.written if key != "zarr.json"]
+    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+        others = [key for key, other in zip(keys, pool.map(differs, keys), strict=True) if other]
+    if others:
+        raise OutputError(
+            f"output: {group.store_path}/{others[0]} is not what was written; something else "
+            "writes there; end that, then resume=True (--resume) goes on from here"
+        )
+
+
 def finish_output(
     group: zarr.Group, attributes: Mapping[str, Any], not_audited: Sequence[int]
 ) -> None:
     """Mark an output whole, then tidy it; or partial, and keep the records for a later run."""
-    had = {key: value for key, value in group.attrs.items() if key != NOT_AUDITED}
     what = {"version": version("dask-labelqc"), "status": "partial" if not_audited else "complete"}
     left_out = {NOT_AUDITED: list(not_audited)} if not_audited else {}
-    group.attrs.put(had | {**attributes} | what | left_out)
+    new = {**attributes} | what | left_out
+    # In the same order whatever an earlier run has left.
+    replaced = {NOT_AUDITED, INPUTS, *new} - {"status"}
+    had = {key: value for key, value in group.attrs.items() if key not in replaced}
+    group.attrs.put(had | new)
     if not_audited:
         consolidate(group)
     else:

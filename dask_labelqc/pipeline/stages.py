@@ -14,17 +14,27 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from dask_labelqc.errors import Advice, BlockError, LabelQCError, advise
+from dask_labelqc.errors import (
+    Advice,
+    BlockError,
+    LabelQCError,
+    OutputError,
+    TakenOverError,
+    advise,
+)
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.summary import Statistics
 from dask_labelqc.pipeline.groups import (
+    CHECKPOINT,
     Job,
     Numbers,
     Part,
     blank_group,
+    blank_groups,
     count_groups,
     groups_histogram,
+    mend_groups,
     paint_groups,
     stored_statistics,
     summarize_group,
@@ -33,7 +43,8 @@ from dask_labelqc.pipeline.groups import (
 )
 from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.lease import Lease
-from dask_labelqc.pipeline.window import Outcome, Workers, run_window
+from dask_labelqc.pipeline.stamps import group_stamps
+from dask_labelqc.pipeline.window import ATTEMPTS, Outcome, Workers, run_window
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import name_images
 from dask_labelqc.typing import Floats, Ints
@@ -125,8 +136,12 @@ class JobStages:
         self.left_out: dict[int, tuple[int, ...]] = {}
         self.failures: list[Failure] = []
         self.measures = Measures()
+        # By group: those that tasks report of what they wrote.
+        self._dense, self._masks = np.zeros((2, job.plan.num_groups), np.uint64)
+        self._bound: float | None = None
 
     def summarize(self, bound: float | None = None) -> Statistics:
+        self._bound = bound
         total: list[Statistics] = []
         missing = self.groups
         if bound is None and self._resume:
@@ -151,6 +166,7 @@ class JobStages:
             self.measures.bytes_read += found.num_bytes
             self.measures.read_seconds += found.read_seconds
             self.measures.task_seconds += seconds
+            self._dense[found.number] = found.stamp
             yield found.statistics
 
     def _without(self, failed: dict[int, Outcome[Any]]) -> Statistics:
@@ -223,6 +239,8 @@ class JobStages:
         task = partial(stored_statistics, self._job, whole)
         for numbers, found in self._in_batches(name, task):
             stored.update(numbers)
+            for number, stamp in numbers.items():
+                self._dense[number] = stamp
             if found is not None:
                 total = [reduce(add, total, found)]
         return stored, total
@@ -240,12 +258,69 @@ class JobStages:
         for found, part in self._in_batches("paint", partial(paint_groups, self._job, search)):
             for number, issues in found.items():
                 images.add(number, issues)
+                self._masks[number] = issues.stamp
             matrix += part
         return images, matrix
 
-    def _in_batches(self, name: str, function: Callable[[Numbers], R]) -> Iterator[R]:
+    def verify(self, search: Search) -> None:
+        """See that what tasks reported to have written is what is there; write again what differs.
+
+        The store is asked what it holds, which costs a request for a thousand groups. Only of
+        groups whose answer differs the data are looked at; of all where the store does not tell.
+
+        Raises
+        ------
+        OutputError
+            What was written again is not what is there either.
+        """
+        audited = set(self.groups)
+        doubtful = self._doubtful()
+        others = [n for n in doubtful if n not in audited]
+        for _ in self._in_batches("verify", partial(blank_groups, self._job), others):
+            pass
+        doubtful = [n for n in doubtful if n in audited]
+        for _ in range(ATTEMPTS):
+            painted: list[int] = []
+            spoiled: list[int] = []
+            mend = partial(mend_groups, self._job, search)
+            for painted_now, spoiled_now in self._in_batches("verify", mend, doubtful):
+                painted += painted_now
+                spoiled += spoiled_now
+            left_out = {n: self.left_out.get(n, ()) for n in spoiled}
+            again = partial(summarize_others, self._job, self._bound, left_out)
+            for _ in self._stage("summarize", again, spoiled):
+                pass
+            doubtful = sorted({*painted, *spoiled})
+            if not doubtful:
+                return
+            log.warning(
+                "%d groups of the output were not what was written; they were written again",
+                len(doubtful),
+            )
+        raise OutputError(
+            f"output: groups of {self._job.output.store_path} are not what was written, time and "
+            "again; something else writes there; end that, then resume=True (--resume)"
+        )
+
+    def _doubtful(self) -> list[int]:
+        """Return the groups of which the store does not say what the tasks did."""
+        plan, found = self._job.plan, np.zeros(self._job.plan.num_groups, np.uint64)
+        for name, array in self._job.arrays.items():
+            if name == CHECKPOINT:
+                continue
+            stamps = group_stamps(name, array, self._job.reader.lineup.labels.axes, plan)
+            if stamps is None:
+                return list(range(plan.num_groups))
+            found ^= stamps
+        audited = np.zeros(plan.num_groups, bool)
+        audited[self.groups] = True
+        return [int(n) for n in np.flatnonzero(found != (self._dense ^ self._masks) * audited)]
+
+    def _in_batches(
+        self, name: str, function: Callable[[Numbers], R], groups: Sequence[int] | None = None
+    ) -> Iterator[R]:
         """Run a stage that reads records only: several to a task, or scheduling would cost more."""
-        groups = self.groups
+        groups = self.groups if groups is None else groups
         length = min(max(len(groups) // (2 * self._workers.window()), 1), LONGEST_BATCH)
         batches = [tuple(groups[i : i + length]) for i in range(0, len(groups), length)]
         return (result for result, _ in self._stage(name, function, batches))
@@ -277,7 +352,7 @@ class JobStages:
                 self._note(name, item, outcome)
                 if outcome.error is None:
                     yield cast(R, outcome.result), outcome.seconds
-                elif may_fail is not None:
+                elif may_fail is not None and not isinstance(outcome.error, TakenOverError):
                     may_fail(item, outcome)
                 else:
                     raise self._stopped(name, item, outcome)

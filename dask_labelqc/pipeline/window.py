@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from distributed import Client
 
-from dask_labelqc.errors import LabelQCError
+from dask_labelqc.errors import LabelQCError, TakenOverError
 from dask_labelqc.pipeline.attempt import Outcome, attempt_here, with_peak
 from dask_labelqc.pipeline.on_cluster import AHEAD, SECONDS_TO_STOP, Cluster
 
@@ -141,4 +141,5 @@ def _is_interrupted(error: BaseException | None) -> bool:
 def _may_pass(outcome: Outcome[Any]) -> bool:
     error = outcome.error
     final = error is None or (isinstance(error, LabelQCError) and not isinstance(error, OSError))
+    final |= isinstance(error, TakenOverError)
     return not final and len(outcome.workers) < ATTEMPTS

@@ -257,9 +257,13 @@ class BlockReader:
             return self._predictions(predicted.array, block, buffers[place][:size])
 
         with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
-            with _naming("labels", region):
-                labels = self.lineup.labels.read(given.array, region)
+            labels = self.read_labels(region, given.array)
             yield BlockReads(region, labels, predictions, partial(gaps_of, given, predicted))
+
+    def read_labels(self, box: Box, labels: zarr.Array[Any] | None = None) -> AnyArray:
+        """Read the labels (n, *spatial) of a box, through another opened array if there is one."""
+        with _naming("labels", box):
+            return self.lineup.labels.read(labels or self.labels, box)
 
     def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""

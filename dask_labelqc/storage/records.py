@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["Records"]
+
+REMOVED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,17 @@ class Records:
         except (ValueError, EOFError):
             return None
         return {name: np.asarray(element[name]) for name in element.dtype.names}
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Delete records: in an object store each takes a request."""
+
+        def remove(number: int) -> None:
+            # An element that is empty is not stored.
+            self.array[number : number + 1] = np.array([b""], object)
+
+        with ThreadPoolExecutor(REMOVED_AT_ONCE) as pool:
+            for _ in pool.map(remove, numbers):
+                pass
 
     @contextmanager
     def reading(

@@ -17,9 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import dask.config
 from dask.utils import parse_timedelta
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import ByteRequest, Store
+from zarr.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore
 
 from dask_labelqc.errors import InputError, StoreError
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RemoteStore",
+    "file_tag",
     "is_remote",
+    "object_tag",
     "open_store",
     "parse_storage_options",
     "store_url",
@@ -100,6 +104,7 @@ class _Connection:
     client: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     retry: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     profile: str | None = None
+    one_writer: bool = False
 
     @property
     def cloud(self) -> str | None:
@@ -120,6 +125,16 @@ class RemoteStore(WrapperStore[Store]):
     @property
     def url(self) -> str:
         return self._connection.url
+
+    @property
+    def cloud(self) -> str | None:
+        """Whose protocol it speaks: "s3", "gcs", "azure" or "http"; None if it is fsspec's."""
+        return self._connection.cloud
+
+    @property
+    def one_writer(self) -> bool:
+        """The user makes sure that nobody else writes."""
+        return self._connection.one_writer
 
     @property
     def inside(self) -> Store:
@@ -161,7 +176,56 @@ class RemoteStore(WrapperStore[Store]):
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""
-        await self._try("written", key, lambda: self._store.set(key, value))
+        await self.put(key, value)
+
+    async def put(self, key: str, value: Buffer) -> str:
+        """Write an object, and return its tag: empty if the store does not tell."""
+        store = self._store
+        if not isinstance(store, ObjectStore):
+            await self._try("written", key, lambda: store.set(key, value))
+            return ""
+        import obstore
+
+        self._check_writable()
+        data = value.as_buffer_like()
+        told = await self._try("written", key, lambda: obstore.put_async(store.store, key, data))
+        return object_tag(told)
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one, in one step, and say whether it was written.
+
+        Where the user makes sure that there is one writer, the two steps of any store will do.
+        Some servers do not know the condition that the request has, and write whatever is there.
+
+        Raises
+        ------
+        NotImplementedError
+            The store is known to have no such step.
+        """
+        store = self._store
+        if self.one_writer:
+            if await self.exists(key):
+                return False
+            await self.set(key, CpuBuffer.from_bytes(data))
+            return True
+        if not isinstance(store, ObjectStore):
+            raise NotImplementedError
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError
+
+        async def put() -> bool | None:
+            try:
+                await obstore.put_async(store.store, key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            except (NotSupportedError, NotImplementedError):
+                return None
+            return True
+
+        created = await self._try("written", key, put)
+        if created is None:
+            raise NotImplementedError
+        return created
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write an object unless there is one."""
@@ -261,7 +325,8 @@ def open_store(
         store for that protocol; settings of its HTTP client such as ``timeout``, and of its
         retries: ``max_retries``, ``retry_timeout``, ``init_backoff``, ``max_backoff``. A mapping
         under the name of a protocol ("s3") holds for that one only. Of other protocols: the
-        arguments of the fsspec file system.
+        arguments of the fsspec file system. ``one_writer``: you make sure yourself that no two
+        jobs write an output at once, to a store that cannot create an object in one step.
     read_only
         Not to be written to.
 
@@ -292,7 +357,20 @@ def open_store(
 
 def is_remote(store: Store) -> bool:
     """Say if each request to a store takes a while."""
-    return isinstance(store, RemoteStore | ObjectStore | FsspecStore)
+    inside = getattr(store, "inside", store)
+    return isinstance(inside, RemoteStore | ObjectStore | FsspecStore)
+
+
+def object_tag(told: Mapping[str, Any]) -> str:
+    """Return what changes with an object, of what a store tells when it is written or listed."""
+    if told["e_tag"]:
+        return str(told["e_tag"]).strip('"')
+    return f"{told['size']}-{told['last_modified'].timestamp()}" if "size" in told else ""
+
+
+def file_tag(told: os.stat_result) -> str:
+    """Return what changes with a file."""
+    return f"{told.st_size}-{told.st_mtime_ns}"
 
 
 def store_url(store: Store) -> str:
@@ -399,8 +477,10 @@ def _connection(url: str, options: dict[str, Any]) -> _Connection:
             found = options.pop(name)
             own |= found if SCHEMES.get(name, name) == (cloud or scheme) else {}
     options |= own
+    promised = dask.config.get("labelqc.one-writer", False)
+    one_writer = _truth("one_writer", options.pop("one_writer", promised))
     if cloud is None:
-        return _Connection(url, config=tuple(options.items()))
+        return _Connection(url, config=tuple(options.items()), one_writer=one_writer)
     client: dict[str, Any] = CLIENT_DEFAULTS | _taken(options, CLIENT, "client_options")
     retry: dict[str, Any] = RETRY_DEFAULTS | _taken(options, RETRY, "retry_config")
     retry |= retry.pop("backoff", {})
@@ -420,6 +500,7 @@ def _connection(url: str, options: dict[str, Any]) -> _Connection:
         _sorted(client),
         _sorted(retry),
         profile if cloud == "s3" and not anonymous else None,
+        one_writer,
     )
 
 

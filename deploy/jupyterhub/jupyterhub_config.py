@@ -30,7 +30,8 @@ port = int(os.environ.get("LABELQC_HUB_PORT", "8000"))
 idle_seconds = os.environ.get("LABELQC_IDLE_SECONDS", "3600")
 # The programs beside this Python are meant, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-store_settings = [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]
+STORES = ("AWS_", "AZURE_", "GOOGLE_", "DASK_LABELQC_")
+store_settings = [name for name in os.environ if name.startswith(STORES)]
 
 c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
 c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{port + 1}"

@@ -46,7 +46,7 @@ def rows(root: Path, gigabytes: float = 8, runs: int = 3) -> list[Row]:
                 overwrite=True,
                 client=client,
                 progress=False,
-                storage_options=endpoint and {"endpoint": endpoint},
+                storage_options=endpoint and {"endpoint": endpoint, "one_writer": True},
             )
 
         functions = {

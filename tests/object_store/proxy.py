@@ -140,7 +140,8 @@ async def _serve(client: socket.socket, state: Proxy) -> None:
             size = 0 if method == "HEAD" or b" 204 " in answer[:16] else _length(answer)
             await loop.sock_sendall(client, answer)
             if fault in ("reset_in_body", "truncate"):
-                await _pass(server, client, begun[: size // 2], size // 2)
+                half = (len(begun) if size is None else size) // 2
+                await _pass(server, client, begun[:half], half)
                 if fault == "reset_in_body":
                     _reset(client)
                 return  # and the connections are closed

@@ -1,4 +1,7 @@
-"""Real servers of a folder, over TCP: rclone's S3, HTTP and FTP servers on a free port."""
+"""Real servers over TCP, on a free port: rclone's S3, HTTP and FTP servers of a folder, and moto's.
+
+rclone's S3 server writes whatever the condition of a request is; moto's knows conditional writes.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +64,40 @@ def serve_s3(folder: Path, *options: str, port: int | None = None) -> Iterator[S
         yield server
 
 
+CONDITIONAL = """
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+# One request after the other: its condition is looked at and its object written in one step.
+application = DomainDispatcherApplication(create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=False)
+"""
+
+
+@contextmanager
+def serve_conditional_s3() -> Iterator[Server]:
+    """Serve an empty bucket called "bucket" from memory, to all."""
+    import boto3
+
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-c", CONDITIONAL, str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            _wait(port, process)
+            server = Server(Path("bucket"), port)
+            about = {"endpoint_url": server.endpoint, "region_name": "us-east-1"}
+            keys = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
+            boto3.client("s3", **about, **keys).create_bucket(Bucket="bucket")
+            yield server
+        finally:
+            process.kill()
+            process.communicate()
+
+
 def _wait(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
     """Wait until it answers."""
     deadline = time.monotonic() + seconds
@@ -72,4 +109,5 @@ def _wait(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> N
         else:
             return
     process.kill()
-    raise RuntimeError(f"rclone does not answer: {process.communicate()[1].decode()}")
+    said = process.communicate()[1] or b""
+    raise RuntimeError(f"the server does not answer: {said.decode()}")

@@ -31,7 +31,11 @@ ARGUMENTS = {
 
 
 def audit(through: Proxy | Server, output: str, **arguments):
-    options = {"endpoint": through.endpoint} | QUICK | arguments.pop("storage_options", {})
+    options = (
+        {"endpoint": through.endpoint, "one_writer": True}
+        | QUICK
+        | arguments.pop("storage_options", {})
+    )
     return audit_zarr(
         LABELS,
         PROBS,
@@ -124,7 +128,7 @@ from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr
 
 blocks.BLOCK_BYTES = 1
-options = {"endpoint": sys.argv[4]}
+options = {"endpoint": sys.argv[4], "one_writer": True}
 arguments = dict(resume=True, progress=False, group_bytes=1, n_jobs=2)
 audit_zarr(*sys.argv[1:4], storage_options=options, **arguments)
 """

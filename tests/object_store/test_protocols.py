@@ -119,7 +119,7 @@ def test_any_other_protocol_by_fsspec(tmp_path: Path, client: Client) -> None:
     """The one of its protocols that several processes can write without another package."""
     case = make_case(62, (4, 8, 8), 3)
     write_case(tmp_path / "in", case)
-    options = {"auto_mkdir": True}
+    options = {"auto_mkdir": True, "one_writer": True}
     urls = [f"local://{tmp_path / name}" for name in ("in/labels", "in/pred_probs", "out")]
     store = open_store(urls[0], options)
     assert isinstance(store, RemoteStore)
@@ -163,6 +163,7 @@ def test_the_python_functions(s3: Server, bucket: Path, monkeypatch: pytest.Monk
         "s3://bucket/in.zarr/pred_probs",
         "s3://bucket/out.zarr",
         progress=False,
+        storage_options={"one_writer": True},
     )
     group = zarr.open_group(open_store("s3://bucket/in.zarr"), mode="r")
     mask = find_label_issues(group["labels"], group["pred_probs"]).compute()

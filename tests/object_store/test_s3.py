@@ -17,6 +17,7 @@ from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("keys", "smallest_groups")
 COMMAND = Path(sys.executable).parent / "dask"
+ONE_WRITER = ("--storage-option", "one_writer=true")
 QUIET = {"progress": False, "group_bytes": 1}
 
 
@@ -30,7 +31,7 @@ def test_from_and_to_s3_on_workers(client: Client, s3: Server, bucket: Path) -> 
     """Stores travel to the workers, and what is written is the same as by threads."""
     case = make_case(70, (6, 8, 8), 3)
     write_case(bucket / "in.zarr", case)
-    options = {"endpoint": s3.endpoint}
+    options = {"endpoint": s3.endpoint, "one_writer": True}
     plan = plan_audit(*urls(bucket)[:2], storage_options=options)
     assert plan.shape == (6, 3, 8, 8)
     report = audit_zarr(
@@ -53,7 +54,7 @@ def test_from_and_to_s3_on_workers(client: Client, s3: Server, bucket: Path) -> 
 def test_the_command_line_with_keys_in_the_environment(s3: Server, bucket: Path) -> None:
     case = make_case(71, (4, 8, 8), 3)
     write_case(bucket / "in.zarr", case)
-    option = ("--storage-option", f"endpoint={s3.endpoint}")
+    option = ("--storage-option", f"endpoint={s3.endpoint}", *ONE_WRITER)
     shown = run("info", f"s3://{bucket.name}/in.zarr", *option)
     assert "4 of 8 x 8 pixels" in shown
     printed = run("audit", *urls(bucket), *option, "--quiet", "--workers", "1")
@@ -79,7 +80,7 @@ def test_a_failed_audit_leaves_nothing_in_the_bucket(s3: Server, bucket: Path) -
 
 def test_an_output_that_exists(s3: Server, bucket: Path) -> None:
     write_case(bucket / "in.zarr", make_case(72, (2, 8, 8), 3))
-    options = {"endpoint": s3.endpoint}
+    options = {"endpoint": s3.endpoint, "one_writer": True}
     audit_zarr(*urls(bucket), storage_options=options, **QUIET)
     before = files(bucket / "out.zarr")
     with pytest.raises(OutputError, match="exists already"):
@@ -94,7 +95,7 @@ def test_an_output_that_exists(s3: Server, bucket: Path) -> None:
 def test_what_is_not_there(s3: Server, bucket: Path) -> None:
     write_case(bucket / "in.zarr", make_case(73, (2, 8, 8), 3))
     labels, pred_probs, output = urls(bucket)
-    options = {"endpoint": s3.endpoint}
+    options = {"endpoint": s3.endpoint, "one_writer": True}
     with pytest.raises(InputError, match=f"labels: there is no Zarr array at '{labels}x'"):
         audit_zarr(labels + "x", pred_probs, output, storage_options=options)
     with pytest.raises(InputError, match="is a Zarr group; name the array in it"):

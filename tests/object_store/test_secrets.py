@@ -44,7 +44,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def given(s3: Server, **more: object) -> dict[str, object]:
     key = {"access_key_id": KEY_ID, "secret_access_key": SECRET}
-    return {"endpoint": s3.endpoint, **key, **more}
+    return {"endpoint": s3.endpoint, "one_writer": True, **key, **more}
 
 
 def no_secret(text: str | bytes) -> None:

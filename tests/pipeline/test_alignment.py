@@ -160,13 +160,13 @@ def test_one_scene(names: bool, tmp_path: Path) -> None:
 def test_one_scene_is_resumed(tmp_path: Path) -> None:
     stored = write_scene(tmp_path / "in")
     with smallest_groups():
-        audit(stored, tmp_path / "whole", **DENSE)
         chunk = tmp_path / "in" / "pred_probs" / "c" / "0" / "2" / "0"
         kept = chunk.read_bytes()
         chunk.write_bytes(b"damaged")
         with pytest.raises(InputError, match="cannot be decoded"):
             audit(stored, tmp_path / "out", n_jobs=1, **DENSE)
         chunk.write_bytes(kept)
+        audit(stored, tmp_path / "whole", **DENSE)
         report = audit(stored, tmp_path / "out", resume=True, **DENSE)
     assert report.num_resumed == 2
     found, expected = xr.open_zarr(tmp_path / "out"), xr.open_zarr(tmp_path / "whole")

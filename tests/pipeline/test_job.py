@@ -197,6 +197,7 @@ def test_attributes(tmp_path: Path) -> None:
     audit(stored, tmp_path / "out", temperature=0.2, validate="labels", **case.arguments)
     attributes = xr.open_zarr(tmp_path / "out").attrs
     fingerprint = attributes.pop("fingerprint")
+    assert attributes.pop("inputs").keys() == {"labels", "pred_probs"}
     assert attributes.pop("num_issues") <= 4 * attributes.pop("num_selected")
     parameters = {
         "downsample": 2,

@@ -70,14 +70,14 @@ def test_killed_while_it_replaces_an_output(first: int, tmp_path: Path) -> None:
     """What is half deleted is not taken for whole, and the same command finishes it."""
     case, old = make_case(51, (2, 4, 6), 3), make_case(52, (2, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
-    audit(stored, tmp_path / "whole")
-    expected = files(tmp_path / "whole")
     runs = deaths(paths(stored), tmp_path, ["put", "deleted"], first, 150)
     for run in runs:
         output = Path(run["output"])
         write_case(tmp_path / "in", old)
         audit(stored, output)
     write_case(tmp_path / "in", case)
+    audit(stored, tmp_path / "whole")
+    expected = files(tmp_path / "whole")  # with what the store says of these inputs
     assert files(Path(runs[0]["output"])) != expected
     overwriting = [run | {"overwrite": True} for run in runs]
     # By turns: the same command, or a resume of what was to be overwritten.

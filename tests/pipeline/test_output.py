@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.storage import LocalStore
 
 from dask_labelqc.errors import BlockError, LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
+from dask_labelqc.storage.fence import FencedStore
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.pipeline.test_reads import Stop
 from tests.strategies import Case, make_case
@@ -283,7 +283,7 @@ def test_no_permission(stored: Stored, tmp_path: Path, monkeypatch: pytest.Monke
     async def refuse(self, key, value, *rest):
         raise PermissionError(errno.EACCES, "Permission denied", key)
 
-    monkeypatch.setattr(LocalStore, "set", refuse)
+    monkeypatch.setattr(FencedStore, "set", refuse)
     with pytest.raises(OutputError, match=r"output: no permission to write '.*out': .*denied"):
         audit(stored, tmp_path / "out")
     monkeypatch.undo()
@@ -299,19 +299,18 @@ def test_no_space(
     """The disk is full after some writes; with room again the job finishes, with the same bytes."""
     audit(stored, tmp_path / "whole", write_pixel_scores=True)
     written = 0
-    store_set = LocalStore.set
+    store_set = FencedStore.set
 
     async def limited(self, key, value):
         nonlocal written
         written += 1
         if written > room:
-            await store_set(self, key, value[: len(value) // 2])
-            (self.root / key).rename((self.root / key).with_suffix(".partial"))
+            await store_set(self, f"{key}.partial", value[: len(value) // 2])
             raise OSError(errno.ENOSPC, "No space left on device", key)
         await store_set(self, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "set", limited)
+        patch.setattr(FencedStore, "set", limited)
         with pytest.raises(LabelQCError, match="No space left on device") as raised:
             audit(stored, tmp_path / "out", write_pixel_scores=True, n_jobs=client_uses_threads)
     assert isinstance(raised.value, OutputError if room in (1, 31) else BlockError)

@@ -1,0 +1,180 @@
+"""A store that only the holder of a claim writes to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from zarr.abc.buffer import Buffer
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, WrapperStore
+
+from dask_labelqc.errors import StoreError, TakenOverError
+from dask_labelqc.storage.objects import object_bytes, remove_object
+from dask_labelqc.storage.stores import RemoteStore, file_tag
+
+__all__ = ["Claim", "FencedStore"]
+
+DELETED_AT_ONCE = 16
+"""Objects of a remote store that are deleted between two looks at the claim."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An object that is there, with these bytes, for as long as its job may write.
+
+    Attributes
+    ----------
+    folder
+        Where claims are; nothing in it is deleted through the store.
+    key
+        Of the object.
+    content
+        Unlike that of any other claim.
+    """
+
+    folder: str
+    key: str
+    content: bytes
+
+
+class FencedStore(WrapperStore[Store]):
+    """Looks at the claim before it writes or deletes anything; what was reads as ever.
+
+    A process that sleeps while its output is given to another job writes nothing when it wakes up.
+    On disk a file is written whole under another name, then the claim is looked at, then the file
+    gets its name: what is left is the time between two system calls. In an object store it is that
+    of one request.
+
+    Attributes
+    ----------
+    written
+        Tags of what was written through this object and not asked for yet, by key; without what
+        lies in the folder that the claims' folder lies in.
+    """
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        super().__init__(store)
+        self._claim = claim
+        self.written: dict[str, str] = {}
+
+    @property
+    def inside(self) -> Store:
+        """Where it is written to."""
+        return self._store
+
+    def _with_store(self, store: Store) -> Self:
+        return type(self)(store, self._claim)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._store, self._claim)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FencedStore) and (self._store, self._claim) == (
+            other._store,
+            other._claim,
+        )
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    def __repr__(self) -> str:
+        return f"FencedStore({self._store!r})"
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object."""
+        if isinstance(self._store, LocalStore):
+            data = value.as_buffer_like()
+            tag = await asyncio.to_thread(self._put_file, self._store.root, key, data)
+        else:
+            await self._check(key)
+            if isinstance(self._store, RemoteStore):
+                tag = await self._store.put(key, value)
+            else:
+                await self._store.set(key, value)
+                tag = ""
+        if key.partition("/")[0] != self._claim.folder.partition("/")[0]:
+            self.written[key] = tag
+
+    def _put_file(self, root: Path, key: str, data: Any) -> str:
+        # Two looks: folders that are gone are not to come back, and nothing is to be replaced.
+        self._check_file(root)
+        path, temporary = root / key, f"{key}.{uuid.uuid4().hex}.partial"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = root / temporary
+            file.write_bytes(data)
+            tag = file_tag(file.stat())
+            self._check_file(root)
+            file.replace(path)
+        except BaseException:
+            remove_object(self._store, temporary)
+            raise
+        return tag
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write an object unless there is one."""
+        if not await self._store.exists(key):
+            await self.set(key, value)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        await asyncio.gather(*(self.set(key, value) for key, value in values))
+
+    async def delete(self, key: str) -> None:
+        """Delete an object if there is one."""
+        await self._check(key)
+        await self._store.delete(key)
+        self.written.pop(key, None)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete all objects below a prefix but the claims; metadata last."""
+        if isinstance(self._store, LocalStore):
+            await asyncio.to_thread(self._delete_files, self._store.root, prefix)
+            return
+        keys = [key async for key in self._store.list_prefix(f"{prefix}/" if prefix else "")]
+        kept = [key for key in keys if not key.startswith(f"{self._claim.folder}/")]
+        kept.sort(key=lambda key: (key.endswith("zarr.json"), key))
+        for i in range(0, len(kept), DELETED_AT_ONCE):
+            await self._check(prefix)
+            await asyncio.gather(*(self._store.delete(k) for k in kept[i : i + DELETED_AT_ONCE]))
+
+    def _delete_files(self, root: Path, prefix: str) -> None:
+        claims = str(root / self._claim.folder)
+        for folder, _, files in os.walk(root / prefix, topdown=False):
+            if folder == claims:
+                continue
+            for file in sorted(files, key=lambda name: name == "zarr.json"):
+                self._check_file(root)
+                os.unlink(os.path.join(folder, file))
+            with suppress(OSError):  # the claims are in it
+                os.rmdir(folder)
+
+    async def clear(self) -> None:
+        """Delete all objects but the claims."""
+        await self.delete_dir("")
+
+    async def _check(self, key: str) -> None:
+        try:
+            found = await object_bytes(self._store, self._claim.key)
+        except StoreError as error:
+            raise StoreError(f"{self}/{key} cannot be written: {error}") from None
+        self._compare(found)
+
+    def _check_file(self, root: Path) -> None:
+        try:
+            found = (root / self._claim.key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        self._compare(found)
+
+    def _compare(self, found: bytes | None) -> None:
+        if found != self._claim.content:
+            raise TakenOverError(
+                f"output: {str(self._store)!r} was taken over by another job; this one ends"
+            )

@@ -1,0 +1,39 @@
+"""A few of the pairs and freezes that `make one-writer` runs many of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.pipeline.killing import ROOT
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+
+def run(**counts: int) -> str:
+    options = [f"--{name}={counts.get(name, 0)}" for name in ("local", "s3", "freezes")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipeline.one_writer", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_one_of_two_that_start_at_the_same_instant() -> None:
+    assert "pairs on disk: 6 of 6" in run(local=6)
+
+
+def test_one_of_two_on_an_object_store() -> None:
+    assert "pairs on S3: 4 of 4" in run(s3=4)
+
+
+def test_what_wakes_up_writes_nothing() -> None:
+    said = run(freezes=2)
+    for what in ("jobs", "workers"):
+        for stage in ("summarize", "paint"):
+            assert f"{what} frozen in {stage}: 2 of 2" in said
