@@ -38,6 +38,12 @@ class InputStamps:
     def __init__(self, reader: BlockReader, plan: Plan, *, trusted: bool) -> None:
         self._reader, self._plan, self.trusted = reader, plan, trusted
 
+    def of(self, plan: Plan) -> InputStamps:
+        """Return the same for another plan; of the same plan, what was listed is kept."""
+        if plan == self._plan:
+            return self
+        return InputStamps(self._reader, plan, trusted=self.trusted)
+
     @cached_property
     def listed(self) -> dict[str, Stamps]:
         """By name of the input; without those whose store does not tell.

@@ -8,14 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import zarr
 from dask.utils import format_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
-from zarr.abc.store import Store
-from zarr.errors import GroupNotFoundError, NodeNotFoundError
 
 from dask_labelqc.errors import InputError, advise
 from dask_labelqc.graph.blocks import plan_blocks
@@ -23,7 +19,7 @@ from dask_labelqc.pipeline.info import PROCESS_BYTES, Inputs, worker_bytes
 from dask_labelqc.pipeline.on_cluster import ask
 from dask_labelqc.typing import Shape
 
-__all__ = ["Kind", "check_size", "fit", "kinds_of", "stored_groups", "threads_that_fit"]
+__all__ = ["Kind", "check_size", "fit", "kinds_of", "threads_that_fit"]
 
 IMAGE_BYTES = 56
 """Of scores, counts and softmin states of an image, all of which this process holds at the end."""
@@ -69,21 +65,27 @@ def kinds_of(client: Client) -> list[Kind]:
     return sorted(found, key=lambda kind: kind.limit / kind.threads)
 
 
-def check_size(inputs: Inputs) -> None:
-    """Raise InputError if the results of the images alone would not fit into this process.
+def check_size(shape: Shape, num_groups: int) -> None:
+    r"""Raise InputError if the results of the images alone would not fit into this process.
 
     Metadata may claim any shape, and then every array that has an entry for each image counts.
+
+    Parameters
+    ----------
+    shape
+        (N, K, \*spatial).
+    num_groups
+        Of the plan.
     """
-    params, plan = inputs.params, inputs.plan
     sizes = {
-        "images": params.shape[0] * IMAGE_BYTES,
-        "groups": plan.num_groups * GROUP_NOTE_BYTES,
-        "pairs of classes": params.num_classes**2 * CLASS_PAIR_BYTES,
+        "images": shape[0] * IMAGE_BYTES,
+        "groups": num_groups * GROUP_NOTE_BYTES,
+        "pairs of classes": shape[1] ** 2 * CLASS_PAIR_BYTES,
     }
     if sum(sizes.values()) > MEMORY_LIMIT:
         what, needed = max(sizes.items(), key=lambda item: item[1])
         raise InputError(
-            f"pred_probs: by its metadata its shape is {inputs.reader.shape}; what is kept of the "
+            f"pred_probs: by its metadata its shape is {shape}; what is kept of the "
             f"{what} alone takes {format_bytes(needed)}, and this machine has "
             f"{format_bytes(MEMORY_LIMIT)}; are the metadata right? Audit fewer images at a time"
         )
@@ -141,20 +143,6 @@ def threads_that_fit(
         if threads < most:
             log.warning("%d threads instead of %d, for more do not fit into memory", threads, most)
         return fitting, threads
-
-
-def stored_groups(store: Store) -> tuple[Shape | None, bool]:
-    """Return the groups of an output, None if there is no output, and whether it is complete."""
-    try:
-        attributes = zarr.open_group(store, mode="r", use_consolidated=False).attrs
-        fingerprint: Any = attributes["fingerprint"]
-        groups = tuple(int(n) for n in fingerprint["groups"])
-        return groups, attributes.get("status") == "complete"
-    # That it is no output of ours, or damaged, is said where it is opened for writing.
-    except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError):
-        return None, False
-    except (KeyError, TypeError, ValueError):
-        return None, False
 
 
 def _candidates(inputs: Inputs, group_bytes: int) -> Iterator[Inputs]:

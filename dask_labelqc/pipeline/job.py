@@ -17,11 +17,11 @@ from distributed import Client
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.stages import Selection, select
 from dask_labelqc.pipeline.changes import InputStamps
+from dask_labelqc.pipeline.fingerprint import stored_groups, to_text
 from dask_labelqc.pipeline.fit import (
     check_size,
     fit,
     kinds_of,
-    stored_groups,
     threads_that_fit,
 )
 from dask_labelqc.pipeline.groups import CHECKPOINT, Job
@@ -30,6 +30,7 @@ from dask_labelqc.pipeline.info import Inputs, open_inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.output import (
+    INPUTS,
     check_apart,
     check_written,
     done_before,
@@ -237,20 +238,20 @@ def audit_zarr(
     )
     store = output_store(output, storage_options)
     check_apart(output, store, inputs.reader)
-    check_size(inputs)
+    check_size(inputs.reader.shape, inputs.plan.num_groups)
     with writing(output):
-        groups, complete = stored_groups(store) if resume else (None, False)
-    if client is not None:
-        check_workers(client)
-    if client is not None or complete:
-        kinds = kinds_of(client) if client is not None and not complete else []
-        inputs = fit(inputs, kinds, group_bytes, groups)
-    else:
-        inputs, n_jobs = threads_that_fit(inputs, n_jobs, group_bytes, groups)
+        groups = None if overwrite else stored_groups(store)
+    inputs = fit(inputs, [], group_bytes, groups)
     known = InputStamps(inputs.reader, inputs.plan, trusted=trust_inputs)
     found = done_before(output, store, inputs, known, resume=resume, overwrite=overwrite)
     if found is not None:
         return _done_before(found, inputs, output, storage_options)
+    if client is not None:
+        check_workers(client)
+        inputs = fit(inputs, kinds_of(client), group_bytes, groups)
+    else:
+        inputs, n_jobs = threads_that_fit(inputs, n_jobs, group_bytes, groups)
+    known = known.of(inputs.plan)
     shown = progress if not isinstance(progress, bool) else progress_for(progress)
     with ExitStack() as stack:
         with writing(output):
@@ -295,7 +296,7 @@ def _run(
     stages.verify(selection.search)
     not_audited = [image for failure in stages.failures for image in range(*failure.images)]
     facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
-    about_inputs = {"inputs": known.attribute} if known.attribute else {}
+    about_inputs = {INPUTS: to_text(known.attribute)} if known.attribute else {}
     with writing(output):
         check_written(job.output)
         decided = job.params.attributes() | job.params.naming() | job.reader.lineup.attributes()

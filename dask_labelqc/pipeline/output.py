@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -25,9 +24,15 @@ from zarr.errors import (
 from zarr.storage import LocalStore
 
 from dask_labelqc.errors import InputError, OutputError, advise
-from dask_labelqc.graph.blocks import Plan
-from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.pipeline.changes import InputStamps
+from dask_labelqc.pipeline.fingerprint import (
+    FINGERPRINT,
+    Fingerprint,
+    fingerprint,
+    from_text,
+    stored_fingerprint,
+    to_text,
+)
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.pipeline.lease import Lease, is_claimed
@@ -39,7 +44,7 @@ from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
 
 __all__ = [
-    "Fingerprint",
+    "INPUTS",
     "Output",
     "check_apart",
     "check_written",
@@ -59,7 +64,6 @@ PARTIAL = re.compile(r"zarr\..*\.partial")
 LOOKED_AT_ONCE = 16
 
 log = logging.getLogger(__name__)
-Fingerprint = dict[str, Any]
 REPLACE = advise("{overwrite} replaces it", overwrite=True)
 
 
@@ -86,35 +90,6 @@ class Output:
     created: bool = False
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
-
-
-def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerprint:
-    """Return what makes an output this one: its inputs, parameters and groups, as plain JSON."""
-    what: Fingerprint = {
-        f"{name}.{key}": value
-        for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs))
-        for key, value in (
-            ("location", location(array)),
-            ("shape", array.shape),
-            ("dtype", str(array.dtype)),
-            ("chunks", array.chunks),
-            ("fill_value", str(array.fill_value)),
-        )
-    }
-    plain: Fingerprint = json.loads(
-        json.dumps(
-            what
-            | params.attributes()
-            | reader.lineup.fingerprint()
-            | {
-                "dims": reader.dims,
-                "groups": plan.group,
-                "pixel_scores": params.scores,
-                "predicted_label": params.predicted,
-            }
-        )
-    )
-    return plain
 
 
 def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Store:
@@ -192,7 +167,7 @@ def done_before(
             and not overwrite
             and found.attrs.get("status") == "complete"
             and found.metadata.consolidated_metadata is not None
-            and not known.differing(found.attrs.get(INPUTS))
+            and not known.differing(from_text(found.attrs.get(INPUTS)))
         )
     return found if done else None
 
@@ -219,7 +194,7 @@ def open_output(
         with writing(url):
             found = find_output(url, lease.store, wanted, resume=resume, overwrite=overwrite)
             if found is not None and not overwrite and found.attrs.get("status") == "complete":
-                changed = known.differing(found.attrs.get(INPUTS))
+                changed = known.differing(from_text(found.attrs.get(INPUTS)))
                 if not changed:
                     return Output(found, complete=True)
                 log.warning(
@@ -250,7 +225,7 @@ def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -
     elif isinstance(inside := getattr(store, "inside", store), LocalStore):
         _drop_partial(inside.root)
     # Deletes whatever is there, but for the claims.
-    attributes: dict[str, Any] = {"status": "unfinished", "fingerprint": wanted}
+    attributes: dict[str, Any] = {"status": "unfinished", FINGERPRINT: to_text(wanted)}
     return zarr.open_group(store, mode="w", attributes=attributes)
 
 
@@ -333,7 +308,7 @@ def _existing(url: str | Path, store: Store) -> zarr.Group | None:
         return None
     except (TypeError, ValueError) as error:
         raise _not_ours(url) from error
-    if "fingerprint" not in group.attrs:
+    if stored_fingerprint(group.attrs) is None:
         raise _not_ours(url)
     if group.attrs.get("status") == "complete":
         return group
@@ -357,8 +332,7 @@ def _drop_partial(path: Path) -> None:
 def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume: bool) -> None:
     """Raise OutputError, with a way on, unless the output may be finished and is to be."""
     exists = f"output: {str(url)!r} exists already ({group.attrs.get('status', 'not an audit')})"
-    had = group.attrs["fingerprint"]
-    assert isinstance(had, dict)
+    had = stored_fingerprint(group.attrs) or {}
     differing = [
         f"{key} was {had.get(key)!r} and is {wanted.get(key)!r}"
         for key in sorted(had.keys() | wanted.keys())

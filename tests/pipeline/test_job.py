@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 
@@ -196,8 +197,8 @@ def test_attributes(tmp_path: Path) -> None:
     stored = write_case(tmp_path / "in", case, chunks=(2, 3, 6, 8))
     audit(stored, tmp_path / "out", temperature=0.2, validate="labels", **case.arguments)
     attributes = xr.open_zarr(tmp_path / "out").attrs
-    fingerprint = attributes.pop("fingerprint")
-    assert attributes.pop("inputs").keys() == {"labels", "pred_probs"}
+    fingerprint = json.loads(attributes.pop("fingerprint"))
+    assert json.loads(attributes.pop("inputs")).keys() == {"labels", "pred_probs"}
     assert attributes.pop("num_issues") <= 4 * attributes.pop("num_selected")
     parameters = {
         "downsample": 2,
