@@ -54,7 +54,8 @@ def in_zarr(values, dims, coords, zarr_format, store=None, name="values"):
         chunks = (1, *data.shape[1:])
         # Zeros would be read as missing.
         fill = {"fill_value": None} if zarr_format == 2 and key != name else {}
-        array = group.create_array(key, data=data, chunks=chunks, **named, **fill)
+        whole: Any = {"write_empty_chunks": True}
+        array = group.create_array(key, data=data, chunks=chunks, config=whole, **named, **fill)
         if zarr_format == 2:
             array.attrs["_ARRAY_DIMENSIONS"] = list(along)
     return group[name]
