@@ -15,21 +15,19 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import zarr
 
-from dask_labelqc.errors import OutputError
+from dask_labelqc.errors import OutputError, advise
 from dask_labelqc.graph.blocks import Box, Plan
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
-from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import (
-    Candidates,
     Dense,
     ImageStatistics,
-    RegionSummary,
     Statistics,
     summarize,
 )
+from dask_labelqc.pipeline.recorded import candidates_of, statistics_of, to_arrays
 from dask_labelqc.pipeline.stamps import stamp
 from dask_labelqc.region import Gaps
 from dask_labelqc.storage.arrays import BlockReader
@@ -60,11 +58,9 @@ Numbers: TypeAlias = tuple[int, ...]
 """Numbers of groups that one task goes through."""
 
 CHECKPOINT = "checkpoint"
-LISTS = "candidate_"
 CHECKSUM = "checksum_"
 CLAIM = "claim"
 LABELS = "labels_hash"
-MISSING = "missing_"
 LEFT_OUT = "left_out"
 
 
@@ -220,7 +216,7 @@ def summarize_group(
     about = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
     about |= {CLAIM: np.array(job.claims[-1]), LABELS: np.array(read.labels, np.uint32)}
     about |= {LEFT_OUT: np.array(left_out)} if left_out else {}
-    job.records.write(number, _to_arrays(summary) | about)
+    job.records.write(number, to_arrays(summary) | about)
     num_bytes = sum(box.size for box in boxes) * job.params.pixel_bytes
     return GroupSummary(summary.statistics, num_bytes, read.seconds, number, combined)
 
@@ -316,7 +312,7 @@ def stored_statistics(
             stored = reduce(xor, (job.stored_stamp(name, number) for name in _dense(arrays)), 0)
             if _has_dense_outputs(job, number, arrays):
                 stamps[number] = stored
-                found = _statistics(arrays)
+                found = statistics_of(arrays)
                 total = found if total is None else total + found
     return stamps, total
 
@@ -356,7 +352,7 @@ def _stored(job: Job, name: str, number: int) -> AnyArray | None:
 def count_groups(job: Job, thresholds: Floats, numbers: Numbers) -> int:
     """Count the groups' off-diagonal candidates."""
     return sum(
-        count_off_diagonal(_as_candidates(job, arrays, number), thresholds)
+        count_off_diagonal(candidates_of(job.box(number), arrays, job.params), thresholds)
         for number, arrays in _recorded(job, numbers)
     )
 
@@ -364,7 +360,7 @@ def count_groups(job: Job, thresholds: Floats, numbers: Numbers) -> int:
 def groups_histogram(job: Job, prefix: tuple[int, ...], numbers: Numbers) -> Histogram:
     """Count the next digit of the groups' keys."""
     keys = (
-        _as_candidates(job, arrays, number).keys(job.params)
+        candidates_of(job.box(number), arrays, job.params).keys(job.params)
         for number, arrays in _recorded(job, numbers)
     )
     return reduce(add, (key.histogram(prefix) for key in keys))
@@ -403,7 +399,7 @@ def paint_groups(job: Job, search: Search, numbers: Numbers) -> tuple[dict[int, 
 def _paint(
     job: Job, search: Search, number: int, arrays: dict[str, AnyArray]
 ) -> tuple[GroupIssues, Ints]:
-    issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
+    issues = find_issues(candidates_of(job.box(number), arrays, job.params), search, job.params)
     job.write("label_issues", issues.box, paint(issues))
     images = ImageStatistics(arrays["softmin"], arrays["count"])
     written = job.stamp("label_issues", number)
@@ -418,7 +414,7 @@ def mend_groups(job: Job, search: Search, numbers: Numbers) -> tuple[Numbers, Nu
     """
     painted, spoiled = [], []
     for number, arrays in _recorded(job, numbers):
-        issues = find_issues(_as_candidates(job, arrays, number), search, job.params)
+        issues = find_issues(candidates_of(job.box(number), arrays, job.params), search, job.params)
         if _write_if_different(job, "label_issues", number, paint(issues)):
             painted.append(number)
         if not _has_dense_outputs(job, number, arrays):
@@ -456,54 +452,7 @@ def _recorded(job: Job, numbers: Numbers) -> Iterator[tuple[int, dict[str, AnyAr
             if arrays is None or not job.counts(arrays):
                 raise OutputError(
                     f"output: the record of group {number} in {job.output.store_path} is gone or "
-                    "damaged since it was written; run the same command again with resume"
+                    "damaged since it was written",
+                    advise("{resume} goes on from here", resume=True),
                 )
             yield number, arrays
-
-
-def _as_candidates(job: Job, arrays: dict[str, AnyArray], number: int) -> Candidates:
-    lists = {n.removeprefix(LISTS): a for n, a in arrays.items() if n.startswith(LISTS)}
-    return Candidates(box=job.box(number).coarsened(job.params.factors), **lists)
-
-
-def _to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
-    statistics = summary.statistics
-    deviation, image, pixel, total = statistics.worst_sum
-    return {
-        "class_sum": statistics.class_sum.astype(np.int64),
-        "class_count": statistics.class_count,
-        "pixel_count": statistics.pixel_count,
-        "digits": statistics.histogram.digits,
-        "digit_counts": statistics.histogram.counts,
-        "below_bound": np.array(statistics.below_bound),
-        "highest_disagreeing": np.array(statistics.highest_disagreeing),
-        "worst_sum": np.array([deviation, total]),
-        "worst_place": np.array([image, *pixel]),
-        **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
-        "softmin": summary.images.softmin,
-        "count": summary.images.count,
-    } | {LISTS + name: array for name, array in summary.candidates.arrays().items()}
-
-
-def _statistics(arrays: dict[str, AnyArray]) -> Statistics:
-    deviation, total = (float(v) for v in arrays["worst_sum"])
-    place: Shape = tuple(int(v) for v in arrays["worst_place"])
-    return Statistics(
-        class_sum=arrays["class_sum"].astype(object),
-        class_count=arrays["class_count"],
-        pixel_count=arrays["pixel_count"],
-        histogram=Histogram(arrays["digits"], arrays["digit_counts"]),
-        below_bound=int(arrays["below_bound"]),
-        highest_disagreeing=float(arrays["highest_disagreeing"]),
-        worst_sum=(deviation, place[0], place[1:], total),
-        missing=_missing(arrays),
-    )
-
-
-def _missing(arrays: dict[str, AnyArray]) -> Missing:
-    found: dict[str, Any] = {
-        name.removeprefix(MISSING): value if value.ndim else int(value)
-        for name, value in arrays.items()
-        if name.startswith(MISSING)
-    }
-    return Missing(**found)

@@ -194,14 +194,14 @@ def test_a_group_that_fails_now_and_then(tmp_path: Path, monkeypatch: pytest.Mon
     """Its images can be read one by one, but it cannot be put on record."""
     case = make_case(128, (6, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
-    to_arrays = groups._to_arrays
+    to_arrays = groups.to_arrays
 
     def failing(summary: RegionSummary) -> dict:
         if summary.box.start[0] == 2:
             raise OSError("no space")
         return to_arrays(summary)
 
-    monkeypatch.setattr(groups, "_to_arrays", failing)
+    monkeypatch.setattr(groups, "to_arrays", failing)
     how = {"group_bytes": 2 * case.pred_probs[0].nbytes, **DENSE}
     report = audit(stored, tmp_path / "out", keep_going=True, **how)
     (failure,) = report.failures

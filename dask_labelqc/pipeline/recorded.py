@@ -1,0 +1,71 @@
+"""What is on record of a group: its summary as arrays by name, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dask_labelqc.graph.blocks import Box
+from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.gaps import Missing
+from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics
+from dask_labelqc.typing import AnyArray, Shape
+
+__all__ = ["candidates_of", "statistics_of", "to_arrays"]
+
+LISTS = "candidate_"
+MISSING = "missing_"
+
+
+def candidates_of(group: Box, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
+    """Return the candidates of a group from its record."""
+    lists = {n.removeprefix(LISTS): a for n, a in arrays.items() if n.startswith(LISTS)}
+    return Candidates(box=group.coarsened(params.factors), **lists)
+
+
+def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
+    """Return what is put on record of a group; its dense outputs are not."""
+    statistics = summary.statistics
+    deviation, image, pixel, total = statistics.worst_sum
+    return {
+        "class_sum": statistics.class_sum.astype(np.int64),
+        "class_count": statistics.class_count,
+        "pixel_count": statistics.pixel_count,
+        "digits": statistics.histogram.digits,
+        "digit_counts": statistics.histogram.counts,
+        "below_bound": np.array(statistics.below_bound),
+        "highest_disagreeing": np.array(statistics.highest_disagreeing),
+        "worst_sum": np.array([deviation, total]),
+        "worst_place": np.array([image, *pixel]),
+        **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
+        "softmin": summary.images.softmin,
+        "count": summary.images.count,
+    } | {LISTS + name: array for name, array in summary.candidates.arrays().items()}
+
+
+def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:
+    """Return the statistics of a group from its record."""
+    deviation, total = (float(v) for v in arrays["worst_sum"])
+    place: Shape = tuple(int(v) for v in arrays["worst_place"])
+    return Statistics(
+        class_sum=arrays["class_sum"].astype(object),
+        class_count=arrays["class_count"],
+        pixel_count=arrays["pixel_count"],
+        histogram=Histogram(arrays["digits"], arrays["digit_counts"]),
+        below_bound=int(arrays["below_bound"]),
+        highest_disagreeing=float(arrays["highest_disagreeing"]),
+        worst_sum=(deviation, place[0], place[1:], total),
+        missing=_missing(arrays),
+    )
+
+
+def _missing(arrays: Mapping[str, AnyArray]) -> Missing:
+    found: dict[str, Any] = {
+        name.removeprefix(MISSING): value if value.ndim else int(value)
+        for name, value in arrays.items()
+        if name.startswith(MISSING)
+    }
+    return Missing(**found)
