@@ -95,7 +95,7 @@ def test_files(examples, containers, tmp_path, suffix):
 def test_a_mask_has_the_container_of_the_labels(examples):
     labels, pred_probs = examples
     coords = {"example": np.arange(len(labels)) * 2}
-    given = xr.DataArray(labels, coords, ("example",), attrs={"source": "survey"})
+    given = xr.DataArray(labels, coords, ("example",), attrs={"crs": "EPSG:4326"})
     mask = find_label_issues_batched(given, pred_probs, verbose=False, return_mask=True)
     assert mask.name == "label_issues"
     assert mask.attrs == given.attrs
@@ -284,7 +284,7 @@ def test_unknown_chunks(name):
         labels = labels[labels >= 0]
     else:
         pred_probs = pred_probs[pred_probs[:, 0] >= 0]
-    assert raised(labels, pred_probs).startswith(f"{name}: the sizes of the chunks of the Dask")
+    assert raised(labels, pred_probs).startswith(f"{name}: got a Dask array with chunks of unknown size")
 
 
 def test_unusable_files(tmp_path):

@@ -158,10 +158,10 @@ def test_indexes_of_other_examples_are_refused():
     other = pred_probs.assign_coords(example=[f"image-{i:03}" for i in range(3, 53)])
     with pytest.raises(InputError) as caught:
         find_label_issues_batched(labels, other, verbose=False)
-    assert str(caught.value) == (
-        "labels: the index 'example' has 'image-000' and the one of pred_probs does not, the first "
-        "of 3; select the same examples in both, or drop the index (.drop_vars('example')) if they "
-        "are in the same order"
+    assert str(caught.value).startswith(
+        "pred_probs: the labels along 'example' differ from those of labels: 3 of 50 that labels "
+        "has are not in pred_probs, the first is 'image-000'; 3 of 50 that pred_probs has are not "
+        "in labels, the first is 'image-050'; select the same ones of both"
     )
     twice = pred_probs.assign_coords(example=["image-007"] * 50)
     with pytest.raises(InputError, match="pred_probs: the index 'example' has 'image-007' more th"):
@@ -199,9 +199,9 @@ def fresh(labels, pred_probs):
 def test_a_mask_has_no_attributes_of_how_labels_are_stored(tmp_path):
     plain = draw_examples(0, 50, 4)
     labels, pred_probs = as_xarray(*plain)
-    labels.attrs = {"_FillValue": 255, "valid_range": [0, 3], "flag_values": [0], "source": "x"}
+    labels.attrs = {"_FillValue": 255, "valid_range": [0, 3], "flag_values": [0], "crs": "x"}
     mask = find_label_issues_batched(labels, pred_probs, verbose=False, return_mask=True)
-    assert mask.attrs == {"source": "x"}
+    assert mask.attrs == {"crs": "x"}
     mask.to_zarr(tmp_path / "mask.zarr", zarr_format=2)
     again = xr.open_zarr(tmp_path / "mask.zarr").label_issues
     assert again.dtype == bool

@@ -89,15 +89,25 @@ TABLES = (
 )
 
 
+def plain(answer):
+    """An answer with lists in place of arrays, which have no one truth."""
+    if isinstance(answer, dict):
+        return {key: plain(value) for key, value in answer.items()}
+    if isinstance(answer, tuple):
+        return tuple(map(plain, answer))
+    return answer.tolist() if isinstance(answer, np.ndarray) else answer
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_the_names_of_the_dataset_are_the_default(lists, table):
     """If they tell its classes apart."""
     labels, predictions = lists(2, 12)
     named = from_lists(labels, predictions, class_names=list(NAMES.values()))
-    assert table(named) == table(labels, predictions, class_names=NAMES)
-    assert table(named, class_names={str(k): f"{k}!" for k in range(4)}) != table(named)
+    assert plain(table(named)) == plain(table(labels, predictions, class_names=NAMES))
+    others = {str(k): f"{k}!" for k in range(4)}
+    assert plain(table(named, class_names=others)) != plain(table(named))
     alike = from_lists(labels, predictions, class_names=["a", "b", "b", "c"])
-    assert table(alike) == table(labels, predictions)
+    assert plain(table(alike)) == plain(table(labels, predictions))
 
 
 def test_auxiliary_inputs_are_taken(cleanlab, lists):
