@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
-from dask_labelqc.storage.missing import chunk_grid, fill_value
+from dask_labelqc.storage.gaps import fill_value
 from dask_labelqc.typing import Ints
 
 __all__ = ["check_rows", "warn_of_labels", "warn_of_predictions"]
@@ -34,7 +34,7 @@ def check_rows(pred_probs: zarr.Array[Any], transposed: bool, absent: Iterable[i
     rows, _ = _places(pred_probs, transposed, absent)
     axis = 1 if transposed else 0
     numbers, count = np.unique(rows, return_counts=True)
-    (gone,) = np.nonzero(count == chunk_grid(pred_probs)[1 - axis])
+    (gone,) = np.nonzero(count == pred_probs.cdata_shape[1 - axis])
     if gone.size:
         raise InputError(
             f"pred_probs: the chunks of {_runs('example', numbers[gone], pred_probs, axis)} are "
@@ -58,7 +58,7 @@ def warn_of_labels(labels: zarr.Array[Any], absent: Iterable[int], stacklevel: i
     numbers = np.array(sorted(absent), np.int64)
     if numbers.size:
         warnings.warn(
-            f"labels: {numbers.size} of {chunk_grid(labels)[0]} chunks are not in the store, those "
+            f"labels: {numbers.size} of {labels.cdata_shape[0]} chunks are not in the store, those "
             f"of {_runs('example', numbers, labels, 0)}; they were read as class "
             f"{fill_value(labels)}. Zarr leaves out chunks of nothing but that value: if they were "
             "written, all is well",
@@ -85,7 +85,7 @@ def warn_of_predictions(
     ]
     more = f" and {len(where) - MOST_NAMED} more" if len(where) > MOST_NAMED else ""
     warnings.warn(
-        f"pred_probs: {rows.size} of {np.prod(chunk_grid(pred_probs))} chunks are not in the "
+        f"pred_probs: {rows.size} of {np.prod(pred_probs.cdata_shape)} chunks are not in the "
         f"store; these probabilities were read as {fill_value(pred_probs)}: "
         f"{'; '.join(where[:MOST_NAMED])}{more}",
         LabelQCWarning,
@@ -98,7 +98,7 @@ def _places(
 ) -> tuple[Ints, Ints]:
     """Return the places of chunks along the examples and along the classes."""
     numbers = np.array(sorted(absent), np.int64)
-    first, second = np.unravel_index(numbers, chunk_grid(pred_probs))
+    first, second = np.unravel_index(numbers, pred_probs.cdata_shape)
     return (second, first) if transposed else (first, second)
 
 

@@ -22,12 +22,13 @@ from dask_labelqc.classification.absent import (
 )
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
+from dask_labelqc.region import Box
 from dask_labelqc.storage.alignment import line_up
 from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import plain_array, stored_scale
 from dask_labelqc.storage.dimensions import describe, place_attributes
-from dask_labelqc.storage.missing import absent_chunks
+from dask_labelqc.storage.gaps import watched
 from dask_labelqc.typing import AnyArray, BoolArray
 
 __all__ = [
@@ -105,26 +106,26 @@ def loaded(examples: ExampleArrays) -> InMemoryExamples:
     """
     if isinstance(examples, InMemoryExamples):
         return examples
-    labels, pred_probs = _read(examples.labels), _read(examples.pred_probs)
+    labels, absent_labels = _read(examples.labels)
+    pred_probs, absent = _read(examples.pred_probs)
     if isinstance(examples.pred_probs, zarr.Array):
-        absent = _absent(examples.pred_probs, pred_probs)
         check_rows(examples.pred_probs, examples.transposed, absent)
         warn_of_predictions(examples.pred_probs, examples.transposed, absent, stacklevel=5)
     if isinstance(examples.labels, zarr.Array):
-        warn_of_labels(examples.labels, _absent(examples.labels, labels), stacklevel=5)
+        warn_of_labels(examples.labels, absent_labels, stacklevel=5)
     return InMemoryExamples(
         labels, pred_probs.T if examples.transposed else pred_probs, examples.form
     )
 
 
-def _read(array: ArrayLike) -> AnyArray:
-    """Return an array in memory; a mask is kept."""
-    values: AnyArray = array.compute() if isinstance(array, da.Array) else array[...]
-    return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-
-
-def _absent(array: zarr.Array[Any], values: AnyArray) -> frozenset[int]:
-    return absent_chunks(array, tuple(slice(0, n) for n in array.shape), values)
+def _read(array: ArrayLike) -> tuple[AnyArray, frozenset[int]]:
+    """Return an array in memory, where a mask is kept, and which chunks are not in its store."""
+    if isinstance(array, zarr.Array):
+        reads = watched(array)
+        values = np.asarray(reads.array[...])
+        return values, reads.chunks_missing_in(Box((0,) * array.ndim, array.shape))
+    values = array.compute() if isinstance(array, da.Array) else array[...]
+    return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values), frozenset()
 
 
 def mask_like(labels: xr.DataArray, mask: BoolArray) -> xr.DataArray:

@@ -6,7 +6,7 @@ What is remembered of each region stays where it was computed, on the workers of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import add, attrgetter
 from typing import Any
@@ -27,11 +27,12 @@ from dask_labelqc.classification.selection import Total
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.graph.blocks import Plan, plan_blocks
 from dask_labelqc.graph.limits import check_chunks, check_memory
-from dask_labelqc.graph.objects import from_blocks, map_objects, total
+from dask_labelqc.graph.objects import from_blocks, from_positions, map_objects, total
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.progress import Progress
+from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import read_into
-from dask_labelqc.storage.missing import absent_chunks
+from dask_labelqc.storage.gaps import watched
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["LazyRegions"]
@@ -53,7 +54,12 @@ class LazyRegions:
         else:
             self._plan = _plan(examples)
             (chunks,) = self._plan.chunks
-        self._labels = as_blocks(examples.labels, (chunks,))
+        self._starts = tuple(np.cumsum((0, *chunks)).tolist())
+        if isinstance(examples.labels, zarr.Array):
+            read = partial(_read_labels, examples.labels, self._starts)
+            self._labels = from_positions(read, (len(chunks),))
+        else:
+            self._labels = map_objects(_Labels, as_blocks(examples.labels, (chunks,)))
         self._regions: da.Array | None = None
 
     def scan(self, keeping: Keeping) -> tuple[ExampleStatistics, LeftOut]:
@@ -87,19 +93,17 @@ class LazyRegions:
     def _scanned(self, keeping: Keeping) -> da.Array:
         """Return the array of `RegionFacts` objects."""
         examples, labels = self._examples, self._labels
-        starts = tuple(np.cumsum((0, *labels.chunks[0])).tolist())
         scan = partial(
             scan_region,
             form=examples.form,
             options=self._options,
             keeping=keeping,
         )
-        stored = examples.labels if isinstance(examples.labels, zarr.Array) else None
         if isinstance(examples.pred_probs, da.Array):
-            function = partial(_scan_block, scan, stored, starts)
+            function = partial(_scan_block, scan, self._starts)
             return from_blocks(function, labels, self._pred_probs)
         predicted, transposed = examples.pred_probs, examples.transposed
-        reader = partial(_read_region, scan, stored, self._plan, predicted, transposed)
+        reader = partial(_read_region, scan, self._plan, predicted, transposed)
         return da.map_blocks(
             reader,
             labels,
@@ -107,6 +111,14 @@ class LazyRegions:
             dtype=object,
             meta=np.empty(0, object),
         )
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a region, and which chunks of them are not in the store."""
+
+    values: AnyArray
+    absent: frozenset[int] = frozenset()
 
 
 class _Watch(Callback):
@@ -125,27 +137,32 @@ def _of_facts(function: Callable[[ExampleFacts], Any], region: RegionFacts) -> A
     return function(region.facts)
 
 
+def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _Labels:
+    (position,) = block_id
+    box = Box((starts[position],), (starts[position + 1],))
+    reads = watched(labels)
+    return _Labels(np.asarray(reads.array[box.slices]), reads.chunks_missing_in(box))
+
+
 def _scan_block(
     scan: Callable[..., RegionFacts],
-    stored_labels: zarr.Array[Any] | None,
     starts: Shape,
     position: Shape,
-    labels: AnyArray,
+    labels: _Labels,
     pred_probs: list[AnyArray],
 ) -> RegionFacts:
     (block,) = pred_probs
     start = starts[position[0]]
-    region = scan(start, [slice(0, labels.size)], labels, block.__getitem__)
-    return _with_absent(region, _absent_labels(stored_labels, start, labels))
+    region = scan(start, [slice(0, labels.values.size)], labels.values, block.__getitem__)
+    return _with_absent(region, labels.absent)
 
 
 def _read_region(
     scan: Callable[..., RegionFacts],
-    stored_labels: zarr.Array[Any] | None,
     plan: Plan,
     pred_probs: zarr.Array[Any],
     transposed: bool,
-    labels: AnyArray,
+    labels: _Labels,
     block_id: Shape,
 ) -> RegionFacts:
     """Scan a region of a Zarr array, decoding one block after the other into one buffer."""
@@ -153,27 +170,22 @@ def _read_region(
     start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]
     blocks = [block.within(region).slices[0] for block in plan.blocks(region)]
     buffer = np.empty(max(b.stop - b.start for b in blocks) * num_classes, pred_probs.dtype)
+    reads = watched(pred_probs)
     absent: set[int] = set()
 
     def read(block: slice) -> AnyArray:
-        size = block.stop - block.start
-        rows, classes = slice(start + block.start, start + block.stop), slice(0, num_classes)
-        box = (classes, rows) if transposed else (rows, classes)
-        target = buffer[: size * num_classes].reshape(*(b.stop - b.start for b in box))
-        read_into(pred_probs, box, target)
-        gone = absent_chunks(pred_probs, box, target)
+        rows, classes = (start + block.start, start + block.stop), (0, num_classes)
+        first, last = zip(*((classes, rows) if transposed else (rows, classes)), strict=True)
+        box = Box(first, last)
+        target = buffer[: box.size].reshape(box.shape)
+        read_into(reads.array, box.slices, target)
+        gone = reads.chunks_missing_in(box)
         check_rows(pred_probs, transposed, gone)
         absent.update(gone)
         return target.T if transposed else target
 
-    found = scan(start, blocks, labels, read)
-    return _with_absent(found, _absent_labels(stored_labels, start, labels), frozenset(absent))
-
-
-def _absent_labels(stored: zarr.Array[Any] | None, start: int, labels: AnyArray) -> frozenset[int]:
-    if stored is None:
-        return frozenset()
-    return absent_chunks(stored, (slice(start, start + labels.size),), labels)
+    found = scan(start, blocks, labels.values, read)
+    return _with_absent(found, labels.absent, frozenset(absent))
 
 
 def _with_absent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -11,7 +12,7 @@ import zarr
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.object_detection.dataset import COLUMNS
 from dask_labelqc.region import name_images
-from dask_labelqc.storage.unwritten import missing_chunks, stored_chunk
+from dask_labelqc.storage.gaps import missing_objects, object_grid, object_shape
 from dask_labelqc.typing import Ints, Shape
 
 __all__ = ["check_boxes_are_stored", "check_offsets_are_stored"]
@@ -25,7 +26,7 @@ def check_offsets_are_stored(group: zarr.Group) -> None:
     """Raise if a chunk of the offsets is not in the store; of no boxes at all all are 0."""
     for side in ("given", "predicted"):
         offsets, boxes = _array(group, f"{side}_offsets"), _array(group, f"{side}_boxes")
-        missing = [] if boxes.shape[0] == 0 and not offsets.fill_value else missing_chunks(offsets)
+        missing = [] if boxes.shape[0] == 0 and not offsets.fill_value else missing_objects(offsets)
         if missing:
             raise _gone(offsets, missing, np.arange(offsets.shape[0]))
 
@@ -53,7 +54,7 @@ def check_boxes_are_stored(
         if name.endswith("offsets") or name == OPTIONAL:
             continue
         array = _array(group, name)
-        missing = missing_chunks(array)
+        missing = missing_objects(array)
         if not missing:
             continue
         offsets = given if name.startswith("given") else predicted
@@ -83,10 +84,7 @@ def _gone(array: zarr.Array[Any], missing: list[Shape], offsets: Ints) -> InputE
 
 
 def _described(array: zarr.Array[Any], missing: list[Shape], offsets: Ints) -> str:
-    length = stored_chunk(array)[0]
-    total = int(
-        np.prod([-(-n // c) for n, c in zip(array.shape, stored_chunk(array), strict=True)])
-    )
+    length, total = object_shape(array)[0], math.prod(object_grid(array))
     places = []
     for position in missing[:SHOWN]:
         boxes = position[0] * length, min((position[0] + 1) * length, array.shape[0]) - 1

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zarr.core.sync import sync
-
 from dask_labelqc.errors import Advice, InputError
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.output import Output
+from dask_labelqc.storage.objects import remove_folder
 
 __all__ = ["discarded_if_empty"]
 
@@ -42,7 +41,7 @@ def _discard(output: Output) -> bool:
     try:
         if output.arrays[CHECKPOINT].nchunks_initialized:
             return False
-        sync(output.group.store.delete_dir(output.group.path))
+        remove_folder(output.group.store, output.group.path)
     except Exception as error:
         log.warning("output: %s cannot be removed: %s", output.group.store, error)
         return False

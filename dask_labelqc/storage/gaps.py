@@ -1,10 +1,12 @@
 """Which chunks are not in the store: seen while they are read, without a request of its own.
 
-A chunk that is not there reads as the fill value, and Zarr does not say so.
+A chunk that is not there reads as the fill value, and Zarr does not say so. Zarr leaves out chunks
+that hold nothing else, so that absence is no proof of a loss.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -19,9 +21,18 @@ from zarr.storage import StorePath, WrapperStore
 
 from dask_labelqc.region import Box, Gap, Gaps
 from dask_labelqc.storage.layout import Layout
+from dask_labelqc.storage.stores import store_url
 from dask_labelqc.typing import Shape
 
-__all__ = ["WatchedReads", "gaps_of", "watched"]
+__all__ = [
+    "WatchedReads",
+    "fill_value",
+    "gaps_of",
+    "missing_objects",
+    "object_grid",
+    "object_shape",
+    "watched",
+]
 
 
 class _Watching(WrapperStore[Store]):
@@ -38,6 +49,29 @@ class _Watching(WrapperStore[Store]):
         if found is None:
             self.absent.add(key)
         return found
+
+
+class _Asking(WrapperStore[Store]):
+    """Finds out which of some objects there are when it is read from; what it answers is nothing.
+
+    Zarr reads from all stores in a thread of its own, and connections of fsspec belong to it.
+    """
+
+    def __init__(self, store: Store, prefix: str, keys: Sequence[str]) -> None:
+        super().__init__(store)
+        self._prefix, self._keys = prefix, keys
+        self.there: set[str] = set()
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        store = self._store
+        if store.supports_listing and not store_url(store).startswith(("http://", "https://")):
+            self.there = {key async for key in store.list_prefix(self._prefix)}
+        else:
+            found = await asyncio.gather(*map(store.exists, self._keys))
+            self.there = set(itertools.compress(self._keys, found))
+        return None
 
 
 @dataclass(frozen=True)
@@ -66,7 +100,7 @@ class WatchedReads:
     @property
     def _object(self) -> Shape:
         """What one object of the store holds: a chunk, or a shard of them."""
-        return self.layout.shape(self.array.shards or self.array.chunks)
+        return self.layout.shape(object_shape(self.array))
 
     def begun_in(self, box: Box) -> int:
         """Count the chunks whose first element lies in a box; of arrays seen in their own order."""
@@ -90,6 +124,27 @@ class WatchedReads:
             if key in self.absent:
                 yield key, Box(tuple(a for _, a, _ in parts), tuple(b for _, _, b in parts))
 
+    def chunks_missing_in(self, box: Box) -> frozenset[int]:
+        """Return the numbers of the chunks of a box that are not there; of a plain layout.
+
+        The number of a chunk is its flat position in the grid of chunks, in C order.
+
+        Examples
+        --------
+        >>> array = zarr.create_array({}, shape=(6,), chunks=(2,), dtype="i4")
+        >>> array[2:4] = 1
+        >>> reads = watched(array)
+        >>> _ = reads.array[...]
+        >>> sorted(reads.chunks_missing_in(Box((0,), (6,))))
+        [0, 2]
+        """
+        grid, numbers = self.array.cdata_shape, set()
+        for _, part in self.missing_in(box):
+            sides = zip(part.start, part.stop, self.array.chunks, strict=True)
+            for place in itertools.product(*(range(a // c, -(-b // c)) for a, b, c in sides)):
+                numbers.add(int(np.ravel_multi_index(place, grid)))
+        return frozenset(numbers)
+
     def _begun_in(self, box: Box) -> list[range]:
         return [
             range(-(-a // size), -(-b // size))
@@ -109,18 +164,62 @@ class WatchedReads:
         ]
 
     def _key(self, place: Sequence[int]) -> str:
-        path = self.array.store_path.path
-        key = self.array.metadata.encode_chunk_key(self.layout.own(place))
-        return f"{path}/{key}" if path else key
+        return _key(self.array, self.layout.own(place))
 
 
 def watched(array: zarr.Array[Any], layout: Layout | None = None) -> WatchedReads:
     """Return an array to read that notes what is not there; no request is made."""
     store = _Watching(array.store_path.store)
-    path = StorePath(store, array.store_path.path)
+    return WatchedReads(_through(store, array), layout or Layout.plain(array.ndim), store.absent)
+
+
+def missing_objects(array: zarr.Array[Any]) -> list[Shape]:
+    """Return the places in the grid of the chunks (or shards) that are not there, unread.
+
+    One listing of the store; where it cannot list (plain HTTP), a request for each chunk.
+
+    Examples
+    --------
+    >>> array = zarr.create_array({}, shape=(10, 4), chunks=(4, 4), dtype="i4")
+    >>> array[4:8] = 1
+    >>> missing_objects(array)
+    [(0, 0), (2, 0)]
+    """
+    places = list(itertools.product(*map(range, object_grid(array))))
+    keys = [_key(array, place) for place in places]
+    store = _Asking(array.store_path.store, _key(array), keys)
+    _through(store, array)[(slice(0, 1),) * array.ndim]
+    return [place for place, key in zip(places, keys, strict=True) if key not in store.there]
+
+
+def object_shape(array: zarr.Array[Any]) -> Shape:
+    """Return the shape of what one object of the store holds: a shard, or a chunk."""
+    return array.shards or array.chunks
+
+
+def object_grid(array: zarr.Array[Any]) -> Shape:
+    """Return how many of these an array has along each axis."""
+    return tuple(-(-n // c) for n, c in zip(array.shape, object_shape(array), strict=True))
+
+
+def fill_value(array: zarr.Array[Any]) -> Any:
+    """Return what a chunk that is not there reads as."""
+    fill: Any = array.fill_value
+    return array.dtype.type(0) if fill is None else fill
+
+
+def _through(store: Store, array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array by way of another store."""
     metadata: Any = array.metadata
-    watching = zarr.Array(zarr.AsyncArray(metadata, path, array.config))
-    return WatchedReads(watching, layout or Layout.plain(array.ndim), store.absent)
+    path = StorePath(store, array.store_path.path)
+    return zarr.Array(zarr.AsyncArray(metadata, path, array.config))
+
+
+def _key(array: zarr.Array[Any], place: Shape | None = None) -> str:
+    """Return the key of a chunk, or else what the keys of all begin with."""
+    path = array.store_path.path
+    key = "" if place is None else array.metadata.encode_chunk_key(place)
+    return f"{path}/{key}" if path else key
 
 
 def gaps_of(labels: WatchedReads, pred_probs: WatchedReads, box: Box) -> Gaps:

@@ -26,6 +26,7 @@ __all__ = [
     "list_tags",
     "object_bytes",
     "read_object",
+    "remove_folder",
     "remove_object",
     "tag_of",
     "write_object",
@@ -99,6 +100,11 @@ def remove_object(store: Store, key: str) -> None:
     with suppress(OSError):  # not empty, or gone
         for folder in Path(key).parents:
             (store.root / folder).rmdir()
+
+
+def remove_folder(store: Store, prefix: str) -> None:
+    """Delete all objects below a prefix."""
+    _run(store.delete_dir(prefix))
 
 
 def list_names(store: Store, prefix: str) -> list[str]:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
 
@@ -11,12 +13,13 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import BlockReader
-from dask_labelqc.storage.gaps import watched
+from dask_labelqc.storage.gaps import fill_value, missing_objects, object_grid, watched
 
+EVERY_CHUNK = {"write_empty_chunks": True}
 DIMS = ("image", "class", "y", "x")
 
 
@@ -113,21 +116,26 @@ def test_of_either_format_at_the_root_of_a_store(zarr_format, tmp_path) -> None:
     assert missing == ("c/1/0" if zarr_format == 3 else "1.0", Box((2, 0), (4, 3)))
 
 
+class Noting(MemoryStore):
+    """A store that notes what it is asked for, and is asked for nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[str] = []
+
+    async def get(self, key, prototype, byte_range=None):
+        self.requests.append(key)
+        return await super().get(key, prototype, byte_range)
+
+    async def exists(self, key):
+        raise AssertionError(key)
+
+
 def test_what_is_there_costs_no_request() -> None:
     """Nor does what is not there: only what is read is looked at."""
-    requests: list[str] = []
-
-    class Noting(MemoryStore):
-        async def get(self, key, prototype, byte_range=None):
-            requests.append(key)
-            return await super().get(key, prototype, byte_range)
-
-        async def exists(self, key):
-            raise AssertionError(key)
-
     labels = stored("labels", (4, 6), None, {"1/0"}, Noting(), chunks=(2, 6))
     probs = stored("probs", (4, 3, 6), None, {"0/1/0"}, labels.store, chunks=(2, 1, 6))
-    requests.clear()
+    labels.store.requests.clear()
     reader = BlockReader.of(labels, probs)
     whole = Box((0, 0), (4, 6))
     with reader.for_region(whole, [whole]) as read:
@@ -135,9 +143,144 @@ def test_what_is_there_costs_no_request() -> None:
         gaps = read.gaps(whole)
     assert [gap.key for gap in gaps.pred_probs] == ["probs/c/0/1/0"]
     assert len(gaps.labels) == 1
-    assert sorted(requests) == sorted(
+    assert sorted(labels.store.requests) == sorted(
         [
             *(f"labels/c/{i}/0" for i in (0, 1)),
             *(f"probs/c/{i}/{k}/0" for i in (0, 1) for k in range(3)),
         ]
     )
+
+
+def chunks_missing(array: zarr.Array, *box: slice) -> list[int]:
+    """The numbers of the chunks of a box that are seen to be missing when it is read."""
+    reads = watched(array)
+    reads.array[box]
+    return sorted(
+        reads.chunks_missing_in(Box(tuple(b.start for b in box), tuple(b.stop for b in box)))
+    )
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "u1", ">i4", "i8", "bool"])
+@pytest.mark.parametrize("fill", [0, 1, np.nan])
+def test_written_fill_values_are_there(zarr_format, dtype, fill) -> None:
+    if fill != fill and np.dtype(dtype).kind != "f":
+        fill = 0
+    array = zarr.create_array(
+        MemoryStore(),
+        shape=(9, 6),
+        chunks=(2, 3),
+        dtype=dtype,
+        fill_value=fill,
+        zarr_format=zarr_format,
+        config=EVERY_CHUNK,
+    )
+    array[0:2] = fill
+    array[2:4, 3:6] = 1 if fill != 1 else 0
+    assert object_grid(array) == (5, 2)
+    assert chunks_missing(array, slice(0, 9), slice(0, 6)) == [2, *range(4, 10)]
+    assert chunks_missing(array, slice(3, 5), slice(0, 4)) == [2, 4, 5]
+
+
+def test_chunks_of_a_shard() -> None:
+    array = zarr.create_array(
+        MemoryStore(), shape=(8, 6), chunks=(2, 3), shards=(4, 6), dtype="f4", config=EVERY_CHUNK
+    )
+    array[0:4] = 0
+    array[0, 0] = 1
+    assert chunks_missing(array, slice(0, 8), slice(0, 6)) == [4, 5, 6, 7]
+    assert chunks_missing(array, slice(3, 5), slice(3, 6)) == [5]
+
+
+def test_no_fill_value_reads_as_zero() -> None:
+    array = zarr.create_array(
+        MemoryStore(), shape=(4,), chunks=(2,), dtype="i4", fill_value=None, zarr_format=2
+    )
+    array[:2] = 5
+    assert fill_value(array) == 0
+    assert chunks_missing(array, slice(0, 4)) == [1]
+
+
+@given(
+    st.lists(st.sampled_from(["absent", "filled", "mixed"]), min_size=1, max_size=6),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_any_box_of_a_row_of_chunks(states, start, length) -> None:
+    array = zarr.create_array(
+        Noting(), shape=(3 * len(states),), chunks=(3,), dtype="i2", config=EVERY_CHUNK
+    )
+    for number, state in enumerate(states):
+        if state != "absent":
+            array[3 * number : 3 * number + 3] = 0 if state == "filled" else [0, 0, 7]
+    start = min(start, array.size - 1)
+    box = slice(start, min(start + 1 + length, array.size))
+    touched = sorted({i // 3 for i in range(box.start, box.stop)})
+    array.store.requests.clear()
+    assert chunks_missing(array, box) == [i for i in touched if states[i] == "absent"]
+    assert sorted(array.store.requests) == [f"c/{i}" for i in touched]
+
+
+class Unlisted(WrapperStore):
+    """A store that answers requests for objects only, as plain HTTP does."""
+
+    supports_listing = False
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise AssertionError("listed")
+        yield ""
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("path", ["", "group/array"])
+@pytest.mark.parametrize("kind", [MemoryStore, LocalStore])
+@pytest.mark.parametrize("listed", [True, False])
+def test_missing_objects_are_found(tmp_path, zarr_format, path, kind, listed) -> None:
+    store = kind(tmp_path) if kind is LocalStore else kind()
+    array = zarr.create_array(
+        store if listed else Unlisted(store),
+        name=path or None,
+        shape=(25, 6),
+        chunks=(10, 4),
+        dtype="i4",
+        zarr_format=zarr_format,
+    )
+    array[10:] = 1
+    array[0, 5] = 1
+    array[20:, :4] = 0  # which deletes it
+    assert missing_objects(array) == [(0, 0), (2, 0)]
+    array[:] = np.ones(array.shape)
+    assert missing_objects(array) == []
+
+
+def test_missing_shards() -> None:
+    array = zarr.create_array({}, shape=(40,), chunks=(5,), shards=(10,), dtype="i4")
+    array[10:15] = 1
+    assert missing_objects(array) == [(0,), (2,), (3,)]
+    assert object_grid(array) == (4,)
+
+
+def test_an_empty_array_has_no_objects() -> None:
+    assert missing_objects(zarr.create_array({}, shape=(0, 4), chunks=(5, 4), dtype="i4")) == []
+
+
+def test_a_store_is_asked_once_and_where_zarr_reads_it() -> None:
+    """The connections of a store belong to the thread in which they were made."""
+    asked: list[tuple[str, int]] = []
+
+    class Bound(MemoryStore):
+        async def get(self, key, prototype, byte_range=None):
+            asked.append((key, threading.get_ident()))
+            return await super().get(key, prototype, byte_range)
+
+        async def list_prefix(self, prefix):
+            asked.append((prefix, threading.get_ident()))
+            async for key in super().list_prefix(prefix):
+                yield key
+
+    array = stored("a", (6,), None, {"1"}, Bound(), chunks=(2,))
+    asked.clear()
+    array[:2]
+    assert missing_objects(array) == [(1,)]
+    assert [key for key, _ in asked] == ["a/c/0", "a/"]
+    assert len({thread for _, thread in asked}) == 1
