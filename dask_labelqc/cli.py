@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -111,6 +111,8 @@ def _written(options: dict[str, str], name: str, value: Any) -> str:
         return f"{name}={value!r}"
     if value is True:
         return option
+    if isinstance(value, Mapping):
+        value = tuple(f"{key}={str(part).lower()}" for key, part in value.items())
     values = value if isinstance(value, tuple) else (value,)
     return " ".join(f"{option} {shlex.quote(str(part))}" for part in values)
 

@@ -189,27 +189,28 @@ def _too_large(least: Inputs, kinds: Sequence[Kind], kept: bool) -> InputError:
     kind = next(kind for kind in kinds if _needed(least, kind.threads) > kind.limit)
     stored = format_bytes(math.prod(reader.pred_probs.chunks) * itemsize)
     block = (least.plan.block[0], reader.shape[1], *least.plan.block[1:])
+    needed = format_bytes(_needed(least, kind.threads))
     change = (
-        "give workers more memory or fewer threads (--memory-limit, --workers, --threads)"
+        "give each worker {memory_limit} or more, or fewer threads"
         if kind.number
         else "use fewer threads (n_jobs) or a larger machine"
     )
-    smaller = (
-        advise(
-            f"the groups of this unfinished output, {_times(least.plan.group)}, are kept, "
-            "{overwrite} begins with smaller ones",
-            overwrite=True,
-        )
+    kept_groups = (
+        f"; the groups of this unfinished output, {_times(least.plan.group)}, are kept, "
+        "{overwrite} begins with smaller ones"
         if kept
-        else None
+        else ""
     )
     return InputError(
         f"{'client' if kind.number else 'n_jobs'}: {kind} cannot work on chunks of pred_probs of "
         f"{_times(reader.pred_probs.chunks)} {least.params.dtype} ({stored}): blocks of "
-        f"{_times(block)} need {format_bytes(_needed(least, kind.threads))}, which is "
-        f"{format_bytes(PROCESS_BYTES)} and {format_bytes(worker_bytes(least))} for each thread; "
-        f"{change}, or store the predictions in smaller chunks",
-        smaller,
+        f"{_times(block)} need {needed}, which is {format_bytes(PROCESS_BYTES)} and "
+        f"{format_bytes(worker_bytes(least))} for each thread",
+        advise(
+            f"{change}, or store the predictions in smaller chunks{kept_groups}",
+            memory_limit=needed,
+            overwrite=True,
+        ),
     )
 
 

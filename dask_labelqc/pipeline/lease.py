@@ -18,7 +18,7 @@ from typing import Any
 
 from zarr.abc.store import Store
 
-from dask_labelqc.errors import LabelQCError, OutputError, TakenOverError
+from dask_labelqc.errors import LabelQCError, OutputError, TakenOverError, advise
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.identity import is_alive, own_identity
 from dask_labelqc.storage.fence import Claim, FencedStore
@@ -162,9 +162,12 @@ def _create(store: Store, url: str, key: str, content: bytes) -> bool:
         pass
     raise OutputError(
         f"output: the store of {url!r} cannot create an object only if there is none, so of two "
-        "jobs that start at once neither would know; write to another store, or, if you make sure "
-        "yourself that one job writes there at a time, say so: "
-        'storage_options={"one_writer": True} (--storage-option one_writer=true)'
+        "jobs that start at once neither would know",
+        advise(
+            "write to another store, or, if you make sure yourself that one job writes there at a "
+            "time, say so: {storage_options}",
+            storage_options={"one_writer": True},
+        ),
     )
 
 

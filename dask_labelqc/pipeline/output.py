@@ -398,7 +398,8 @@ def check_written(group: zarr.Group) -> None:
     if others:
         raise OutputError(
             f"output: {group.store_path}/{others[0]} is not what was written; something else "
-            "writes there; end that, then resume=True (--resume) goes on from here"
+            "writes there",
+            advise("end that, then {resume} goes on from here", resume=True),
         )
 
 

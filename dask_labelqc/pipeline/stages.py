@@ -299,7 +299,8 @@ class JobStages:
             )
         raise OutputError(
             f"output: groups of {self._job.output.store_path} are not what was written, time and "
-            "again; something else writes there; end that, then resume=True (--resume)"
+            "again; something else writes there",
+            advise("end that, then {resume} goes on from here", resume=True),
         )
 
     def _doubtful(self) -> list[int]:

@@ -284,7 +284,8 @@ def test_unknown_chunks(name):
         labels = labels[labels >= 0]
     else:
         pred_probs = pred_probs[pred_probs[:, 0] >= 0]
-    assert raised(labels, pred_probs).startswith(f"{name}: got a Dask array with chunks of unknown size")
+    message = f"{name}: got a Dask array with chunks of unknown size"
+    assert raised(labels, pred_probs).startswith(message)
 
 
 def test_unusable_files(tmp_path):
