@@ -63,7 +63,12 @@ def test_it_is_waited_for(
             LABELS,
             PROBS,
             "s3://bucket/out.zarr",
-            storage_options={"endpoint": endpoint, "max_backoff": "2s", "max_retries": 20},
+            storage_options={
+                "endpoint": endpoint,
+                "max_backoff": "2s",
+                "max_retries": 20,
+                "one_writer": True,
+            },
             progress=gone,
             group_bytes=1,
             client=client if where == "workers" else None,

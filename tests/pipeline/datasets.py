@@ -68,6 +68,17 @@ def write_case(path: Path, case: Case, **keywords: Any) -> Stored:
     return write(path, case.labels, case.pred_probs, **keywords)
 
 
+def mend(path: Path, case: Case, **keywords: Any) -> None:
+    """Put a case in the place of a damaged one: only the files that differ are written."""
+    whole = path.with_name(f"{path.name}-whole")
+    write_case(whole, case, **keywords)
+    for name, data in files(whole).items():
+        file = path / name
+        if not file.exists() or file.read_bytes() != data:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
+
 def audit(stored: Stored, output: Path, **arguments: Any) -> JobReport:
     """Run the job silently, each block a group of its own if `smallest_groups` is in use."""
     defaults: dict[str, Any] = {"progress": False, "group_bytes": 1}

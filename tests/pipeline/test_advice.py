@@ -133,7 +133,7 @@ def test_what_is_worth_keeping_is_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ignore_index=255 leaves .*; overwrite=True besides"):
         audit_zarr(*stored, out, progress=False, group_bytes=1, n_jobs=1)
     assert zarr.open_group(out, mode="r").attrs["status"] == "unfinished"
-    zarr.open_array(stored.labels)[...] = CASE.labels
+    zarr.open_array(stored.labels)[-1:] = CASE.labels[-1:]
     report = audit_zarr(*stored, out, progress=False, group_bytes=1, n_jobs=1, resume=True)
     assert report.num_resumed == 5
 

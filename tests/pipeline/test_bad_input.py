@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.pipeline import audit_zarr, plan_audit
-from tests.pipeline.datasets import Stored, check, write, write_case
+from tests.pipeline.datasets import Stored, check, mend, write, write_case
 from tests.strategies import Case, make_case
 
 LABELS = make_case(70, (4, 6, 8), 4, label_dtype="i2").labels
@@ -280,7 +280,7 @@ def test_mended_and_resumed(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         audit_zarr(*stored, tmp_path / "out", progress=False, group_bytes=1, n_jobs=1)
     case = Case(LABELS, PROBS)
-    write_case(tmp_path / "in", case)
+    mend(tmp_path / "in", case)
     report = audit_zarr(*stored, tmp_path / "out", progress=False, group_bytes=1, resume=True)
     assert report.num_resumed >= 2
     check(tmp_path / "out", case)

@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.progress import NoProgress
-from tests.pipeline.datasets import audit, check, files, write, write_case
+from tests.pipeline.datasets import audit, check, files, mend, write, write_case
 from tests.strategies import Case, make_case
 
 pytestmark = [
@@ -63,7 +63,7 @@ def test_an_error_on_a_worker(client: Client, tmp_path: Path) -> None:
     stored = write(tmp_path / "in", labels, case.pred_probs)
     with pytest.raises(InputError, match="the first is 9 at image 4, pixel"):
         audit(stored, tmp_path / "out", client=client)
-    write_case(tmp_path / "in", case)
+    mend(tmp_path / "in", case)
     report = audit(stored, tmp_path / "out", client=client, resume=True)
     assert report.num_resumed > 0
     check(tmp_path / "out", case)

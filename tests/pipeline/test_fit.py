@@ -97,9 +97,9 @@ def test_what_cannot_fit(tmp_path: Path) -> None:
     message = re.escape(
         "client: 2 workers of 1 thread with a limit of 0.93 GiB cannot work on chunks of "
         "pred_probs of 1 x 21 x 2673 x 2673 float32 (572.37 MiB): blocks of 1 x 21 x 2673 x 2673 "
-        "need 4.75 GiB, which is 200.00 MiB and 4.56 GiB for each thread; give workers more memory "
-        "or fewer threads (--memory-limit, --workers, --threads), or store the predictions in "
-        "smaller chunks"
+        "need 4.75 GiB, which is 200.00 MiB and 4.56 GiB for each thread; give each worker "
+        "memory_limit='4.75 GiB' or more, or fewer threads, or store the predictions in smaller "
+        "chunks"
     )
     with pytest.raises(InputError, match=message):
         fit(inputs_of(stored), [Kind(3, 2, 64 * 10**9), Kind(2, 1, 10**9)], GROUP_BYTES)
