@@ -19,6 +19,7 @@ RANKS = {
     "kernels": 1,
     "progress": 1,
     "logs": 1,
+    "limits": 1,
     "waiting": 1,
     "region": 1,
     "colors": 1,

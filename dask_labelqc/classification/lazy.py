@@ -26,9 +26,9 @@ from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.classification.selection import Total
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.graph.blocks import Plan, plan_blocks
-from dask_labelqc.graph.limits import check_chunks, check_memory
 from dask_labelqc.graph.objects import from_blocks, from_positions, map_objects, total
 from dask_labelqc.graph.sources import as_blocks
+from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import read_into

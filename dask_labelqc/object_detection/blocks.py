@@ -19,8 +19,8 @@ from dask.graph_manipulation import bind
 from zarr.errors import ContainsArrayError
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.graph.limits import check_memory
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
+from dask_labelqc.limits import check_memory
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
 from dask_labelqc.object_detection.stored import (

@@ -10,9 +10,9 @@ import zarr
 from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 
-from dask_labelqc.graph.blocks import Plan
-from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.storage.arrays import BlockReader, location
+from dask_labelqc.pipeline.info import Inputs
+from dask_labelqc.storage.arrays import location
+from dask_labelqc.storage.objects import is_absent
 from dask_labelqc.typing import Shape
 
 __all__ = [
@@ -31,8 +31,9 @@ FINGERPRINT = "fingerprint"
 """The attribute of an output that holds it."""
 
 
-def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerprint:
+def fingerprint(inputs: Inputs) -> Fingerprint:
     """Return what makes an output this one: its inputs, parameters and groups, as plain JSON."""
+    reader, params = inputs.reader, inputs.params
     what: Fingerprint = {
         f"{name}.{key}": value
         for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs))
@@ -51,7 +52,8 @@ def fingerprint(reader: BlockReader, params: Parameters, plan: Plan) -> Fingerpr
             | reader.lineup.fingerprint()
             | {
                 "dims": reader.dims,
-                "groups": plan.group,
+                "group_bytes": inputs.group_bytes,
+                "groups": inputs.plan.group,
                 "pixel_scores": params.scores,
                 "predicted_label": params.predicted,
             }
@@ -87,6 +89,8 @@ def stored_fingerprint(attributes: Mapping[str, Any]) -> Fingerprint | None:
 
 def stored_groups(store: Store) -> Shape | None:
     """Return the groups of an output, None if there is no output."""
+    if is_absent(store):
+        return None
     try:
         attributes = zarr.open_group(store, mode="r", use_consolidated=False).attrs
         found = stored_fingerprint(attributes) or {}

@@ -25,11 +25,12 @@ PROCESS_BYTES = 200 * 2**20
 
 @dataclass(frozen=True)
 class Inputs:
-    """The opened inputs of a job, its parameters and plan."""
+    """The opened inputs of a job, its parameters and plan, and what groups were asked for."""
 
     reader: BlockReader
     params: Parameters
     plan: Plan
+    group_bytes: int = GROUP_BYTES
 
 
 def open_inputs(
@@ -69,7 +70,7 @@ def open_inputs(
     plan = plan_blocks(
         params.shape, reader.chunk, params.pixel_bytes, params.factors, group_bytes=group_bytes
     )
-    return Inputs(reader, params, plan)
+    return Inputs(reader, params, plan, group_bytes)
 
 
 @dataclass(frozen=True)

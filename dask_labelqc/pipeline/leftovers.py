@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dask_labelqc.errors import Advice, InputError
+from dask_labelqc.errors import Advice, InputError, TakenOverError
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.output import Output
 from dask_labelqc.storage.objects import remove_folder
@@ -25,6 +25,8 @@ def discarded_if_empty(output: Output) -> Iterator[None]:
     """
     try:
         yield
+    except TakenOverError:
+        raise  # it is another job's
     except Exception as error:
         if not _discard(output) and isinstance(error, InputError) and error.advice:
             error.advice = Advice(

@@ -39,7 +39,7 @@ from dask_labelqc.pipeline.lease import Lease, is_claimed
 from dask_labelqc.storage.arrays import BlockReader, location
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
-from dask_labelqc.storage.objects import list_names, tag_of
+from dask_labelqc.storage.objects import is_absent, list_names, tag_of
 from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
 
@@ -157,7 +157,9 @@ def done_before(
     """
     if resume and overwrite:
         raise OutputError("resume, overwrite: both were given, they exclude each other")
-    wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
+    if is_absent(store):
+        return None
+    wanted = fingerprint(inputs)
     with writing(url):
         if is_claimed(store):
             return None  # by whom, and in what state it is, will be seen
@@ -188,7 +190,7 @@ def open_output(
     OutputError
         As `find_output`; or it cannot be written.
     """
-    wanted = fingerprint(inputs.reader, inputs.params, inputs.plan)
+    wanted = fingerprint(inputs)
     known.look()  # before anything is read, and where its errors are not those of the output
     try:
         with writing(url):

@@ -387,7 +387,8 @@ class JobStages:
 
     def _failure(self, images: tuple[int, int], outcome: Outcome[Any]) -> Failure:
         error = self._error("summarize", Part(0, images), outcome)
-        log.warning("images %d to %d are left out: %s", images[0], images[1] - 1, error.message)
+        named = name_images(images[0], images[1] - 1)
+        log.warning("%s left out: %s", named, error.message)
         return Failure(images, error.message, error.advice)
 
     def _stopped(self, name: str, item: Item, outcome: Outcome[Any]) -> LabelQCError:

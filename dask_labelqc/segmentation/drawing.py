@@ -14,9 +14,9 @@ import zarr
 from dask_labelqc.colors import class_colors
 from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
-from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
 from dask_labelqc.kernels.labels import VOID, encode_labels
+from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.parameters import warn_of_fill
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.region import Box

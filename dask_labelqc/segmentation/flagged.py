@@ -16,12 +16,12 @@ import zarr
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
-from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import total
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.kernels.flagged import count_pairs, select_class
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
+from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.parameters import warn_of_fill
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.segmentation.inputs import as_dask

@@ -18,8 +18,8 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
-from dask_labelqc.graph.limits import check_blocks
 from dask_labelqc.graph.objects import from_blocks, from_positions
+from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize

@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
-from dask_labelqc.graph.limits import check_blocks
+from dask_labelqc.limits import check_blocks
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory, score_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim

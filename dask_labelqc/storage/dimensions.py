@@ -14,8 +14,9 @@ import zarr
 from zarr.errors import NodeNotFoundError, UnstableSpecificationWarning
 from zarr.storage import MemoryStore
 
-from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.storage.stores import RemoteStore, open_store
+from dask_labelqc.errors import InputError, StoreError, advise
+from dask_labelqc.limits import check_memory
+from dask_labelqc.storage.stores import RemoteStore, open_store, store_url
 from dask_labelqc.typing import Shape
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "siblings",
 ]
 
+MEND = advise("write it again or delete it, and then go on with {resume}", resume=True)
 PLACE_ATTRIBUTES = {"grid_mapping", "crs", "crs_wkt", "spatial_ref", "transform", "res", "_CRS"}
 """Of CF, GDAL and rasterio; those of STAC begin with "proj:"."""
 
@@ -106,14 +108,29 @@ def coordinates_beside(
         for name in dict.fromkeys(map(str, names)):
             coordinate = beside.get(name) if beside is not None else None
             if isinstance(coordinate, zarr.Array) and _lies_along(coordinate, allowed):
+                _check_coordinate(coordinate, argument, name)
                 found[name] = coordinate
         try:
             return _decoded(found)
         except Exception as error:
             raise InputError(
                 f"{argument}: what lies beside it as coordinates, {', '.join(found)}, cannot be "
-                f"decoded ({error}); mend or delete it"
+                f"decoded ({error})",
+                MEND,
             ) from error
+
+
+def _check_coordinate(coordinate: zarr.Array[Any], argument: str, name: str) -> None:
+    """See that a coordinate can be read, before it is decoded together with others."""
+    place = f"{store_url(coordinate.store)}/{coordinate.path}".rstrip("/")
+    check_memory(f"the coordinate {name!r} at {place}", coordinate.shape, coordinate.dtype.itemsize)
+    try:
+        coordinate[...]
+    except Exception as error:  # whatever a codec or a store raises
+        raise InputError(
+            f"{argument}: the coordinate {name!r} beside it, {place}, cannot be read ({error})",
+            MEND,
+        ) from error
 
 
 def _lies_along(coordinate: zarr.Array[Any], dims: set[str]) -> bool:

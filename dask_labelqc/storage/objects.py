@@ -22,6 +22,7 @@ from dask_labelqc.storage.stores import RemoteStore, file_tag, object_tag
 
 __all__ = [
     "create_object",
+    "is_absent",
     "list_names",
     "list_tags",
     "object_bytes",
@@ -73,6 +74,12 @@ def _create_exclusively(path: Path, data: bytes) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def is_absent(store: Store) -> bool:
+    """Say if a store is a folder that is not there: to look into it for writing would make it."""
+    inside = getattr(store, "inside", store)
+    return isinstance(inside, LocalStore) and not inside.root.exists()
 
 
 def read_object(store: Store, key: str) -> bytes | None:

@@ -163,7 +163,7 @@ def test_a_job_with_smaller_groups_is_finished_with_them_elsewhere(
     assert files(small).keys() == expected.keys()
     assert zarr.open_array(small / "label_issues").chunks[0] < 12
     check(small, CASE)
-    with pytest.raises(OutputError, match="groups was "):
+    with pytest.raises(OutputError, match="group_bytes was "):
         audit(stored, large, resume=True, n_jobs=1, group_bytes=2**12)
 
 

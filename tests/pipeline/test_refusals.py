@@ -75,7 +75,7 @@ def test_a_coordinate_that_cannot_be_decoded(
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[:-3])
     place = stored.labels.parent / name
-    message = f"the coordinate '{name}' beside them, file://{place}, cannot be read"
+    message = f"the coordinate '{name}' beside it, file://{place}, cannot be read"
     with pytest.raises(InputError, match=message) as raised:
         audit(stored, tmp_path / "out")
     assert "write it again or delete it, and then go on with resume=True" in str(raised.value)
