@@ -22,8 +22,8 @@ class Wait:
         On the monotonic clock.
     """
 
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
+    def __init__(self, begun: float | None = None) -> None:
+        self.begun = time.monotonic() if begun is None else begun
         self._next, self._pause = self.begun + FIRST, FIRST
 
     @property

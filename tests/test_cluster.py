@@ -265,7 +265,7 @@ def test_a_scheduler_that_does_not_trust(
         address = tls.replace("tls:", "tcp:")
     status, said = run_audit(stored, tmp_path / "out", address, **settings)
     assert status == 1
-    assert re.fullmatch(f"Error: scheduler: no answer from '{address}': .+\n", said)
+    assert re.fullmatch(f"Error: --scheduler: no answer from '{address}': .+\n", said)
     assert not (tmp_path / "out").exists()
 
 

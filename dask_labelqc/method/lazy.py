@@ -158,7 +158,7 @@ def _complete(
         raise InputError(
             "pred_probs: the probabilities sum to more than 1 and the cut falls above a score of "
             f"{params.bound:.3g}, so that they have to be read again, which a Dask array does not "
-            "allow; pass a Zarr or NumPy array, or probabilities that sum to 1"
+            "allow; pass Zarr or NumPy arrays, both of one kind, or probabilities that sum to 1"
         )
     return rescan(full_size(candidates.box, params.factors), bound)
 

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.limits import check_memory
 from dask_labelqc.object_detection.dataset import COLUMNS
 from dask_labelqc.region import name_images
 from dask_labelqc.storage.gaps import missing_objects, object_grid, object_shape
@@ -26,6 +27,7 @@ def check_offsets_are_stored(group: zarr.Group) -> None:
     """Raise if a chunk of the offsets is not in the store; of no boxes at all all are 0."""
     for side in ("given", "predicted"):
         offsets, boxes = _array(group, f"{side}_offsets"), _array(group, f"{side}_boxes")
+        check_memory(f"{side}_offsets", offsets.shape, offsets.dtype.itemsize)
         missing = [] if boxes.shape[0] == 0 and not offsets.fill_value else missing_objects(offsets)
         if missing:
             raise _gone(offsets, missing, np.arange(offsets.shape[0]))

@@ -22,8 +22,9 @@ from dask_labelqc.kernels.flagged import count_pairs, select_class
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.parameters import warn_of_fill
+from dask_labelqc.method.parameters import Parameters, warn_of_fill
 from dask_labelqc.method.validity import check_whole
+from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.inputs import as_dask
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
 from dask_labelqc.storage.containers import labels_fill, plain_array
@@ -295,6 +296,10 @@ def normalize_flagged(
             raise InputError(f"{name}: got dtype {array.dtype}, it must be {allowed}")
     if predicted.dtype.kind not in "fu" or predicted.dtype.itemsize > 8:
         raise InputError(f"pred_probs: got dtype {predicted.dtype}, it must be floating point")
+    if 0 in wanted or shape[1] < 2:
+        raise InputError(f"pred_probs: got shape {shape}, there must be pixels, and K of 2 or more")
     fill = labels_fill(labels)
     warn_of_fill(fill, shape[1])
+    params = Parameters(wanted, shape[1], predicted.dtype, ignore_index=fill)
+    look_for_gaps(given, predicted, lineup, params)
     return FlaggedPixels(mask, given, predicted, lineup, fill)

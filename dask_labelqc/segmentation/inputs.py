@@ -23,6 +23,7 @@ from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
+from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
@@ -246,6 +247,7 @@ def normalize(
         return Lazy(BlockReader(given, predicted, lineup), params, like)
     if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):
         return InMemory(given, predicted, params, like)
+    look_for_gaps(given, predicted, lineup, params)
     arrays = as_dask(lineup.labels, given), as_dask(lineup.pred_probs, predicted)
     return Lazy(arrays, params, like)
 

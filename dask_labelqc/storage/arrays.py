@@ -32,6 +32,7 @@ __all__ = [
     "BlockReader",
     "BlockReads",
     "StoreLocation",
+    "decoded_fill",
     "dimension_names",
     "fill_labels",
     "location",
@@ -150,7 +151,7 @@ def fill_labels(attributes: Mapping[Any, Any], dtype: np.dtype[np.generic]) -> t
     for key in ("_FillValue", "missing_value"):
         given = attributes.get(key)  # None where xarray is told to write none
         for value in np.ravel([] if given is None else given).tolist():
-            number = _decoded_fill(value, dtype)
+            number = decoded_fill(value, dtype)
             if number is None:
                 raise InputError(f"labels: the attribute {key} is {value!r}, it must be a number")
             if float(number).is_integer():
@@ -158,7 +159,9 @@ def fill_labels(attributes: Mapping[Any, Any], dtype: np.dtype[np.generic]) -> t
     return tuple(sorted(found))
 
 
-def _decoded_fill(value: Any, dtype: np.dtype[np.generic]) -> int | float | None:
+def decoded_fill(value: Any, dtype: np.dtype[np.generic]) -> int | float | None:
+    """Return a fill value that is an attribute of an array, None if it is no number."""
+    value = _number(value)
     if isinstance(value, str) and dtype.kind == "f":
         # That is how xarray writes the fill value of floats.
         with suppress(ValueError, struct.error):

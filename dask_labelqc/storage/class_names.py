@@ -12,6 +12,7 @@ import xarray as xr
 import zarr
 from zarr.errors import UnstableSpecificationWarning
 
+from dask_labelqc.errors import InputError
 from dask_labelqc.storage.dimensions import dimension_names, siblings
 from dask_labelqc.typing import AnyArray
 
@@ -40,10 +41,39 @@ def class_names(labels: Any, pred_probs: Any) -> dict[int, str]:
     groups = [_group(array) for array in (labels, pred_probs)]
     for owner in (*groups, pred_probs, labels):
         names |= _listed(_attributes(owner).get("class_names"))
-    names |= _flags(_attributes(labels))
+    flags = _flags(_attributes(labels))
+    names |= flags
     if (dim := _class_dim(labels, pred_probs)) is not None:
-        names |= _coordinate(pred_probs, groups[1], dim)
+        own = _coordinate(pred_probs, groups[1], dim)
+        _check_order(flags, own)
+        _check_ids(pred_probs, groups[1], dim)
+        names |= own
     return names
+
+
+def _check_order(flags: Mapping[int, str], own: Mapping[int, str]) -> None:
+    """Raise InputError if labels and predictions have the same classes in another order."""
+    places = {name: k for k, name in own.items()}
+    for k, name in flags.items():
+        if k in own and own[k] != name and name in places:
+            raise InputError(
+                f"pred_probs: their class {k} is {own[k]!r} by the coordinate of the classes, and "
+                f"that of the labels {name!r} by flag_meanings; put the classes of the predictions "
+                "in the order of the labels' ids, or mend the names"
+            )
+
+
+def _check_ids(array: Any, group: zarr.Group | None, dim: Hashable) -> None:
+    """Raise InputError if the coordinate of the classes has all class ids, in another order."""
+    found = _named(array, group, dim)
+    if found is None or found.dtype.kind not in "iu" or tuple(_dims(found)) != (dim,):
+        return
+    ids = np.asarray(found[...])
+    if np.array_equal(np.sort(ids), np.arange(ids.size)) and (np.diff(ids) != 1).any():
+        raise InputError(
+            f"pred_probs: the coordinate {str(dim)!r} of the classes is {ids[:4].tolist()}...; the "
+            f"classes must be in the order of their ids: pred_probs.sortby({str(dim)!r})"
+        )
 
 
 def names_of_audit(audit: zarr.Group | xr.Dataset) -> dict[int, str]:
@@ -77,13 +107,16 @@ def _class_dim(labels: Any, pred_probs: Any) -> Hashable | None:
     return extra[0] if len(extra) == 1 else None
 
 
+def _named(array: Any, group: zarr.Group | None, name: Hashable) -> Any:
+    if isinstance(array, xr.DataArray):
+        return array.coords.get(name)
+    return None if group is None else _beside(group, str(name))
+
+
 def _coordinate(array: Any, group: zarr.Group | None, dim: Hashable) -> dict[int, str]:
     names: dict[int, str] = {}
     for name in ("class_name", dim):
-        if isinstance(array, xr.DataArray):
-            found = array.coords.get(name)
-        else:
-            found = None if group is None else _beside(group, str(name))
+        found = _named(array, group, name)
         if found is not None and tuple(_dims(found)) == (dim,):
             names |= _texts(found)
     return names

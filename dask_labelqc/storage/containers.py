@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.storage.arrays import fill_labels, name_group, pixel_scale
+from dask_labelqc.storage.arrays import decoded_fill, fill_labels, name_group, pixel_scale
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["labels_fill", "plain_array", "stored_scale"]
@@ -72,9 +72,30 @@ def _stacked(data: Any, name: str) -> AnyArray:
 
 
 def stored_scale(pred_probs: Any) -> float | None:
-    """Return the ``scale_factor`` in the attributes of a Zarr or xarray array, if there is one."""
-    named = isinstance(pred_probs, zarr.Array | xr.DataArray)
-    return pixel_scale(pred_probs.attrs) if named else None
+    """Return the ``scale_factor`` in the attributes of a Zarr or xarray array, if there is one.
+
+    Raises
+    ------
+    InputError
+        The attributes say that what is stored is not what it stands for, and not by this alone.
+    """
+    if not isinstance(pred_probs, zarr.Array | xr.DataArray):
+        return None
+    scale = pixel_scale(pred_probs.attrs)
+    if pred_probs.dtype.kind == "f" and scale not in (None, 1):
+        raise InputError(
+            f"pred_probs: scale_factor is {scale!r} beside {pred_probs.dtype}, where only integers "
+            "have one; decode the predictions, or delete the attribute"
+        )
+    for key in ("_FillValue", "missing_value"):
+        fill = decoded_fill(pred_probs.attrs.get(key), pred_probs.dtype)
+        if fill is not None and fill == fill:
+            raise InputError(
+                f"pred_probs: {key} is {fill!r}, so that some predictions may be missing; mask "
+                "the labels of these pixels (ignore_index) and delete the attribute, or decode the "
+                "predictions and pass a masked array"
+            )
+    return scale
 
 
 def labels_fill(labels: Any) -> tuple[int, ...]:
@@ -83,8 +104,21 @@ def labels_fill(labels: Any) -> tuple[int, ...]:
     Of a DataArray of floats, what they were before xarray decoded them to NaN. xarray takes the
     fill value of every Zarr 2 array for one.
     """
+    _check_class_ids(labels)
     if isinstance(labels, zarr.Array):
         return fill_labels(labels.attrs, labels.dtype)
     if isinstance(labels, xr.DataArray) and labels.dtype.kind == "f":
         return fill_labels(labels.encoding, labels.dtype)
     return ()
+
+
+def _check_class_ids(labels: Any) -> None:
+    """Raise InputError if the labels' attributes say that other numbers are meant."""
+    attributes = labels.attrs if isinstance(labels, zarr.Array | xr.DataArray) else {}
+    for key, neutral in (("scale_factor", 1), ("add_offset", 0)):
+        value = attributes.get(key)
+        if value is not None and not np.all(np.asarray(value) == neutral):
+            raise InputError(
+                f"labels: {key} is {value!r}, so that the classes are not the numbers that are "
+                "stored; decode the labels, as xarray does, or delete the attribute"
+            )

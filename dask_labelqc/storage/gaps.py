@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "missing_objects",
     "object_grid",
     "object_shape",
+    "unread",
     "watched",
 ]
 
@@ -173,6 +174,12 @@ def watched(array: zarr.Array[Any], layout: Layout | None = None) -> WatchedRead
     return WatchedReads(_through(store, array), layout or Layout.plain(array.ndim), store.absent)
 
 
+def unread(array: zarr.Array[Any], layout: Layout) -> WatchedReads:
+    """Return an array as if all of it had been read, for which the store is asked."""
+    absent = {_key(array, place) for place in missing_objects(array)}
+    return WatchedReads(array, layout, absent)
+
+
 def missing_objects(array: zarr.Array[Any]) -> list[Shape]:
     """Return the places in the grid of the chunks (or shards) that are not there, unread.
 
@@ -222,21 +229,30 @@ def _key(array: zarr.Array[Any], place: Shape | None = None) -> str:
     return f"{path}/{key}" if path else key
 
 
-def gaps_of(labels: WatchedReads, pred_probs: WatchedReads, box: Box) -> Gaps:
-    """Return what was not there of a block (n, *spatial) that was read."""
+def gaps_of(labels: WatchedReads | None, pred_probs: WatchedReads | None, box: Box) -> Gaps:
+    """Return what was not there of a block (n, *spatial) that was read; of None, all is."""
+    found = Gaps()
+    if labels is not None:
+        found = replace(
+            found,
+            labels=tuple(labels.missing_begun_in(box)),
+            num_label_chunks=labels.begun_in(box),
+            label=labels.array.fill_value,
+        )
+    if pred_probs is not None:
+        found = replace(
+            found,
+            pred_probs=tuple(_gaps_of_predictions(pred_probs, box)),
+            pred_prob=pred_probs.array.fill_value,
+        )
+    return found
+
+
+def _gaps_of_predictions(pred_probs: WatchedReads, box: Box) -> Iterator[Gap]:
     first, *spatial = zip(box.start, box.stop, strict=True)
     sides = [first, (0, pred_probs.shape[1]), *spatial]
-    gaps = []
-    for key, missing in pred_probs.missing_in(
-        Box(tuple(a for a, _ in sides), tuple(b for _, b in sides))
-    ):
+    every_class = Box(tuple(a for a, _ in sides), tuple(b for _, b in sides))
+    for key, missing in pred_probs.missing_in(every_class):
         start, stop = missing.start, missing.stop
         pixels = Box((start[0], *start[2:]), (stop[0], *stop[2:]))
-        gaps.append(Gap(pixels, (start[1], stop[1]), key))
-    return Gaps(
-        labels=tuple(labels.missing_begun_in(box)),
-        num_label_chunks=labels.begun_in(box),
-        label=labels.array.fill_value,
-        pred_probs=tuple(gaps),
-        pred_prob=pred_probs.array.fill_value,
-    )
+        yield Gap(pixels, (start[1], stop[1]), key)

@@ -44,9 +44,9 @@ class Outage:
     def __init__(self) -> None:
         self._wait: Wait | None = None
 
-    def lasts(self, server: str, reason: str) -> None:
-        """Note that it was asked in vain."""
-        self._wait = wait = self._wait or Wait()
+    def lasts(self, server: str, reason: str, begun: float | None = None) -> None:
+        """Note that it was asked in vain, since `begun` on the monotonic clock."""
+        self._wait = wait = self._wait or Wait(begun)
         if wait.is_due():
             waited = format_time(wait.seconds)
             log.warning("%s cannot be reached, for %s so far: %s", server, waited, reason)

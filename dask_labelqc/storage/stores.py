@@ -282,7 +282,7 @@ class RemoteStore(WrapperStore[Store]):
                     place = f"{self.url}/{key}".rstrip("/")
                     # Not "from error": what a server answers may quote the key it was asked with.
                     raise StoreError(f"{place} cannot be {what}: {reason}") from None
-                outage.lasts(server, reason)
+                outage.lasts(server, reason, begun)
                 await asyncio.sleep(pause)
             else:
                 outage.is_over(server)

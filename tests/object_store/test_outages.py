@@ -66,7 +66,7 @@ def test_it_is_waited_for(
             storage_options={
                 "endpoint": endpoint,
                 "max_backoff": "2s",
-                "max_retries": 20,
+                "max_retries": 12,
                 "one_writer": True,
             },
             progress=gone,

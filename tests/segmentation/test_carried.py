@@ -32,8 +32,8 @@ QUIET = {"verbose": False}
 ENCODED = {
     "_FillValue": 255,
     "missing_value": 255,
-    "scale_factor": 2.0,
-    "add_offset": 1.0,
+    "scale_factor": 1.0,
+    "add_offset": 0.0,
     "valid_range": [0, 3],
     "valid_min": 0,
     "flag_values": [0, 1, 2, 3],
