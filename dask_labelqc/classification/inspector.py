@@ -315,7 +315,10 @@ class LabelInspector:
             The file does not hold one.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as file:  # which NumPy leaves open where it is cut off
+                stored = np.load(file, allow_pickle=False)
+                if isinstance(stored, np.ndarray):
+                    raise ValueError("it is a file of one array")
                 arrays = {name: stored[name] for name in stored.files}
             inspector = cls(**json.loads(str(arrays["settings"])), verbose=verbose, n_jobs=n_jobs)
             inspector._check_stored(arrays)

@@ -163,8 +163,8 @@ def _warn_of_outside(given: Lines, predicted: Lines) -> None:
     sides = ("labels", "label_columns", given), ("predictions", "prediction_columns", predicted)
     found = [
         f"{lines.outside} of {len(lines.rows)} {what} reach out of their image by more than "
-        f"{100 * SLACK:g} % of its size, the first in {lines.first_outside}; are the columns in order "
-        f"({columns}=)?"
+        f"{100 * SLACK:g} % of its size, the first in {lines.first_outside}; are the columns in "
+        f"order ({columns}=)?"
         for what, columns, lines in sides
         if lines.outside
     ]

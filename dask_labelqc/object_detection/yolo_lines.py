@@ -169,7 +169,7 @@ def _outside(rows: Floats) -> BoolArray:
     """Return which boxes reach out of their image, as few do whose columns are in order."""
     low, high = rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2
     slack = SLACK + ROUNDING
-    outside: BoolArray = ((low < -slack) | (high > 1 + slack)).any(axis=1)
+    outside: BoolArray = np.any((low < -slack) | (high > 1 + slack), axis=1)
     return outside
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import operator
 import pickle
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise, permutations
@@ -278,6 +280,26 @@ def test_other_files_are_refused(content, tmp_path):
         path.write_bytes(content)
     with pytest.raises(InputError, match="holds no LabelInspector"):
         LabelInspector.load(path)
+
+
+@pytest.mark.parametrize("length", [-10, 500, 40, 3])
+def test_a_file_that_is_cut_off_is_refused_and_closed(length, tmp_path):
+    path = tmp_path / "state"
+    fresh(*draw_examples(0, 50, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:length])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError, match="holds no LabelInspector"):
+            LabelInspector.load(path)
+        gc.collect()
+    assert not caught
+
+
+def test_a_file_of_one_array_is_refused(tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros(3))
+    message = r"path: '.*labels.npy' holds no LabelInspector: it is a file of one array"
+    with pytest.raises(InputError, match=message):
+        LabelInspector.load(tmp_path / "labels.npy")
 
 
 def test_what_is_missing_is_said():
