@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from numpy.lib.format import MAGIC_PREFIX, open_memmap
 
 from dask_labelqc.classification.absent import (
     check_rows,
@@ -24,7 +25,7 @@ from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
 from dask_labelqc.region import Box
 from dask_labelqc.storage.alignment import line_up
-from dask_labelqc.storage.arrays import open_array
+from dask_labelqc.storage.arrays import decoding, open_array
 from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import plain_array, stored_scale
 from dask_labelqc.storage.dimensions import describe, place_attributes
@@ -37,10 +38,12 @@ __all__ = [
     "LazyExamples",
     "loaded",
     "mask_like",
+    "name_examples",
     "normalize",
     "open_file",
 ]
 
+ZIP = b"PK\x03\x04"
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array, xarray.DataArray or a sequence."""
 
@@ -106,8 +109,8 @@ def loaded(examples: ExampleArrays) -> InMemoryExamples:
     """
     if isinstance(examples, InMemoryExamples):
         return examples
-    labels, absent_labels = _read(examples.labels)
-    pred_probs, absent = _read(examples.pred_probs)
+    labels, absent_labels = _read(examples.labels, "labels", examples)
+    pred_probs, absent = _read(examples.pred_probs, "pred_probs", examples)
     if isinstance(examples.pred_probs, zarr.Array):
         check_rows(examples.pred_probs, examples.transposed, absent)
         warn_of_predictions(examples.pred_probs, examples.transposed, absent, stacklevel=5)
@@ -118,11 +121,23 @@ def loaded(examples: ExampleArrays) -> InMemoryExamples:
     )
 
 
-def _read(array: ArrayLike) -> tuple[AnyArray, frozenset[int]]:
+def name_examples(start: int, stop: int) -> str:
+    """Name a run of examples in a message.
+
+    Examples
+    --------
+    >>> name_examples(3, 4), name_examples(3, 8)
+    ('example 3', 'examples 3 to 7')
+    """
+    return f"example {start}" if start + 1 == stop else f"examples {start} to {stop - 1}"
+
+
+def _read(array: ArrayLike, name: str, examples: LazyExamples) -> tuple[AnyArray, frozenset[int]]:
     """Return an array in memory, where a mask is kept, and which chunks are not in its store."""
     if isinstance(array, zarr.Array):
         reads = watched(array)
-        values = np.asarray(reads.array[...])
+        with decoding(name, name_examples(0, examples.form.num_examples)):
+            values = np.asarray(reads.array[...])
         return values, reads.chunks_missing_in(Box((0,) * array.ndim, array.shape))
     values = array.compute() if isinstance(array, da.Array) else array[...]
     return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values), frozenset()
@@ -147,13 +162,26 @@ def open_file(path: str | Path, name: str) -> AnyArray | zarr.Array[Any]:
             f"{name}: got {type(path).__name__}, it must be the path of a .npy file, "
             "or the path or URL of a Zarr array"
         )
+    path = str(path)
     if not Path(path).is_file():
-        return open_array(path, name.removesuffix("_file"))
+        if path.endswith(".npy") and "://" not in path and not Path(path).exists():
+            raise InputError(f"{name}: there is no file {path!r}")
+        return open_array(path, name)
+    with Path(path).open("rb") as file:
+        start = file.read(len(ZIP))
+    if start == ZIP:
+        raise InputError(
+            f"{name}: {path!r} is not a .npy file: it is a ZIP file, as .npz files are; save one "
+            "array with numpy.save"
+        )
+    if not start:
+        raise InputError(f"{name}: {path!r} is not a .npy file: it is empty")
     try:
-        array = np.load(path, mmap_mode="r")
+        return open_memmap(path, mode="r")
     except ValueError as error:
-        raise InputError(f"{name}: {str(path)!r} is not a .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InputError(f"{name}: {str(path)!r} holds several arrays; save one with numpy.save")
-    return array
+        if not MAGIC_PREFIX.startswith(start):
+            raise InputError(f"{name}: {path!r} is not a .npy file: {error}") from error
+        raise InputError(
+            f"{name}: {path!r} is a .npy file that is cut off, damaged or of Python objects "
+            f"({error}); write it again"
+        ) from error

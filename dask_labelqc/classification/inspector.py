@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 import threading
+import uuid
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +43,12 @@ class LabelInspector:
     Inspectors of different batches add up, so each worker of a cluster can run one: after the
     first pass ``functools.reduce(operator.add, inspectors)`` knows the thresholds of all batches.
     For the second pass every worker takes a copy of it (`copy.deepcopy`, or what a scheduler
-    sends), and these add up in turn. Threads may share one: each call of theirs counts once, and
-    scores are kept in the order in which the calls end.
+    sends), and these add up in turn: what a first pass has learned counts once, however many
+    copies of it there are. Threads may share one: each call of theirs counts once, and scores are
+    kept in the order in which the calls end.
 
-    The state has a fixed size, a few numbers for each class, and a score for each example with
-    `store_results`.
+    The state has a fixed size, a few numbers for each class and each inspector of the first pass
+    that was added, and a score for each example with `store_results`.
 
     Parameters
     ----------
@@ -104,21 +107,35 @@ class LabelInspector:
         self.n_jobs = number_of_threads(n_jobs)
         self.examples_processed_quality = 0
         self._options = ScoreOptions.of(quality_score_kwargs, num_issue_kwargs)
+        self._parts: dict[str, ExampleStatistics] = {}
         self._statistics = ExampleStatistics.nothing(self.num_class)
+        self._own_part: tuple[str, int] | None = None
         self._counts = IssueCounts.nothing(self.num_class)
         self._scores: list[Floats] = []
         self._warned = False
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled: all but the lock, and no list that still grows."""
+        """Return what is copied and pickled: all but the lock, and nothing that still grows.
+
+        A copy begins a part of its own with what it learns, so parts of one id differ only in how
+        much of it each knows.
+        """
         with self._lock:
-            state = {**vars(self), "_scores": [*self._scores]}
+            grown = {"_scores": [*self._scores], "_parts": {**self._parts}, "_own_part": None}
+            state = {**vars(self), **grown}
         del state["_lock"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.RLock())
+
+    def _learn(self, part: str, statistics: ExampleStatistics) -> None:
+        """Take what is known of a part of the first pass, unless as much of it is known here."""
+        known = self._parts.get(part, ExampleStatistics.nothing(self.num_class))
+        if statistics.num_examples > known.num_examples:
+            self._parts[part] = statistics
+            self._statistics = self._statistics + statistics.beyond(known)
 
     @property
     def examples_processed_thresh(self) -> int:
@@ -133,7 +150,11 @@ class LabelInspector:
         statistics, _ = self._scan(batch, self.examples_processed_thresh, float("-inf"))
         self._warn(statistics, batch)
         with self._lock:
-            self._statistics = self._statistics + statistics
+            if self._own_part is None or self._own_part[1] != os.getpid():  # a fork is a copy, too
+                self._own_part = uuid.uuid4().hex, os.getpid()
+            part = self._own_part[0]
+            known = self._parts.get(part, ExampleStatistics.nothing(self.num_class))
+            self._learn(part, known + statistics)
 
     def score_label_quality(
         self, labels: Any, pred_probs: Any, *, update_num_issues: bool = True
@@ -241,8 +262,7 @@ class LabelInspector:
     def __add__(self, other: LabelInspector) -> LabelInspector:
         """Return the inspector of the batches of both, those of the left one first.
 
-        Where both have scored with equal thresholds from equally many examples of each class,
-        they were given these, which then count once.
+        What both have learned from one and the same first pass counts once.
 
         Raises
         ------
@@ -255,13 +275,8 @@ class LabelInspector:
         if mine != theirs:
             raise InputError(f"other: its settings are {theirs}, they must be {mine}")
         one, other = copy.copy(self), copy.copy(other)  # each as it is at one moment
-        shared = (
-            min(one.examples_processed_quality, other.examples_processed_quality) > 0
-            and np.array_equal(one._statistics.class_sum, other._statistics.class_sum)
-            and np.array_equal(one._statistics.class_count, other._statistics.class_count)
-        )
-        if not shared:
-            one._statistics = one._statistics + other._statistics
+        for part, statistics in other._parts.items():
+            one._learn(part, statistics)
         one._counts = one._counts + other._counts
         one._scores += other._scores
         one._warned |= other._warned
@@ -271,14 +286,18 @@ class LabelInspector:
     def save(self, path: str | Path) -> None:
         """Write the state to a file."""
         state = copy.copy(self)  # as it is at one moment
-        statistics = state._statistics
+        parts = list(state._parts.values())
+        shape = len(parts), self.num_class
         with Path(path).open("wb") as file:
             np.savez(
                 file,
                 allow_pickle=False,
                 settings=np.array(json.dumps(self._settings())),
-                class_sum=np.array([str(total) for total in statistics.class_sum]),
-                class_count=statistics.class_count,
+                parts=np.array([*state._parts], str),
+                class_sum=np.array([[str(t) for t in p.class_sum] for p in parts], str).reshape(
+                    shape
+                ),
+                class_count=np.array([p.class_count for p in parts], np.int64).reshape(shape),
                 counts=np.stack(list(vars(state._counts).values())),
                 num_scored=np.array(state.examples_processed_quality),
                 scores=np.concatenate([np.zeros(0, np.float32), *state._scores]),
@@ -296,14 +315,17 @@ class LabelInspector:
             The file does not hold one.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as file:  # which NumPy leaves open where it is cut off
+                stored = np.load(file, allow_pickle=False)
+                if isinstance(stored, np.ndarray):
+                    raise ValueError("it is a file of one array")
                 arrays = {name: stored[name] for name in stored.files}
             inspector = cls(**json.loads(str(arrays["settings"])), verbose=verbose, n_jobs=n_jobs)
             inspector._check_stored(arrays)
-            inspector._statistics = ExampleStatistics(
-                np.array([int(total) for total in arrays["class_sum"]], object),
-                arrays["class_count"],
-            )
+            sums, counts = arrays["class_sum"], arrays["class_count"]
+            for part, class_sum, class_count in zip(arrays["parts"], sums, counts, strict=True):
+                total = np.array([int(text) for text in class_sum], object)
+                inspector._learn(str(part), ExampleStatistics(total, class_count))
             inspector._counts = IssueCounts(*arrays["counts"])
             inspector.examples_processed_quality = int(arrays["num_scored"])
             inspector._scores = [arrays["scores"]] if arrays["scores"].size else []
@@ -315,8 +337,8 @@ class LabelInspector:
         """Raise ValueError if arrays do not fit one another and the settings."""
         numbers, scored = self.num_class, int(arrays["num_scored"])
         shapes = {
-            "class_sum": (numbers,),
-            "class_count": (numbers,),
+            "class_sum": (arrays["parts"].size, numbers),
+            "class_count": (arrays["parts"].size, numbers),
             "counts": (3, numbers),
             "scores": (scored if self.store_results else 0,),
         }
@@ -324,7 +346,8 @@ class LabelInspector:
             array = arrays[name]
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, not {shape}")
-            if name.endswith(("count", "counts")) and (array.dtype.kind != "i" or array.min() < 0):
+            counts = name.endswith(("count", "counts"))
+            if counts and (array.dtype.kind != "i" or array.min(initial=0) < 0):
                 raise ValueError(f"{name} are no counts")
 
     def _settings(self) -> dict[str, Any]:

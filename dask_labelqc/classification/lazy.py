@@ -20,7 +20,7 @@ from dask.callbacks import Callback
 
 from dask_labelqc.classification.absent import check_rows
 from dask_labelqc.classification.facts import ExampleFacts, LeftOut, RegionFacts
-from dask_labelqc.classification.inputs import LazyExamples
+from dask_labelqc.classification.inputs import LazyExamples, name_examples
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.classification.selection import Total
@@ -31,7 +31,7 @@ from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import Box
-from dask_labelqc.storage.arrays import read_into
+from dask_labelqc.storage.arrays import decoding, read_into
 from dask_labelqc.storage.gaps import watched
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -141,7 +141,9 @@ def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _La
     (position,) = block_id
     box = Box((starts[position],), (starts[position + 1],))
     reads = watched(labels)
-    return _Labels(np.asarray(reads.array[box.slices]), reads.chunks_missing_in(box))
+    with decoding("labels", name_examples(*box.start, *box.stop)):
+        values = np.asarray(reads.array[box.slices])
+    return _Labels(values, reads.chunks_missing_in(box))
 
 
 def _scan_block(
@@ -178,7 +180,8 @@ def _read_region(
         first, last = zip(*((classes, rows) if transposed else (rows, classes)), strict=True)
         box = Box(first, last)
         target = buffer[: box.size].reshape(box.shape)
-        read_into(reads.array, box.slices, target)
+        with decoding("pred_probs", name_examples(*rows)):
+            read_into(reads.array, box.slices, target)
         gone = reads.chunks_missing_in(box)
         check_rows(pred_probs, transposed, gone)
         absent.update(gone)

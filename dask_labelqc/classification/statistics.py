@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,14 @@ class ExampleStatistics:
             min(self.worst_sum, other.worst_sum, key=lambda w: (-w[0], w[1])),
             self.absent_labels | other.absent_labels,
             self.absent_pred_probs | other.absent_pred_probs,
+        )
+
+    def beyond(self, known: ExampleStatistics) -> ExampleStatistics:
+        """Return what is to be added to what was known before to get this."""
+        return replace(
+            self,
+            class_sum=self.class_sum - known.class_sum,
+            class_count=self.class_count - known.class_count,
         )
 
 

@@ -23,10 +23,10 @@ def audit(
     *,
     aggregation_weights: Mapping[str, float] | None = None,
     overlapping_label_check: bool = True,
-    alpha: float = 0.9,
-    low_probability_threshold: float = 0.5,
-    high_probability_threshold: float = 0.95,
-    temperature: float = 0.1,
+    alpha: float | None = 0.9,
+    low_probability_threshold: float | None = 0.5,
+    high_probability_threshold: float | None = 0.95,
+    temperature: float | None = 0.1,
     block_boxes: int = BLOCK_BOXES,
 ) -> xr.Dataset:
     """Score every box and image, the four kinds of error apart, and flag the images with issues.
@@ -73,15 +73,15 @@ def audit(
     array([1.])
     """
     boxes = open_boxes(labels, predictions)
-    parameters = {
-        "overlapping_label_check": bool(overlapping_label_check),
-        "alpha": alpha,
-        "low_probability_threshold": low_probability_threshold,
-        "high_probability_threshold": high_probability_threshold,
-        "temperature": temperature,
-    }
-    options = ScoreOptions.given(weights=aggregation_weights, **parameters)
-    total, matched = survey(boxes, alpha, block_boxes, matches=True)
+    options = ScoreOptions.given(
+        overlapping_label_check=bool(overlapping_label_check),
+        alpha=alpha,
+        low_probability_threshold=low_probability_threshold,
+        high_probability_threshold=high_probability_threshold,
+        temperature=temperature,
+        weights=aggregation_weights,
+    )
+    total, matched = survey(boxes, options.alpha, block_boxes, matches=True)
     precision = precision_by_class(boxes, total, matched)
     found = score(boxes, OUTPUTS, options, total, precision, block_boxes=block_boxes)
     variables: dict[str, Any] = {name: named(boxes, name, found[name]) for name in OUTPUTS}
@@ -91,7 +91,8 @@ def audit(
     coords = {
         name: coord for name, coord in (boxes.coords or {}).items() if coord.dims == ("class",)
     }
-    weights = {f"weight_{kind}": weight for kind, weight in options.weights.items()}
+    parameters = {**vars(options)}
+    weights = {f"weight_{kind}": value for kind, value in parameters.pop("weights").items()}
     # Numbers rather than bools, which Zarr attributes take but netCDF ones do not.
     attrs = {name: float(value) for name, value in (parameters | weights).items()}
     return xr.Dataset(variables, coords, attrs)

@@ -16,6 +16,7 @@ from dask_labelqc.object_detection.yolo_lines import (
     BOX,
     IGNORED,
     PROBABILITY,
+    SLACK,
     Lines,
     find_files,
     read_lines,
@@ -102,6 +103,7 @@ def from_yolo(
         list(map(predicted_files.get, names)), prediction_columns, "prediction_columns", limit
     )
     _warn_of_polygons(given, predicted)
+    _warn_of_outside(given, predicted)
     scale = np.array([sizes[name] for name in names], np.float64)
     columns = _columns("given", given, scale) | _columns("predicted", predicted, scale)
     columns["predicted_scores"] = predicted.rows[:, 5]
@@ -155,6 +157,19 @@ def _warn_of_polygons(given: Lines, predicted: Lines) -> None:
             LabelQCWarning,
             stacklevel=3,
         )
+
+
+def _warn_of_outside(given: Lines, predicted: Lines) -> None:
+    sides = ("labels", "label_columns", given), ("predictions", "prediction_columns", predicted)
+    found = [
+        f"{lines.outside} of {len(lines.rows)} {what} reach out of their image by more than "
+        f"{100 * SLACK:g} % of its size, the first in {lines.first_outside}; are the columns in "
+        f"order ({columns}=)?"
+        for what, columns, lines in sides
+        if lines.outside
+    ]
+    if found:
+        warnings.warn("; ".join(found), LabelQCWarning, stacklevel=3)
 
 
 def _sizes(image_sizes: Any, names: set[str]) -> Mapping[str, tuple[float, float]]:

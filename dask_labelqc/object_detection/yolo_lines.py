@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.typing import AnyArray, Floats, Ints
+from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints
 
-__all__ = ["BOX", "IGNORED", "PROBABILITY", "Lines", "find_files", "read_lines"]
+__all__ = ["BOX", "IGNORED", "PROBABILITY", "SLACK", "Lines", "find_files", "read_lines"]
 
 BOX = ("class", "x", "y", "width", "height")
 PROBABILITY = "probability"
@@ -23,6 +23,7 @@ IGNORED = "id"
 
 SLACK = 0.01
 """How far outside the image coordinates may be: they are rounded, and boxes not always cut."""
+ROUNDING = 1e-9
 FEWEST_POINTS = 3
 
 Row: TypeAlias = list[float]
@@ -40,11 +41,17 @@ class Lines:
         int64 (N,): how many of them each image has.
     polygons
         How many lines were polygons rather than boxes.
+    outside
+        How many boxes reach out of their image by more than `SLACK`.
+    first_outside
+        File and line of the first of these.
     """
 
     rows: Floats
     counts: Ints
     polygons: int
+    outside: int = 0
+    first_outside: str = ""
 
 
 def find_files(folder: Path, other: Path) -> dict[str, Path]:
@@ -103,15 +110,19 @@ def read_lines(
             values.extend(row)
             numbers.append(number)
             counts[image] += 1
+
+    def place(box: int) -> str:
+        file = files[int(np.searchsorted(np.cumsum(counts), box, side="right"))]
+        return f"{file}, line {numbers[box]}"
+
     rows = np.asarray(values, np.float64).reshape(-1, len(BOX) + 1)
     wrong = _first_wrong(rows, max_classes)
     if wrong is not None:
         box, what = wrong
-        file = files[int(np.searchsorted(np.cumsum(counts), box, side="right"))]
-        raise InputError(
-            f"{file}, line {numbers[box]}: {what} (the order of the numbers: {argument})"
-        )
-    return Lines(rows, counts, polygons)
+        raise InputError(f"{place(box)}: {what} (the order of the numbers: {argument})")
+    outside = np.flatnonzero(_outside(rows))
+    first = place(int(outside[0])) if outside.size else ""
+    return Lines(rows, counts, polygons, outside.size, first)
 
 
 def _lines_of(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -152,6 +163,14 @@ def _box_of_polygon(row: Row, columns: Sequence[str], place: str, argument: str)
     low, high = points.min(axis=0), points.max(axis=0)
     centre, size = (low + high) / 2, high - low
     return [row[0], *centre.tolist(), *size.tolist(), *(row[last:] or [1.0])]
+
+
+def _outside(rows: Floats) -> BoolArray:
+    """Return which boxes reach out of their image, as few do whose columns are in order."""
+    low, high = rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2
+    slack = SLACK + ROUNDING
+    outside: BoolArray = np.any((low < -slack) | (high > 1 + slack), axis=1)
+    return outside
 
 
 def _first_wrong(rows: Floats, max_classes: int) -> tuple[int, str] | None:

@@ -33,6 +33,7 @@ __all__ = [
     "BlockReads",
     "StoreLocation",
     "decoded_fill",
+    "decoding",
     "dimension_names",
     "fill_labels",
     "location",
@@ -82,7 +83,7 @@ def open_array(
     except (ContainsGroupError, NodeTypeValidationError) as error:
         raise InputError(
             f"{name}: {str(source)!r} is a Zarr group; name the array in it, "
-            f"such as {str(source).rstrip('/') + '/' + name!r}"
+            f"such as {str(source).rstrip('/') + '/' + name.removesuffix('_file')!r}"
         ) from error
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read {str(source)!r}: {error}") from error
@@ -265,12 +266,12 @@ class BlockReader:
 
     def read_labels(self, box: Box, labels: zarr.Array[Any] | None = None) -> AnyArray:
         """Read the labels (n, *spatial) of a box, through another opened array if there is one."""
-        with _naming("labels", box):
+        with decoding("labels", name_images(box.start[0], box.stop[0] - 1)):
             return self.lineup.labels.read(labels or self.labels, box)
 
     def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
-        with _naming("pred_probs", box):
+        with decoding("pred_probs", name_images(box.start[0], box.stop[0] - 1)):
             stored = self.lineup.pred_probs.read(pred_probs, box, buffer)
         return np.ascontiguousarray(stored)
 
@@ -300,16 +301,15 @@ class BlockReads:
 
 
 @contextmanager
-def _naming(name: str, box: Box) -> Iterator[None]:
+def decoding(name: str, where: str) -> Iterator[None]:
     """Say of which array and where data were that cannot be decoded."""
-    images = name_images(box.start[0], box.stop[0] - 1)
     try:
         yield
     except StoreError as error:
-        raise StoreError(f"{name} of {images}: {error}") from None
+        raise StoreError(f"{name} of {where}: {error}") from None
     except OSError:
         raise  # the file system's own words, with the file's name
     except Exception as error:
         raise InputError(
-            f"{name}: a chunk in {images} cannot be decoded ({error}); was it written to the end?"
+            f"{name}: a chunk in {where} cannot be decoded ({error}); was it written to the end?"
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import dask
 import dask.array as da
 import numpy as np
@@ -11,7 +13,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 from dask_labelqc import InputError, LabelQCWarning
-from dask_labelqc.classification import find_label_issues_batched
+from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from dask_labelqc.classification.lazy import LazyRegions
 from tests.classification.conftest import draw_examples
 
@@ -293,12 +295,63 @@ def test_unusable_files(tmp_path):
     (tmp_path / "text.npy").write_text("no array")
     np.savez(tmp_path / "two.npz", a=labels, b=labels)
     for file, message in (
-        (tmp_path / "none.zarr", "pred_probs: there is no Zarr array at"),
+        (tmp_path / "none.zarr", "pred_probs_file: there is no Zarr array at"),
         (tmp_path / "text.npy", "pred_probs_file: "),
         (tmp_path / "two.npz", "pred_probs_file: "),
         (3, "pred_probs_file: got int, it must be the path of a .npy file"),
     ):
         assert raised(labels, None, pred_probs_file=file).startswith(message)
+
+
+def test_files_that_are_not_there_or_cut_off(tmp_path):
+    labels, pred_probs = draw_examples(0, 100, 3)
+    cut, header, empty, several = (
+        tmp_path / name for name in ("cut.npy", "header.npy", "empty.npy", "several.npz")
+    )
+    np.save(cut, labels)
+    np.savez(several, a=labels)
+    header.write_bytes(cut.read_bytes()[:20])
+    for path in (cut, several):
+        path.write_bytes(path.read_bytes()[:-10])
+    empty.touch()
+    damaged = " is a .npy file that is cut off, damaged or of Python objects ("
+    for file, message in (
+        (tmp_path / "none.npy", f"there is no file {str(tmp_path / 'none.npy')!r}"),
+        (tmp_path / "none.zarr", "there is no Zarr array at"),
+        (cut, repr(str(cut)) + damaged),
+        (header, repr(str(header)) + damaged),
+        (empty, f"{str(empty)!r} is not a .npy file: it is empty"),
+        (several, f"{str(several)!r} is not a .npy file: "),
+    ):
+        found = raised(None, pred_probs, labels_file=file)
+        assert found.startswith(f"labels_file: {message}")
+    assert "write it again" in raised(None, pred_probs, labels_file=cut)
+    zarr.create_group(tmp_path / "group.zarr")
+    found = raised(None, pred_probs, labels_file=tmp_path / "group.zarr")
+    assert found.startswith("labels_file: ")
+    assert found.endswith("group.zarr/labels'")
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("name", ["labels", "pred_probs"])
+def test_chunks_that_were_cut_off_are_named(name, transposed, tmp_path):
+    labels, pred_probs = draw_examples(0, 100, 3)
+    store = {"labels": labels, "pred_probs": pred_probs.T.copy() if transposed else pred_probs}
+    for key, values in store.items():
+        chunks = tuple(50 if size == 100 else size for size in values.shape)
+        names = ("class", "example") if values.shape[0] == 3 else ("example", "class")
+        names = names[: values.ndim]
+        zarr.create_array(tmp_path / key, data=values, chunks=chunks, dimension_names=names)
+    arrays = [zarr.open_array(tmp_path / key, mode="r") for key in store]
+    chunk = next(file for file in (tmp_path / name / "c").rglob("*") if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-10])
+    message = f"{name}: a chunk in examples 0 to 99 cannot be decoded ("
+    found = raised(*arrays)
+    assert found.startswith(message)
+    assert found.endswith("); was it written to the end?")
+    inspector = LabelInspector(num_class=3, verbose=False)
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        inspector.update_confident_thresholds(*arrays)
 
 
 def test_sums_that_are_off_are_warned_of(tmp_path):

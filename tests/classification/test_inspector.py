@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import operator
 import pickle
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -154,7 +156,9 @@ def test_sums_beyond_64_bits_survive(tmp_path):
     inspector = fresh(labels, pred_probs)
     expected = inspector.get_confident_thresholds().tolist()
     for _ in range(39):
-        inspector = inspector + copy.deepcopy(inspector)
+        doubled = inspector._statistics + inspector._statistics
+        inspector = LabelInspector(num_class=3, verbose=False)
+        inspector._learn("part", doubled)
     inspector.save(tmp_path / "state")
     loaded = LabelInspector.load(tmp_path / "state", verbose=False)
     assert loaded.get_confident_thresholds().tolist() == expected
@@ -170,9 +174,11 @@ def fresh(labels, pred_probs):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("class_count", np.zeros(4, np.int64)),
-        ("class_sum", np.array(["1", "2"])),
-        ("class_count", np.array([50, 50, -1])),
+        ("class_count", np.zeros((1, 4), np.int64)),
+        ("class_count", np.zeros(3, np.int64)),
+        ("class_sum", np.array([["1", "2"]])),
+        ("class_count", np.array([[50, 50, -1]])),
+        ("parts", np.array(["a", "b"])),
         ("counts", np.zeros((3, 2), np.int64)),
         ("counts", np.full((3, 3), 0.5)),
         ("num_scored", np.array(7)),
@@ -195,6 +201,75 @@ def test_a_file_whose_parts_do_not_fit_is_refused(name, value, tmp_path):
         LabelInspector.load(path)
 
 
+def second_pass(total, parts, tmp_path, how):
+    """Return copies of a total, each of which has scored a part; None is a part of nobody."""
+    copies = []
+    for part in parts:
+        if how == "saved":
+            total.save(tmp_path / "state")
+            one = LabelInspector.load(tmp_path / "state", verbose=False)
+        else:
+            one = copy.deepcopy(total) if how == "copied" else pickle.loads(pickle.dumps(total))
+        if part is not None:
+            one.score_label_quality(*part)
+        copies.append(one)
+    return copies
+
+
+@pytest.mark.parametrize("how", ["copied", "pickled", "saved"])
+def test_copies_count_their_first_pass_once_in_any_order(how, examples, tmp_path):
+    labels, pred_probs = examples
+    parts = batches(labels, pred_probs, [1000, 2000])
+    first = [LabelInspector(num_class=12, verbose=False) for _ in parts]
+    for inspector, part in zip(first, parts, strict=True):
+        inspector.update_confident_thresholds(*part)
+    total = reduce(operator.add, first)
+    expected = total.get_confident_thresholds().tolist()
+    copies = second_pass(total, [*parts, None], tmp_path, how)
+    for order in permutations([*copies, first[1]]):
+        found = reduce(operator.add, order)
+        assert found.examples_processed_thresh == 3000
+        assert found.examples_processed_quality == 3000
+        assert found.get_confident_thresholds().tolist() == expected
+    grouped = (copies[3] + copies[0]) + (copies[1] + (copies[2] + copies[3]))
+    assert grouped.examples_processed_thresh == 3000
+
+
+def test_what_copies_learn_after_they_were_made_counts():
+    labels, pred_probs = draw_examples(0, 300, 3)
+    parts = batches(labels, pred_probs, [100, 200])
+    one = fresh(*parts[0])
+    other, sent = copy.deepcopy(one), pickle.loads(pickle.dumps(one))
+    one.update_confident_thresholds(*parts[1])
+    other.update_confident_thresholds(*parts[2])
+    expected = fresh(labels, pred_probs).get_confident_thresholds().tolist()
+    for order in permutations([one, other, sent]):
+        found = reduce(operator.add, order)
+        assert found.examples_processed_thresh == 300
+        assert found.get_confident_thresholds().tolist() == expected
+
+
+def test_a_fork_that_learns_has_a_part_of_its_own(monkeypatch):
+    labels, pred_probs = draw_examples(0, 300, 3)
+    parts = batches(labels, pred_probs, [100, 200])
+    one = fresh(*parts[0])
+    fork = copy.copy(one)
+    vars(fork)["_own_part"] = one._own_part  # all of the memory is copied
+    one.update_confident_thresholds(*parts[1])
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    fork.update_confident_thresholds(*parts[2])
+    assert (one + fork).examples_processed_thresh == 300
+    assert (fork + one).examples_processed_thresh == 300
+
+
+def test_shards_of_equal_sums_both_count():
+    labels, pred_probs = draw_examples(0, 500, 3)
+    shards = [fresh(labels, pred_probs), fresh(labels[::-1], pred_probs[::-1])]
+    for shard in shards:
+        shard.score_label_quality(labels, pred_probs)
+    assert (shards[0] + shards[1]).examples_processed_thresh == 1000
+
+
 @pytest.mark.parametrize("content", [b"", b"text", None])
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "state"
@@ -205,6 +280,26 @@ def test_other_files_are_refused(content, tmp_path):
         path.write_bytes(content)
     with pytest.raises(InputError, match="holds no LabelInspector"):
         LabelInspector.load(path)
+
+
+@pytest.mark.parametrize("length", [-10, 500, 40, 3])
+def test_a_file_that_is_cut_off_is_refused_and_closed(length, tmp_path):
+    path = tmp_path / "state"
+    fresh(*draw_examples(0, 50, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:length])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError, match="holds no LabelInspector"):
+            LabelInspector.load(path)
+        gc.collect()
+    assert not caught
+
+
+def test_a_file_of_one_array_is_refused(tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros(3))
+    message = r"path: '.*labels.npy' holds no LabelInspector: it is a file of one array"
+    with pytest.raises(InputError, match=message):
+        LabelInspector.load(tmp_path / "labels.npy")
 
 
 def test_what_is_missing_is_said():

@@ -164,7 +164,11 @@ def test_indexes_of_other_examples_are_refused():
         "in labels, the first is 'image-050'; select the same ones of both"
     )
     twice = pred_probs.assign_coords(example=["image-007"] * 50)
-    with pytest.raises(InputError, match="pred_probs: the index 'example' has 'image-007' more th"):
+    message = (
+        "pred_probs: the label 'image-007' stands along 'example' more than once, and labels and "
+        "pred_probs do not have the same labels in the same order"
+    )
+    with pytest.raises(InputError, match=f"^{message}; "):
         find_label_issues_batched(labels, twice, verbose=False)
     longer = xr.concat([pred_probs, pred_probs.assign_coords(example=np.arange(50))], "example")
     with pytest.raises(InputError, match="pred_probs: the index 'example' has 0 and the one of"):

@@ -5,6 +5,7 @@ import tracemalloc
 import dask
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from dask.array.core import Array
 
@@ -27,6 +28,14 @@ def test_every_form_and_block_gives_the_same(lists, sources, block_boxes):
             assert computed[name].dtype == found[name].dtype == expected[name].dtype
             np.testing.assert_array_equal(computed[name].values, expected[name].values)
         assert found.attrs == expected.attrs
+
+
+def test_none_is_the_default(lists):
+    labels, predictions = lists(0, 8)
+    expected = audit(labels, predictions)
+    for name in ("alpha", "low_probability_threshold", "high_probability_threshold", "temperature"):
+        found = audit(labels, predictions, **{name: None})
+        xr.testing.assert_identical(found, expected)
 
 
 def test_agrees_with_the_functions(lists):

@@ -129,6 +129,34 @@ def test_the_number_of_classes_bounds_the_classes(folders):
         from_yolo(*folders, (200, 100), num_classes=0)
 
 
+def test_boxes_out_of_their_image_are_warned_of_once(folders):
+    """Columns in another order can all be fractions."""
+    labels, predictions = folders
+    (predictions / "b.txt").write_text(f"{LINE} 0.9\n\n0 .9 .5 .5 .2 .2\n0 .5 .9 .2 .3 .4\n")
+    message = (
+        r"^2 of 3 predictions reach out of their image by more than 1 % of its size, the first "
+        r"in .*predictions.b\.txt, line 3; are the columns in order \(prediction_columns=\)\?$"
+    )
+    with pytest.warns(LabelQCWarning, match=message) as caught:
+        dataset = from_yolo(*folders, (100, 100))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    np.testing.assert_allclose(dataset["predicted_boxes"][1], [65, 40, 115, 60])
+    (predictions / "b.txt").write_text(f"{LINE} 0.9\n0 .9 .9 .22 .22 .5\n")
+    (labels / "a.txt").write_text("0 1 1 1 1\n")
+    message = (
+        r"^1 of 3 labels reach out of their image by more than 1 % of its size, the first in "
+        r".*labels.a\.txt, line 1; are the columns in order \(label_columns=\)\?$"
+    )
+    with pytest.warns(LabelQCWarning, match=message):
+        from_yolo(*folders, (100, 100))
+    (predictions / "b.txt").write_text("0 .9 .5 .5 .2 .2\n")
+    message = r"1 of 3 labels .*\(label_columns=\)\?; 1 of 1 predictions .*n_columns=\)\?$"
+    with pytest.warns(LabelQCWarning, match=message) as caught:
+        from_yolo(*folders, (100, 100))
+    assert len(caught) == 1
+
+
 def test_columns_in_another_order(folders):
     plain = from_yolo(*folders, (200, 100))
     labels, predictions = folders

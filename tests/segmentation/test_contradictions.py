@@ -106,9 +106,7 @@ def test_predictions_that_are_gone_beside_other_labels(other) -> None:
         with pytest.raises(InputError, match="the chunk 'c/2/0/0/0' is not in the store and all"):
             find_label_issues(labels, probs, **arguments)
     one = stored(CASE.pred_probs, (1, 1, 6, 8), "2/1/0/0")
-    with pytest.warns(
-        LabelQCWarning, match="chunks of class 1 are not in the store .*, in image 2"
-    ):
+    with pytest.warns(LabelQCWarning, match="chunks of class 1 are not in the store"):
         find_label_issues(labels, one)
 
 
@@ -142,7 +140,7 @@ def test_predictions_that_are_gone_in_the_summaries() -> None:
 def test_summaries_of_nothing(images: slice, classes: slice) -> None:
     mask = np.zeros(CASE.labels.shape, bool)
     arrays = mask[images], CASE.labels[images], CASE.pred_probs[images, classes]
-    with pytest.raises(InputError, match="pred_probs: got shape .* there must be pixels, and K of"):
+    with pytest.raises(InputError, match="there must be pixels, and K of 2"):
         common_label_issues(*arrays, verbose=False)
-    with pytest.raises(InputError, match="pred_probs: got shape .* there must be pixels, and K of"):
+    with pytest.raises(InputError, match="there must be pixels, and K of 2"):
         filter_by_class(0, *arrays)
