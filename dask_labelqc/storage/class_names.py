@@ -68,7 +68,9 @@ def _check_ids(array: Any, group: zarr.Group | None, dim: Hashable) -> None:
     found = _named(array, group, dim)
     if found is None or found.dtype.kind not in "iu" or tuple(_dims(found)) != (dim,):
         return
-    ids = np.asarray(found[...])
+    ids = _read(found)
+    if ids is None:
+        return
     if np.array_equal(np.sort(ids), np.arange(ids.size)) and (np.diff(ids) != 1).any():
         raise InputError(
             f"pred_probs: the coordinate {str(dim)!r} of the classes is {ids[:4].tolist()}...; the "
@@ -130,10 +132,18 @@ def _beside(group: zarr.Group, name: str) -> zarr.Array[Any] | None:
     return None
 
 
+def _read(coordinate: Any) -> AnyArray | None:
+    """Return the values of a coordinate; that it cannot be decoded is said where it is needed."""
+    with suppress(ValueError, OSError, RuntimeError):
+        values: AnyArray = np.asarray(coordinate[...])
+        return values
+    return None
+
+
 def _texts(coordinate: Any) -> dict[int, str]:
     """Return what a coordinate says, if it is text: numbers name nothing."""
-    with suppress(ValueError, OSError):
-        values: AnyArray = np.asarray(coordinate[...])
+    values = _read(coordinate)
+    if values is not None:
         if values.dtype.kind in "UTO" and all(isinstance(value, str) for value in values.flat):
             return {k: str(value) for k, value in enumerate(values.flat)}
     return {}
