@@ -143,10 +143,10 @@ def _read(coordinate: Any) -> AnyArray | None:
 def _texts(coordinate: Any) -> dict[int, str]:
     """Return what a coordinate says, if it is text: numbers name nothing."""
     values = _read(coordinate)
-    if values is not None:
-        if values.dtype.kind in "UTO" and all(isinstance(value, str) for value in values.flat):
-            return {k: str(value) for k, value in enumerate(values.flat)}
-    return {}
+    if values is None or values.dtype.kind not in "UTO":
+        return {}
+    named = all(isinstance(value, str) for value in values.flat)
+    return {k: str(value) for k, value in enumerate(values.flat)} if named else {}
 
 
 def _listed(names: Any) -> dict[int, str]:
