@@ -171,7 +171,11 @@ def test_indexes_of_other_examples_are_refused():
     with pytest.raises(InputError, match=f"^{message}; "):
         find_label_issues_batched(labels, twice, verbose=False)
     longer = xr.concat([pred_probs, pred_probs.assign_coords(example=np.arange(50))], "example")
-    with pytest.raises(InputError, match="pred_probs: the index 'example' has 0 and the one of"):
+    message = (
+        "pred_probs: the labels along 'example' differ from those of labels: 50 of 100 that "
+        "pred_probs has are not in labels, the first is 0"
+    )
+    with pytest.raises(InputError, match=f"^{message}; "):
         find_label_issues_batched(labels, longer, verbose=False)
     expected = find_label_issues_batched(labels.values, pred_probs.values, verbose=False)
     unnamed = find_label_issues_batched(labels, other.drop_vars("example"), verbose=False)
