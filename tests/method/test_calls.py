@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numba
 import numpy as np
 import pytest
 
 from dask_labelqc import progress
 from dask_labelqc.classification import find_label_issues_batched
 from dask_labelqc.kernels import fixed_point
-from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.method.calls import call_progress
 from dask_labelqc.segmentation import find_label_issues, get_label_quality_scores
 from tests.strategies import make_case
@@ -76,7 +76,7 @@ def test_compiling_is_told(verbose: bool, capsys: pytest.CaptureFixture[str]) ->
         return x / 2
 
     half.__module__ = fixed_point.__name__
-    kernel = compiled(half)
+    kernel = numba.njit(half)  # nothing is kept for the next run
     with call_progress(verbose):
         kernel(1)
         kernel(1.0)
