@@ -10,7 +10,9 @@ from pathlib import Path
 
 import dask
 import pytest
+from click.testing import CliRunner
 
+from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import BlockError, LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.pipeline.lease import CLAIMS
@@ -72,8 +74,12 @@ def test_a_store_that_ignores_the_condition_is_refused(
     s3: Server, stored: Stored, bucket: Path
 ) -> None:
     """And nothing stays behind; who promises that there is one writer may use it."""
-    with pytest.raises(OutputError, match=r"cannot create an object only if .*one_writer=true"):
+    with pytest.raises(OutputError, match=r"cannot create an object only if .*'one_writer': True"):
         audit(stored, "s3://bucket/out", storage_options={"endpoint": s3.endpoint})
+    arguments = ["audit", *map(str, stored), "s3://bucket/out", "--workers=0", "--quiet"]
+    endpoint = f"--storage-option=endpoint={s3.endpoint}"
+    said = CliRunner().invoke(labelqc, [*arguments, endpoint]).stderr
+    assert "say so: --storage-option one_writer=true" in said
     assert not [path for path in bucket.rglob("*") if path.is_file()]
     promised = {"endpoint": s3.endpoint, "one_writer": True}
     audit(stored, "s3://bucket/out", storage_options=promised)
