@@ -13,12 +13,18 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from zarr.abc.store import Store
 
-from dask_labelqc.errors import LabelQCError, OutputError, TakenOverError, advise
+from dask_labelqc.errors import (
+    LabelQCError,
+    OutputError,
+    StoreError,
+    TakenOverError,
+    advise,
+)
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.identity import is_alive, own_identity
 from dask_labelqc.storage.fence import Claim, FencedStore
@@ -63,11 +69,17 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise TakenOverError if another job has taken the output over."""
+        """Raise TakenOverError if another job is known to have taken the output over."""
         if self._lost:
-            raise TakenOverError(
-                f"output: {self._url!r} was taken over by another job; this one ends"
-            )
+            raise self._taken_over()
+
+    def look(self) -> None:
+        """Raise TakenOverError if another job has taken the output over; the claim is looked at."""
+        if read_object(self._raw, self._key) != self._content:
+            raise self._taken_over()
+
+    def _taken_over(self) -> TakenOverError:
+        return TakenOverError(f"output: {self._url!r} was taken over by another job; this one ends")
 
     def end(self) -> None:
         """Give the output back, if it is not another job's by now."""
@@ -106,6 +118,9 @@ def hold(store: Store, url: str) -> Iterator[Lease]:
         yield lease
     except BaseException as error:
         cause = error
+        if isinstance(error, OutputError):
+            with suppress(StoreError):
+                lease.look()  # records that are gone, say: the other job has deleted them
         raise
     finally:
         try:

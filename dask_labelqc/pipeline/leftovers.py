@@ -44,6 +44,8 @@ def _discard(output: Output) -> bool:
         if output.arrays[CHECKPOINT].nchunks_initialized:
             return False
         remove_folder(output.group.store, output.group.path)
+    except TakenOverError:
+        return False  # it is another job's
     except Exception as error:
         log.warning("output: %s cannot be removed: %s", output.group.store, error)
         return False
