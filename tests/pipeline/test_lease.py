@@ -18,7 +18,6 @@ from zarr.storage import LocalStore
 from dask_labelqc.errors import BlockError, OutputError, TakenOverError
 from dask_labelqc.pipeline import lease
 from dask_labelqc.pipeline.identity import is_alive, own_identity
-from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.progress import NoProgress
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.pipeline.killing import ROOT
@@ -339,13 +338,25 @@ def test_a_claim_that_stays_behind_is_no_error(
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
-def test_what_follows_from_being_taken_over_is_said_as_that(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("taken", "kind", "message"),
+    [
+        (True, TakenOverError, "was taken over by another job"),
+        (False, OutputError, "group 7 is gone"),
+    ],
+)
+def test_what_follows_from_being_taken_over_is_said_as_that(
+    taken: bool, kind: type, message: str, tmp_path: Path
+) -> None:
     """Records that the other job has deleted, say."""
-    store = LocalStore(tmp_path / "out")
-    gone = OutputError("output: the record of group 7 is gone")
-    with pytest.raises(TakenOverError, match="was taken over by another job"), hold(store, "out"):
-        for claim in (tmp_path / "out" / lease.CLAIMS).iterdir():
-            claim.unlink()
-        raise gone
-    with pytest.raises(OutputError, match="group 7 is gone"), hold(store, "out"):
-        raise gone
+
+    def fail() -> None:
+        with lease.hold(LocalStore(tmp_path / "out"), "out"):
+            if taken:
+                for claim in (tmp_path / "out" / lease.CLAIMS).iterdir():
+                    claim.unlink()
+            raise OutputError("output: the record of group 7 is gone")
+
+    with pytest.raises(kind, match=message) as raised:
+        fail()
+    assert isinstance(raised.value, TakenOverError) == taken
