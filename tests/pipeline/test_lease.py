@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +63,7 @@ def test_a_job_of_another_process(stored: Stored, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with start({**paths(stored), "output": str(output)}) as process:
         wait_for(lambda: count_records(output) > 5)
+        os.killpg(process.pid, signal.SIGSTOP)  # or it may be done before we are refused
         with pytest.raises(OutputError, match="being written by another job"):
             audit(stored, output, resume=True)
         (claim,) = (output / lease.CLAIMS).glob("??????")
