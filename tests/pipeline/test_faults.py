@@ -243,7 +243,7 @@ def mend(chunk: Path) -> None:
 
 
 def test_a_block_fails_three_times(cluster: Processes, tmp_path: Path) -> None:
-    """On other workers if they are free; the job says which images, where and why, and can be resumed."""
+    """On other workers if they are free; which images, where and why is said; then resumed."""
     cluster.add_workers(3)
     case = make_case(111, (12, 4, 6), 3)
     stored, chunk = broken(tmp_path / "in", case, 7)
