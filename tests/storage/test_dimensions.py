@@ -64,7 +64,9 @@ def test_a_coordinate_that_is_damaged(tmp_path) -> None:
     labels = group.create_array("labels", shape=(3,), dtype="u1", dimension_names=("x",))
     group.create_array("x", data=np.arange(3), dimension_names=("x",))
     (tmp_path / "x" / "c" / "0").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"labels: the coordinate 'x' beside it, file:.*, cannot be read"):
+    with pytest.raises(
+        InputError, match=r"labels: the coordinate 'x' beside it, file:.*, cannot be read"
+    ):
         describe(labels, "labels").index("x")
 
 
