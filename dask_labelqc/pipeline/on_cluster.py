@@ -93,9 +93,9 @@ class Cluster:
         self, function: Callable[[T], R], items: Sequence[T], avoid: tuple[str, ...] = ()
     ) -> None:
         others = [w for w in self._nthreads() if w not in avoid] if avoid else []
-        # Dask takes any other if these have gone by then; but if all have, not one that joins later
-        # (see `_Looks`).
-        where = {"workers": others, "allow_other_workers": True} if others else {}
+        # Not `allow_other_workers`: an idle one that has failed would steal it from a busy one that
+        # has not. Should all the others go, it is sent again to any (see `_Looks`).
+        where = {"workers": others} if others else {}
         length = self._together()
         batches = [tuple(items[i : i + length]) for i in range(0, len(items), length)]
         self._function = function
@@ -214,8 +214,8 @@ class _Looks:
     def stuck(self, pending: Iterable[distributed.Future]) -> Sequence[distributed.Future]:
         """Return the tasks that no worker will ever run, though there are some that could.
 
-        Dask holds a task back that was to prefer workers which have all gone since, and does not
-        look at it again when others join; and one at a worker that is paused, as long as that is.
+        Dask holds back a task for workers that have all gone since, and one at a worker that is
+        paused as long as it is.
         """
         workers = self._asked(self._client.scheduler_info)["workers"]
         # Later, the more there is to look at.

@@ -66,10 +66,24 @@ def results(workers: Cluster) -> dict[Any, Any]:
             raise
 
 
+def test_a_retry_waits_for_a_busy_worker(cluster: Processes, client: Client) -> None:
+    """An idle one that has failed does not steal it back."""
+    cluster.add_workers(2)
+    failed, other = client.nthreads()
+    workers = Cluster(client)
+    workers.submit(slow, list(range(8)), avoid=(failed,))
+    assert set(results(workers).values()) == {client.run(os.getpid)[other]}
+
+
+def slow(item: int) -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
 def test_a_retry_whose_workers_have_all_died(
     cluster: Processes, client: Client, tmp_path: Path
 ) -> None:
-    """It was to prefer one of them; Dask itself would hold it for ever."""
+    """It was for one of them; Dask itself would hold it for ever."""
     cluster.add_workers(2)
     first, _ = client.nthreads()
     workers = Cluster(client)
