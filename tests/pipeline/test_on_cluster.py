@@ -137,10 +137,12 @@ def test_no_worker_is_said_and_waited_for(
         cluster.add_workers(1)
         assert found.result() == {-3: 3}
     address = client.scheduler.address
-    first = caplog.messages[0]
-    assert first.startswith(f"no worker takes tasks of the scheduler at {address} (none is there)")
-    assert " s so far; the job goes on when one does" in first
-    assert re.fullmatch(r"after \S+ s workers take tasks again", caplog.messages[-1])
+    # The machine may be so busy that the scheduler's slow answers are said too.
+    said = [text for text in caplog.messages if "has not answered" not in text]
+    waits = f"no worker takes tasks of the scheduler at {address} (none is there)"
+    assert said[0].startswith(waits)
+    assert " s so far; the job goes on when one does" in said[0]
+    assert re.fullmatch(r"after \S+ s workers take tasks again", said[-1])
 
 
 def test_no_worker_for_longer_than_is_set(client: Client) -> None:
