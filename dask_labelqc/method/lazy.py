@@ -11,28 +11,25 @@ from typing import TypeAlias
 import dask.array as da
 import numpy as np
 
-from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import Box
+from dask_labelqc.engine.graph import LazyGraph
 from dask_labelqc.graph.objects import along_images, map_objects, to_blocks, total
-from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.kernels.softmin import combine_softmin, finalize_softmin
-from dask_labelqc.method.issues import (
-    Issues,
-    confident_thresholds,
-    count_off_diagonal,
-    find_issues,
-    full_size,
-    paint,
-)
+from dask_labelqc.method.issues import Issues, paint
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.summary import Candidates, ImageStatistics, Statistics
+from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.sequence import select
+from dask_labelqc.method.summary import (
+    Candidates,
+    ImageStatistics,
+    RegionSummary,
+    Statistics,
+)
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
-__all__ = ["LazyAudit", "Rescan", "lazy_audit"]
+__all__ = ["Again", "LazyAudit", "lazy_audit"]
 
-Rescan: TypeAlias = Callable[[Box, float], Candidates]
-"""Summarizes a region again, with another bound of the candidates' score."""
+Again: TypeAlias = Callable[[float, Candidates], RegionSummary]
+"""Summarizes the region of candidates again, with another bound of their score."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def lazy_audit(
     summaries: da.Array,
     chunks: tuple[tuple[int, ...], ...],
     params: Parameters,
-    rescan: Rescan | None,
+    again: Again,
 ) -> LazyAudit:
     """Build the graph on top of the summaries of all regions.
 
@@ -67,14 +64,14 @@ def lazy_audit(
         Extents of the regions, (N, *spatial).
     params
         Of the audit.
-    rescan
-        How to summarize a region again, for the case that needs it; None if the predictions
-        cannot be read again.
+    again
+        How to summarize a region again, for the case that needs it.
     """
-    statistics = total(
-        add, map_objects(attrgetter("statistics"), summaries), partial(_warned, params)
-    )
-    issues = _issues(summaries, statistics, params, rescan)
+    graph = LazyGraph(lambda _: summaries, again)
+    method = PixelMethod(params)
+    selection = select(graph, method)
+    statistics = selection.total
+    issues = graph.each(method.find, selection.search)
     images = along_images(
         partial(_add_images, params.temperature), map_objects(attrgetter("images"), summaries)
     )
@@ -95,7 +92,9 @@ def lazy_audit(
             _itself, map_objects(_fraction, counts, images), per_image, np.float64
         ),
         image_issue_count=to_blocks(_itself, counts, per_image, np.int64),
-        confident_threshold=to_blocks(_thresholds, statistics, per_class, np.float64, new_axes=1),
+        confident_threshold=to_blocks(
+            _itself, selection.thresholds, per_class, np.float64, new_axes=1
+        ),
         class_count=to_blocks(
             attrgetter("pixel_count"), statistics, per_class, np.int64, new_axes=1
         ),
@@ -114,64 +113,8 @@ def lazy_audit(
     )
 
 
-def _issues(
-    summaries: da.Array, statistics: da.Array, params: Parameters, rescan: Rescan | None
-) -> da.Array:
-    """Stages B to C: the issues of each region, as objects."""
-    candidates = map_objects(attrgetter("candidates"), summaries)
-    thresholds = map_objects(_thresholds, statistics)
-    num_selected = total(add, map_objects(count_off_diagonal, candidates, thresholds))
-    bound = map_objects(_missing_bound, statistics, num_selected)
-    candidates = map_objects(partial(_complete, params, rescan), candidates, bound)
-    search = map_objects(partial(Search.start, params.key_space), num_selected)
-    for _ in range(params.key_space.levels):
-        histogram = total(add, map_objects(partial(_histogram, params), candidates, search))
-        search = map_objects(Search.narrowed, search, histogram)
-    return map_objects(partial(_find, params), candidates, search)
-
-
 def _itself(block: AnyArray) -> AnyArray:
     return block
-
-
-def _thresholds(statistics: Statistics) -> Floats:
-    return confident_thresholds(statistics.class_sum, statistics.class_count)
-
-
-def _warned(params: Parameters, statistics: Statistics) -> Statistics:
-    statistics.warn(params)
-    return statistics
-
-
-def _missing_bound(statistics: Statistics, num_selected: int) -> float | None:
-    """Return up to which score candidates are missing, None if they are complete."""
-    complete = num_selected <= statistics.below_bound
-    return None if complete else statistics.highest_disagreeing
-
-
-def _complete(
-    params: Parameters, rescan: Rescan | None, candidates: Candidates, bound: float | None
-) -> Candidates:
-    if bound is None:
-        return candidates
-    if rescan is None:
-        raise InputError(
-            "pred_probs: the probabilities sum to more than 1 and the cut falls above a score of "
-            f"{params.bound:.3g}, so that they have to be read again, which a Dask array does not "
-            "allow; pass Zarr or NumPy arrays, both of one kind, or probabilities that sum to 1"
-        )
-    return rescan(full_size(candidates.box, params.factors), bound)
-
-
-def _histogram(params: Parameters, candidates: Candidates, search: Search) -> Histogram:
-    return NOTHING if search.done else candidates.keys(params).histogram(search.prefix)
-
-
-NOTHING = Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
-def _find(params: Parameters, candidates: Candidates, search: Search) -> Issues:
-    return find_issues(candidates, search, params)
 
 
 def _add_images(temperature: float, a: ImageStatistics, b: ImageStatistics) -> ImageStatistics:

@@ -174,13 +174,21 @@ class Dense:
 
 @dataclass(frozen=True)
 class RegionSummary:
-    """Stage A's result for the region `box`."""
+    """Stage A's result for the region `box`; it is an `engine.regions.Scanned`, too."""
 
     box: Box
     statistics: Statistics
     images: ImageStatistics
     candidates: Candidates
     dense: Dense
+
+    @property
+    def total(self) -> Statistics:
+        return self.statistics
+
+    @property
+    def kept(self) -> Candidates:
+        return self.candidates
 
     def __sizeof__(self) -> int:
         arrays = (self.dense.scores, self.dense.predicted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
@@ -18,8 +18,7 @@ import zarr
 from dask_labelqc.errors import OutputError, advise
 from dask_labelqc.graph.blocks import Box, Plan
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.keys import Histogram
-from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
+from dask_labelqc.method.issues import find_issues, paint
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import (
     Dense,
@@ -34,7 +33,7 @@ from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.objects import tag_of
 from dask_labelqc.storage.records import Records
-from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
+from dask_labelqc.typing import AnyArray, Ints, Shape
 
 __all__ = [
     "GroupIssues",
@@ -44,10 +43,9 @@ __all__ = [
     "Part",
     "blank_group",
     "blank_groups",
-    "count_groups",
-    "groups_histogram",
     "mend_groups",
     "paint_groups",
+    "reduce_groups",
     "stored_statistics",
     "summarize_group",
     "summarize_others",
@@ -349,21 +347,17 @@ def _stored(job: Job, name: str, number: int) -> AnyArray | None:
         return None
 
 
-def count_groups(job: Job, thresholds: Floats, numbers: Numbers) -> int:
-    """Count the groups' off-diagonal candidates."""
-    return sum(
-        count_off_diagonal(candidates_of(job.box(number), arrays, job.params), thresholds)
-        for number, arrays in _recorded(job, numbers)
+def reduce_groups(
+    job: Job, function: Callable[..., Any], values: Sequence[Any], numbers: Numbers
+) -> Any:
+    """Add up a function of the candidates of groups."""
+    return reduce(
+        add,
+        (
+            function(candidates_of(job.box(number), arrays, job.params), *values)
+            for number, arrays in _recorded(job, numbers)
+        ),
     )
-
-
-def groups_histogram(job: Job, prefix: tuple[int, ...], numbers: Numbers) -> Histogram:
-    """Count the next digit of the groups' keys."""
-    keys = (
-        candidates_of(job.box(number), arrays, job.params).keys(job.params)
-        for number, arrays in _recorded(job, numbers)
-    )
-    return reduce(add, (key.histogram(prefix) for key in keys))
 
 
 @dataclass(frozen=True)

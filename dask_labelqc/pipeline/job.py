@@ -15,7 +15,8 @@ import zarr
 from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
-from dask_labelqc.method.stages import Selection, select
+from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.sequence import Selection, select
 from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.fingerprint import stored_groups, to_text
 from dask_labelqc.pipeline.fit import (
@@ -288,14 +289,13 @@ def _run(
         reader = job.reader
         carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
         write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
-    selection = select(stages, job.params)
-    selection.statistics.warn(job.params)
+    selection = select(stages, PixelMethod(job.params))
     images, matrix = stages.paint(selection.search)
     with writing(output):
         _write_results(job, selection, images, matrix)
     stages.verify(selection.search)
     not_audited = [image for failure in stages.failures for image in range(*failure.images)]
-    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
+    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.number}
     about_inputs = {INPUTS: to_text(known.attribute)} if known.attribute else {}
     with writing(output):
         check_written(job.output)
@@ -311,7 +311,7 @@ def _write_results(job: Job, selection: Selection, images: Images, matrix: Ints)
         ("image_issue_fraction", (image,), images.issue_fraction()),
         ("image_issue_count", (image,), images.issue_count),
         ("confident_threshold", ("class",), selection.thresholds),
-        ("class_count", ("class",), selection.statistics.pixel_count),
+        ("class_count", ("class",), selection.total.pixel_count),
         ("class_issue_count", ("class",), matrix.sum(axis=1)),
         ("issue_matrix", ("given_class", "predicted_class"), matrix),
     )

@@ -17,9 +17,11 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.limits import check_blocks
+from dask_labelqc.method.issues import full_size
 from dask_labelqc.method.lazy import LazyAudit, lazy_audit
 from dask_labelqc.method.parameters import Parameters, make_parameters
 from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
@@ -116,7 +118,7 @@ class InMemory:
         )
 
     def summarize(
-        self, plan: Plan, bound: float | None, dense: Dense, region: Box
+        self, plan: Plan, dense: Dense, bound: float | None, region: Box
     ) -> RegionSummary:
         """Summarize a region; its dense outputs go to their place in those of all images."""
         blocks = plan.blocks(region)
@@ -155,12 +157,12 @@ class Lazy:
             )
             check_blocks("labels", params.shape, plan.group)
             summaries = from_positions(partial(_read_region, self.source, plan, params), plan.grid)
-            rescan = partial(_rescan, self.source, plan, params)
-            return lazy_audit(summaries, plan.chunks, params, rescan)
+            again = partial(_read_again, self.source, plan, params)
+            return lazy_audit(summaries, plan.chunks, params, again)
         labels, pred_probs = _aligned(*self.source, params.downsample, batch_size)
         starts = tuple(tuple(np.cumsum((0, *c)).tolist()) for c in labels.chunks)
         summaries = from_blocks(partial(_scan_region, params, starts), labels, pred_probs)
-        return lazy_audit(summaries, labels.chunks, params, None)
+        return lazy_audit(summaries, labels.chunks, params, partial(_cannot_be_read_again, params))
 
 
 def _read_region(
@@ -171,11 +173,20 @@ def _read_region(
         return summarize(region, plan.blocks(region), read, params, find_gaps=read.gaps)
 
 
-def _rescan(
-    reader: BlockReader, plan: Plan, params: Parameters, region: Box, bound: float
-) -> Candidates:
+def _read_again(
+    reader: BlockReader, plan: Plan, params: Parameters, bound: float, candidates: Candidates
+) -> RegionSummary:
+    region = full_size(candidates.box, params.factors)
     with reader.for_region(region, plan.blocks(region)) as read:
-        return summarize(region, plan.blocks(region), read, params, bound).candidates
+        return summarize(region, plan.blocks(region), read, params, bound)
+
+
+def _cannot_be_read_again(params: Parameters, bound: float, candidates: Candidates) -> Any:
+    raise InputError(
+        "pred_probs: the probabilities sum to more than 1 and the cut falls above a score of "
+        f"{params.bound:.3g}, so that they have to be read again, which a Dask array does not "
+        "allow; pass Zarr or NumPy arrays, both of one kind, or probabilities that sum to 1"
+    )
 
 
 def _scan_region(
