@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -18,8 +18,7 @@ from dask_labelqc.kernels.examples import (
     ExampleScanOptions,
 )
 from dask_labelqc.kernels.keys import KeySpace
-from dask_labelqc.kernels.predictions import decoding_table, probability_dtype
-from dask_labelqc.method.parameters import check_dtypes, check_scale, sum_tolerance
+from dask_labelqc.method.format import Format, check_dtypes, check_scale, stored_as
 from dask_labelqc.typing import Floats, Shape
 
 __all__ = [
@@ -167,42 +166,20 @@ def number_of_threads(n_jobs: Any) -> int:
 
 
 @dataclass(frozen=True)
-class ExampleFormat:
-    """How a dataset of N examples is stored.
+class ExampleFormat(Format):
+    """How a dataset of examples is stored."""
 
-    Attributes
-    ----------
-    num_examples, num_classes
-        N and K.
-    dtype
-        Of the stored predictions, in native byte order.
-    scale
-        What an integer prediction of 1 means; None: the largest integer means 1.
-    class_names
-        As far as the dataset has any.
-    """
-
-    num_examples: int
-    num_classes: int
-    dtype: np.dtype[np.generic]
-    scale: float | None = None
-    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
+    @property
+    def num_examples(self) -> int:
+        return self.shape[0]
 
     @property
     def example_bytes(self) -> int:
-        return self.num_classes * self.dtype.itemsize
-
-    @property
-    def table(self) -> Floats | None:
-        return decoding_table(self.dtype, self.scale)
-
-    @property
-    def sum_tolerance(self) -> float:
-        return sum_tolerance(self.dtype, self.num_classes, self.scale)
+        return self.item_bytes
 
     def key_space(self, options: ScoreOptions) -> KeySpace:
         plain = not options.rescored and options.method != "confidence_weighted_entropy"
-        bits = 8 * probability_dtype(self.dtype).itemsize if plain else 64
+        bits = 8 * self.probability_dtype.itemsize if plain else 64
         return KeySpace(bits, max((self.num_examples - 1).bit_length(), 1))
 
 
@@ -238,9 +215,4 @@ def check_format(
     whole_numbers = np.dtype(np.int64) if labels_dtype.kind == "f" else labels_dtype
     check_dtypes(whole_numbers, probs_dtype)
     check_scale(scale)
-    return ExampleFormat(
-        labels_shape[0],
-        probs_shape[1],
-        probs_dtype.newbyteorder("="),
-        None if probs_dtype.kind == "f" or scale is None else float(scale),
-    )
+    return ExampleFormat(labels_shape, probs_shape[1], **stored_as(probs_dtype, scale))

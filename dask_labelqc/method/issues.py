@@ -20,7 +20,6 @@ __all__ = [
     "find_issues",
     "full_size",
     "is_confident",
-    "paint",
     "start_search",
 ]
 
@@ -113,6 +112,12 @@ class Issues:
         pixels = np.int64(self.box.size // num_images)  # may not fit the dtype of the positions
         return np.bincount(self.position // pixels, minlength=num_images)
 
+    def mask(self) -> BoolArray:
+        """Return the boolean mask of the region."""
+        mask = np.zeros(self.box.size, np.bool_)
+        mask[self.position] = True
+        return mask.reshape(self.box.shape)
+
     def __sizeof__(self) -> int:
         return self.position.nbytes + self.given.nbytes + self.predicted.nbytes
 
@@ -148,10 +153,3 @@ def full_size(cells: Box, factors: Shape) -> Box:
         tuple(a * f for a, f in zip(cells.start, every, strict=True)),
         tuple(b * f for b, f in zip(cells.stop, every, strict=True)),
     )
-
-
-def paint(issues: Issues) -> BoolArray:
-    """Return the boolean mask of the region."""
-    mask = np.zeros(issues.box.size, np.bool_)
-    mask[issues.position] = True
-    return mask.reshape(issues.box.shape)

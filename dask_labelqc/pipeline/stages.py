@@ -24,6 +24,7 @@ from dask_labelqc.errors import (
     advise,
 )
 from dask_labelqc.graph.select import Search
+from dask_labelqc.method.outputs import Parts, summed_parts
 from dask_labelqc.method.summary import Statistics
 from dask_labelqc.pipeline.groups import (
     CHECKPOINT,
@@ -46,7 +47,6 @@ from dask_labelqc.pipeline.stamps import group_stamps
 from dask_labelqc.pipeline.window import ATTEMPTS, Outcome, Workers, run_window
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import name_images
-from dask_labelqc.typing import Ints
 
 __all__ = ["Failure", "JobStages", "Measures"]
 
@@ -254,16 +254,16 @@ class JobStages(Eager):
                 total = [reduce(add, total, found)]
         return stored, total
 
-    def paint(self, search: Search) -> tuple[Images, Ints]:
-        """Write the mask; return the images, and how many issues there are of each class pair."""
+    def paint(self, search: Search) -> tuple[Images, Parts]:
+        """Write the outputs of pixels; return the parts of those of images and of the dataset."""
         images = Images(self._job)
-        matrix = np.zeros((self._job.params.num_classes,) * 2, np.int64)
+        sums: Parts = {}
         for found, part in self._in_batches("paint", partial(paint_groups, self._job, search)):
             for number, issues in found.items():
                 images.add(number, issues)
                 self._masks[number] = issues.stamp
-            matrix += part
-        return images, matrix
+            sums = summed_parts(sums, part)
+        return images, sums
 
     def verify(self, search: Search) -> None:
         """See that what tasks reported to have written is what is there; write again what differs.

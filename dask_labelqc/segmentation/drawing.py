@@ -17,7 +17,7 @@ from dask_labelqc.figures import pyplot, show
 from dask_labelqc.graph.objects import total
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.parameters import warn_of_fill
+from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.region import Box
 from dask_labelqc.segmentation.inputs import as_dask

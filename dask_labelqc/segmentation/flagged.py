@@ -22,7 +22,8 @@ from dask_labelqc.kernels.flagged import count_pairs, select_class
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.parameters import Parameters, warn_of_fill
+from dask_labelqc.method.format import warn_of_fill
+from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.inputs import as_dask

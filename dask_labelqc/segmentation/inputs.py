@@ -22,9 +22,10 @@ from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, posit
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.issues import full_size
-from dask_labelqc.method.lazy import LazyAudit, lazy_audit
-from dask_labelqc.method.parameters import Parameters, make_parameters
-from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
+from dask_labelqc.method.lazy import lazy_audit
+from dask_labelqc.method.outputs import Parts
+from dask_labelqc.method.parameters import Options, Parameters
+from dask_labelqc.method.summary import Candidates, RegionSummary, summarize
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
 from dask_labelqc.storage.arrays import BlockReader
@@ -35,7 +36,7 @@ from dask_labelqc.storage.dimensions import describe, place_attributes
 from dask_labelqc.storage.layout import Layout
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize"]
+__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize", "parameters_of"]
 
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array or xarray.DataArray."""
@@ -118,11 +119,11 @@ class InMemory:
         )
 
     def summarize(
-        self, plan: Plan, dense: Dense, bound: float | None, region: Box
+        self, plan: Plan, pixels: Parts, bound: float | None, region: Box
     ) -> RegionSummary:
-        """Summarize a region; its dense outputs go to their place in those of all images."""
-        blocks = plan.blocks(region)
-        return summarize(region, blocks, self._read, self.params, bound, dense.at(region))
+        """Summarize a region; outputs of its pixels go to their place in those of all images."""
+        blocks, here = plan.blocks(region), {n: a[region.slices] for n, a in pixels.items()}
+        return summarize(region, blocks, self._read, self.params, bound, here)
 
     def _read(self, box: Box) -> tuple[AnyArray, AnyArray]:
         lineup = self.like.lineup
@@ -140,8 +141,8 @@ class Lazy:
     params: Parameters
     like: Like
 
-    def audit(self, batch_size: int | None) -> LazyAudit:
-        """Build the graph."""
+    def audit(self, batch_size: int | None) -> dict[str, da.Array]:
+        """Build the graph; return the outputs by name."""
         params = self.params
         if batch_size is not None:
             batch_size = positive_integer("batch_size", batch_size)
@@ -224,12 +225,12 @@ def _multiples(chunks: tuple[int, ...], factor: int, total: int | None = None) -
 def normalize(
     labels: ArrayLike,
     pred_probs: ArrayLike,
+    options: Options,
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-    **arguments: Any,
 ) -> InMemory | Lazy:
-    """Check the inputs and the arguments, and say how they will be read.
+    """Check the inputs, and say how they will be read.
 
     Raises
     ------
@@ -243,16 +244,7 @@ def normalize(
         image_dim=image_dim,
         class_dim=class_dim,
     )
-    params = make_parameters(
-        lineup.labels.shape(given.shape),
-        given.dtype,
-        lineup.pred_probs.shape(predicted.shape),
-        predicted.dtype,
-        scale=stored_scale(pred_probs),
-        fill_labels=labels_fill(labels),
-        class_names=class_names(labels, pred_probs),
-        **arguments,
-    )
+    params = parameters_of(labels, pred_probs, lineup, options)
     like = Like.of(labels, lineup)
     if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
         return Lazy(BlockReader(given, predicted, lineup), params, like)
@@ -261,6 +253,22 @@ def normalize(
     look_for_gaps(given, predicted, lineup, params)
     arrays = as_dask(lineup.labels, given), as_dask(lineup.pred_probs, predicted)
     return Lazy(arrays, params, like)
+
+
+def parameters_of(
+    labels: ArrayLike, pred_probs: ArrayLike, lineup: Lineup, options: Options
+) -> Parameters:
+    """Check options against the inputs."""
+    return Parameters.of_images(
+        options,
+        lineup.labels.shape(labels.shape),
+        labels.dtype,
+        lineup.pred_probs.shape(pred_probs.shape),
+        pred_probs.dtype,
+        scale=stored_scale(pred_probs),
+        fill_labels=labels_fill(labels),
+        class_names=class_names(labels, pred_probs),
+    )
 
 
 def as_dask(layout: Layout, array: Any) -> da.Array:

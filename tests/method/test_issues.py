@@ -13,7 +13,6 @@ from dask_labelqc.method.issues import (
     count_off_diagonal,
     find_issues,
     full_size,
-    paint,
 )
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import Candidates
@@ -64,7 +63,7 @@ def test_issues_of_a_region() -> None:
     )
     assert issues.per_image().tolist() == [1, 2]
     assert issues.matrix(3).tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
-    assert paint(issues).tolist() == [[True, False, False], [False, True, True]]
+    assert issues.mask().tolist() == [[True, False, False], [False, True, True]]
 
 
 @pytest.mark.parametrize("side", [16, 256])
@@ -84,7 +83,7 @@ def test_nothing_is_found_where_nothing_was_selected() -> None:
     two = candidates([0.0, 0.2], [0.9, 0.9], [1, 0], [0, 1], Box((0, 0), (1, 2)))
     found = find_issues(two, Search.start(params.key_space, 0), params)
     assert found.position.size == 0
-    assert not paint(found).any()
+    assert not found.mask().any()
 
 
 def test_a_search_has_to_end_first() -> None:
