@@ -8,14 +8,12 @@ import numpy as np
 
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.fixed_point import FIXED_POINT
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import Candidates, Statistics
-from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints, Shape
+from dask_labelqc.typing import BoolArray, Floats, Ints, Shape
 
 __all__ = [
     "Issues",
-    "confident_thresholds",
     "count_off_diagonal",
     "find_issues",
     "full_size",
@@ -23,32 +21,7 @@ __all__ = [
     "start_search",
 ]
 
-LOWEST_THRESHOLD = 2e-6
 THRESHOLD_SLACK = 1e-6
-
-
-def confident_thresholds(class_sum: AnyArray, class_count: Ints) -> Floats:
-    """Return the mean self-confidence of each class, float64 (K,), at least 2e-6.
-
-    Agrees with `cleanlab.count.get_confident_thresholds` where every class occurs.
-
-    Parameters
-    ----------
-    class_sum
-        Integers (K,), in units of 2**-32.
-    class_count
-        (K,).
-
-    Examples
-    --------
-    >>> confident_thresholds(np.array([2**32, 0], object), np.array([2, 0]))
-    array([5.e-01, 2.e-06])
-    """
-    means = [
-        int(total) / (int(count) * FIXED_POINT) if count else 0.0
-        for total, count in zip(class_sum, class_count, strict=True)
-    ]
-    return np.maximum(means, LOWEST_THRESHOLD)
 
 
 def is_confident(confidence: Floats, predicted: Ints, thresholds: Floats) -> BoolArray:

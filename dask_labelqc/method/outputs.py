@@ -35,6 +35,7 @@ __all__ = [
     "every_output",
     "finished",
     "only_outputs",
+    "outputs_table",
     "summed_parts",
 ]
 
@@ -125,6 +126,13 @@ class Output:
         found = self.dtype
         return np.dtype(attrgetter(found)(params) if isinstance(found, str) else found)
 
+    @property
+    def dtype_name(self) -> str:
+        """What is known of the dtype before the inputs are."""
+        if isinstance(self.dtype, str):
+            return {"probability_dtype": "float32, float64", "class_dtype": "unsigned"}[self.dtype]
+        return np.dtype(self.dtype).name
+
     def shape(self, params: Parameters) -> Shape:
         """Return the shape for a dataset."""
         num_classes = params.num_classes
@@ -201,7 +209,7 @@ OUTPUTS = (
         "pixel",
         np.bool_,
         "the label is estimated to be wrong",
-        (Part("label_issues", "issues", "pixel", _mask),),
+        (Part("mask", "issues", "pixel", _mask),),
         fill=False,
     ),
     Output(
@@ -209,7 +217,7 @@ OUTPUTS = (
         "pixel",
         "probability_dtype",
         "the probability of the given label; NaN where a pixel takes part in nothing",
-        (Part("pixel_scores", "block", "pixel", _scores),),
+        (Part("scores", "block", "pixel", _scores),),
         fill=np.nan,
         optional=True,
     ),
@@ -218,7 +226,7 @@ OUTPUTS = (
         "pixel",
         "class_dtype",
         "the class of the highest probability, the lowest on ties",
-        (Part("predicted_label", "block", "pixel", _predicted),),
+        (Part("predicted", "block", "pixel", _predicted),),
         optional=True,
     ),
     Output(
@@ -264,7 +272,7 @@ OUTPUTS = (
         "issue_matrix",
         "pair",
         np.int64,
-        "issues of each pair of given and predicted class",
+        "issues of each pair of classes",
         (MATRIX,),
     ),
 )
@@ -344,3 +352,25 @@ def finished(output: Output, parts: Iterable[Parts]) -> AnyArray:
     """Return an output that is not over pixels, made of its parts wherever they are."""
     found = {name: values for some in parts for name, values in some.items()}
     return output.finish(*(found[part.name] for part in output.parts))
+
+
+def outputs_table() -> str:
+    """Return the table for people, in Markdown.
+
+    Examples
+    --------
+    >>> print(outputs_table().splitlines()[-1])
+    | `issue_matrix` | given_class, predicted_class | int64 | issues of each pair of classes |
+    """
+    dims = {
+        "pixel": "image, y, x",
+        "image": "image",
+        "class": "class",
+        "pair": "given_class, predicted_class",
+    }
+    rows = [
+        f"| `{output.name}`{' (if asked for)' if output.optional else ''} | {dims[output.over]} | "
+        f"{output.dtype_name} | {output.about} |"
+        for output in OUTPUTS
+    ]
+    return "\n".join(["| variable | dims | dtype | |", "|---|---|---|---|", *rows])

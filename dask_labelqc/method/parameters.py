@@ -159,9 +159,13 @@ class Parameters(Format, Options):
         return any(output.name == name for output in self.outputs)
 
     def parts(self, of: str, over: str) -> dict[str, Part]:
-        """Return the parts of the wanted outputs by name."""
-        every = (part for output in self.outputs for part in output.parts)
-        return {part.name: part for part in every if (part.of, part.over) == (of, over)}
+        """Return the parts of the wanted outputs by name; of pixels by that of the output."""
+        return {
+            output.name if over == "pixel" else part.name: part
+            for output in self.outputs
+            for part in output.parts
+            if (part.of, part.over) == (of, over)
+        }
 
     def attributes(self) -> dict[str, Any]:
         """Return the arguments of the audit as plain values."""

@@ -10,7 +10,6 @@ from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.issues import (
     Issues,
-    confident_thresholds,
     count_off_diagonal,
     find_issues,
     start_search,
@@ -47,7 +46,7 @@ class PixelMethod:
         return statistics
 
     def thresholds(self, statistics: Statistics) -> Floats:
-        return confident_thresholds(statistics.class_sum, statistics.class_count)
+        return statistics.thresholds()
 
     def count(self, candidates: Candidates, thresholds: Floats) -> int:
         return count_off_diagonal(candidates, thresholds)

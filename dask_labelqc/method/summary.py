@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
+import distributed
 import numpy as np
 
+from dask_labelqc.errors import LabelQCWarning
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
@@ -22,8 +24,9 @@ from dask_labelqc.method.outputs import (
     summed_parts,
 )
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.validity import check_labels, check_predictions, warn_of_sums
-from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
+from dask_labelqc.method.statistics import NO_SUM, ClassStatistics, WorstSum
+from dask_labelqc.method.validity import check_labels, check_predictions, wrong_sum
+from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = [
     "Candidates",
@@ -38,15 +41,13 @@ ReadBlock: TypeAlias = Callable[[Box], tuple[AnyArray, AnyArray]]
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What is added up over the whole dataset; `+` is exact, so its order does not matter.
+class Statistics(ClassStatistics):
+    """What is added up over the pixels of a dataset.
 
     Attributes
     ----------
-    class_sum
-        Python integers (K,): self-confidence of the cells labelled k, times 2**32.
-    class_count
-        int64 (K,): cells labelled k.
+    class_sum, class_count, worst_sum
+        As of all; what has a class are cells.
     sums
         What else blocks contribute to the outputs.
     histogram
@@ -55,37 +56,31 @@ class Statistics:
         Cells whose score is not above the usual bound, whatever bound they were collected by.
     highest_disagreeing
         The highest score of a cell that disagrees with its prediction, 0 if none does.
-    worst_sum
-        (distance from one, image, pixel, sum) of the pixel whose probabilities' sum is worst.
     missing
         What is not in the store.
     """
 
-    class_sum: AnyArray
-    class_count: Ints
     sums: Parts
     histogram: Histogram
     below_bound: int
     highest_disagreeing: float
-    worst_sum: tuple[float, int, Shape, float]
     missing: Missing
 
     def __add__(self, other: Statistics) -> Statistics:
-        worst = min(self.worst_sum, other.worst_sum, key=lambda w: (-w[0], *w[1:3]))
-        return Statistics(
-            self.class_sum + other.class_sum,
-            self.class_count + other.class_count,
-            summed_parts(self.sums, other.sums),
-            self.histogram + other.histogram,
-            self.below_bound + other.below_bound,
-            max(self.highest_disagreeing, other.highest_disagreeing),
-            worst,
-            self.missing + other.missing,
+        return replace(
+            super().__add__(other),
+            sums=summed_parts(self.sums, other.sums),
+            histogram=self.histogram + other.histogram,
+            below_bound=self.below_bound + other.below_bound,
+            highest_disagreeing=max(self.highest_disagreeing, other.highest_disagreeing),
+            missing=self.missing + other.missing,
         )
 
     def warn(self, params: Parameters) -> None:
         """Warn, on the client of a cluster, of what is unusual about the inputs."""
-        warn_of_sums(self.worst_sum, params)
+        message = wrong_sum(self.worst_sum, params.sum_tolerance)
+        if message and params.validate == "full":
+            distributed.warn(message, LabelQCWarning)
         warn_of_missing(self.missing)
 
 
@@ -220,7 +215,7 @@ class _Parts:
         self.class_sum: AnyArray = np.zeros(params.num_classes, object)
         self.class_count = np.zeros(params.num_classes, np.int64)
         self.sums: Parts = {}
-        self.worst_sum: tuple[float, int, Shape, float] = (0.0, 0, (), 1.0)
+        self.worst_sum = NO_SUM
         self.missing = Missing()
         self.images = ImageParts(params, region.shape[0], "block")
         self.lists: list[dict[str, AnyArray]] = []
@@ -233,7 +228,8 @@ class _Parts:
         self.sums = summed_parts(self.sums, contributed(self.params, "block", "dataset", scan))
         if scan.worst_sum[0] > self.worst_sum[0]:
             image, pixel = block.place(int(scan.facts[2]))
-            self.worst_sum = (float(scan.worst_sum[0]), image, pixel, float(scan.worst_sum[1]))
+            deviation, total = scan.worst_sum.tolist()
+            self.worst_sum = WorstSum(deviation, (image, *pixel), total)
         self.images.add(local.images, contributed(self.params, "block", "image", scan))
         for name, values in contributed(self.params, "block", "pixel", scan).items():
             self.dense[name][local.slices] = values.reshape(local.shape)
@@ -260,11 +256,11 @@ class _Parts:
         statistics = Statistics(
             self.class_sum,
             self.class_count,
+            self.worst_sum,
             self.sums,
             candidates.keys(self.params).histogram(()),
             int(np.count_nonzero(candidates.score <= np.float64(self.params.bound))),
             float(disagreeing.max(initial=0.0)),
-            self.worst_sum,
             self.missing,
         )
         return RegionSummary(self.region, statistics, self.images.arrays, candidates, self.dense)

@@ -12,8 +12,9 @@ from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics
-from dask_labelqc.typing import AnyArray, Shape
+from dask_labelqc.typing import AnyArray
 
 __all__ = ["candidates_of", "images_of", "statistics_of", "to_arrays"]
 
@@ -36,7 +37,7 @@ def images_of(arrays: Mapping[str, AnyArray]) -> Parts:
 def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
     """Return what is put on record of a group; its dense outputs are not."""
     statistics = summary.statistics
-    deviation, image, pixel, total = statistics.worst_sum
+    deviation, place, total = statistics.worst_sum
     return {
         "class_sum": statistics.class_sum.astype(np.int64),
         "class_count": statistics.class_count,
@@ -45,7 +46,7 @@ def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
         "below_bound": np.array(statistics.below_bound),
         "highest_disagreeing": np.array(statistics.highest_disagreeing),
         "worst_sum": np.array([deviation, total]),
-        "worst_place": np.array([image, *pixel]),
+        "worst_place": np.array(place, np.int64),
         **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
         **{SUMS + name: values for name, values in statistics.sums.items()},
         **{IMAGES + name: values for name, values in summary.images.items()},
@@ -55,7 +56,7 @@ def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
 def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:
     """Return the statistics of a group from its record."""
     deviation, total = (float(v) for v in arrays["worst_sum"])
-    place: Shape = tuple(int(v) for v in arrays["worst_place"])
+    place = tuple(int(v) for v in arrays["worst_place"])
     return Statistics(
         class_sum=arrays["class_sum"].astype(object),
         class_count=arrays["class_count"],
@@ -63,7 +64,7 @@ def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:
         histogram=Histogram(arrays["digits"], arrays["digit_counts"]),
         below_bound=int(arrays["below_bound"]),
         highest_disagreeing=float(arrays["highest_disagreeing"]),
-        worst_sum=(deviation, place[0], place[1:], total),
+        worst_sum=WorstSum(deviation, place, total),
         missing=_missing(arrays),
     )
 

@@ -9,12 +9,12 @@ from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import KeySpace
 from dask_labelqc.method.issues import (
     Issues,
-    confident_thresholds,
     count_off_diagonal,
     find_issues,
     full_size,
 )
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.statistics import confident_thresholds
 from dask_labelqc.method.summary import Candidates
 from dask_labelqc.region import Box
 from tests import reference

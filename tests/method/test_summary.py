@@ -85,7 +85,7 @@ def test_statistics_add_up_in_any_order() -> None:
         total = reduce(add, order)
         assert total.class_sum.tolist() == sums
         assert total.class_count.tolist() == counts
-        assert total.worst_sum[1:3] == (1, (1, 1))
+        assert total.worst_sum.place == (1, 1, 1)
         assert total.histogram.counts.sum() == sum(p.histogram.counts.sum() for p in parts)
 
 
