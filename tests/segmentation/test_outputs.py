@@ -120,10 +120,10 @@ def test_a_new_output_comes_out_of_every_front(added: Output, tmp_path: Path) ->
     )
     lazy = da.from_array(case.pred_probs, chunks=(2, 4, 3, 4))
     arrays = [(case.labels, case.pred_probs), (labels, pred_probs), (case.labels, lazy)]
-    named = [
-        xr.DataArray(a, dims=d)
-        for a, d in zip(arrays[0], (names, ("image", "class", *names[1:])), strict=True)
-    ]
+    named = (
+        xr.DataArray(case.labels, dims=names),
+        xr.DataArray(case.pred_probs, dims=("image", "class", "y", "x")),
+    )
     wanted = expected(added.name, case)
     for given in [*arrays, named]:
         found = audit(*given, pixel_scores=True)[added.name]
