@@ -16,6 +16,7 @@ RANKS = {
     "errors": 0,
     "terminal": 0,
     "typing": 0,
+    "arguments": 1,
     "kernels": 1,
     "progress": 1,
     "logs": 1,

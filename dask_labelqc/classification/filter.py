@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from dask_labelqc.arguments import check_flag, number_of_threads, positive_integer
 from dask_labelqc.classification.absent import warn_of_labels, warn_of_predictions
 from dask_labelqc.classification.facts import FoundIssues
 from dask_labelqc.classification.inputs import (
@@ -22,15 +23,10 @@ from dask_labelqc.classification.inputs import (
 )
 from dask_labelqc.classification.lazy import on_scheduler
 from dask_labelqc.classification.memory import in_memory
-from dask_labelqc.classification.options import (
-    ScoreOptions,
-    check_flag,
-    number_of_threads,
-)
+from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.selection import ExampleMethod, find
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import positive_integer
 from dask_labelqc.method.calls import call_progress
 from dask_labelqc.method.sequence import Selection
 from dask_labelqc.progress import progress_for

@@ -21,7 +21,7 @@ from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.engine.graph import ScheduledGraph
 from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.graph.blocks import Plan, plan_blocks
-from dask_labelqc.graph.objects import from_blocks, from_positions, map_objects
+from dask_labelqc.graph.objects import from_blocks, map_objects
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.progress import Progress
@@ -46,30 +46,27 @@ def on_scheduler(
     scan = partial(scan_region, form=form, options=options)
     if isinstance(examples.pred_probs, da.Array):
         pred_probs = examples.pred_probs.rechunk({1: -1})
-        labels, starts = _labels(examples, pred_probs.chunks[0])
-        found = partial(_of_dask, partial(_scan_block, scan, starts), labels, pred_probs)
+        labels = _labels(examples, pred_probs.chunks[0])
+        found = partial(_of_dask, partial(_scan_block, scan), labels, pred_probs)
     else:
         plan = _plan(examples)
-        labels, _ = _labels(examples, plan.chunks[0])
+        labels = _labels(examples, plan.chunks[0])
         read = partial(_read_region, scan, plan, examples.pred_probs, examples.transposed)
         found = partial(_of_zarr, read, labels)
     return ScheduledGraph(found, progress, form.num_examples * form.example_bytes)
 
 
-def _labels(examples: LazyExamples, chunks: Shape) -> tuple[da.Array, Shape]:
-    """Return the labels of the regions as objects, and where the regions begin and end."""
-    starts = tuple(np.cumsum((0, *chunks)).tolist())
+def _labels(examples: LazyExamples, chunks: Shape) -> da.Array:
+    """Return the labels of the regions as objects."""
     if isinstance(examples.labels, zarr.Array):
-        return from_positions(
-            partial(_read_labels, examples.labels, starts), (len(chunks),)
-        ), starts
-    return map_objects(_Labels, as_blocks(examples.labels, (chunks,))), starts
+        return from_blocks(partial(_read_labels, examples.labels), (chunks,), [])
+    return map_objects(_Labels, as_blocks(examples.labels, (chunks,)))
 
 
 def _of_dask(
     scan: Callable[..., Scanned], labels: da.Array, pred_probs: da.Array, keeping: Keeping
 ) -> da.Array:
-    return from_blocks(partial(scan, keeping), labels, pred_probs)
+    return from_blocks(partial(scan, keeping), pred_probs.chunks[:1], [labels], pred_probs)
 
 
 def _of_zarr(read: Callable[..., Scanned], labels: da.Array, keeping: Keeping) -> da.Array:
@@ -90,9 +87,7 @@ class _Labels:
     absent: frozenset[int] = frozenset()
 
 
-def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _Labels:
-    (position,) = block_id
-    box = Box((starts[position],), (starts[position + 1],))
+def _read_labels(labels: zarr.Array[Any], box: Box) -> _Labels:
     reads = watched(labels)
     with decoding("labels", name_examples(*box.start, *box.stop)):
         values = np.asarray(reads.array[box.slices])
@@ -101,14 +96,13 @@ def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _La
 
 def _scan_block(
     scan: Callable[..., Scanned],
-    starts: Shape,
     keeping: Keeping,
-    position: Shape,
+    box: Box,
     labels: _Labels,
     pred_probs: list[AnyArray],
 ) -> Scanned:
     (block,) = pred_probs
-    start = starts[position[0]]
+    start = box.start[0]
     blocks = [slice(0, labels.values.size)]
     region = scan(start, blocks, labels.values, block.__getitem__, keeping=keeping)
     return _with_absent(region, labels.absent)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from dask_labelqc.arguments import check_flag
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import positive_integer
 from dask_labelqc.kernels.examples import (
     CONFIDENCE_WEIGHTED_ENTROPY,
     NORMALIZED_MARGIN,
@@ -26,9 +25,7 @@ __all__ = [
     "ExampleFormat",
     "ScoreMethod",
     "ScoreOptions",
-    "check_flag",
     "check_format",
-    "number_of_threads",
 ]
 
 ScoreMethod: TypeAlias = Literal[
@@ -146,23 +143,6 @@ def _keywords(name: str, given: Any, allowed: tuple[str, ...]) -> dict[str, Any]
                 f"{name}: got the unknown keyword {keyword!r}, it may have {', '.join(allowed)}"
             )
     return dict(given or {})
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Raise InputError if the value of an argument is neither True nor False, nor 1 or 0."""
-    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
-        raise InputError(f"{name}: got {value!r}, it must be True or False")
-
-
-def number_of_threads(n_jobs: Any) -> int:
-    """Return how many threads are meant; None means one for each core.
-
-    Raises
-    ------
-    InputError
-        It is neither None nor an integer of 1 or more.
-    """
-    return positive_integer("n_jobs", os.cpu_count() or 1 if n_jobs is None else n_jobs)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import distributed
 from dask.callbacks import Callback
 
 from dask_labelqc.engine.regions import Eager, Scanned
-from dask_labelqc.graph.objects import map_objects, total
+from dask_labelqc.graph.objects import map_objects, reduce_objects
 from dask_labelqc.progress import Progress
 
 __all__ = ["LazyGraph", "ScheduledGraph"]
@@ -53,17 +53,17 @@ class LazyGraph:
         self.scanned = self._scan(how)
         # Only this is held until the selection is known, and no other output of a region.
         self._regions = map_objects(_only_scanned, self.scanned)
-        return total(add, map_objects(attrgetter("total"), self._regions), then)
+        return reduce_objects(add, map_objects(attrgetter("total"), self._regions), then)
 
     def scan_again(self, how: da.Array, known: da.Array) -> da.Array:
         self._regions = map_objects(partial(_scan_again, self._again), self._regions, how)
-        return total(add, map_objects(attrgetter("total"), self._regions))
+        return reduce_objects(add, map_objects(attrgetter("total"), self._regions))
 
     def apply(self, function: Callable[..., Any], *values: Any) -> Any:
         return map_objects(function, *values)
 
     def reduce(self, stage: str, function: Callable[..., Any], *values: Any) -> Any:
-        return total(add, self.each(function, *values))
+        return reduce_objects(add, self.each(function, *values))
 
     def each(self, function: Callable[..., Any], *values: Any) -> da.Array:
         """Return the array of the function of what is kept of each region."""
@@ -93,11 +93,11 @@ class ScheduledGraph(Eager):
     def scan(self, how: Any, then: Callable[[Any], Any] | None = None) -> Any:
         self._regions = None  # before others take their place in memory
         self._regions = self._watched(self._scan(how))
-        return total(add, map_objects(attrgetter("total"), self._regions), then).compute()
+        return reduce_objects(add, map_objects(attrgetter("total"), self._regions), then).compute()
 
     def reduce(self, stage: str, function: Callable[..., T], *values: Any) -> T:
         called = partial(_of_kept, partial(_with_values, function, values))
-        result: T = total(add, map_objects(called, self._regions)).compute()
+        result: T = reduce_objects(add, map_objects(called, self._regions)).compute()
         return result
 
     def _watched(self, regions: da.Array) -> da.Array:

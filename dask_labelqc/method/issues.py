@@ -10,13 +10,12 @@ from dask_labelqc.graph.blocks import Box
 from dask_labelqc.graph.select import Search
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import Candidates, Statistics
-from dask_labelqc.typing import BoolArray, Floats, Ints, Shape
+from dask_labelqc.typing import BoolArray, Floats, Ints
 
 __all__ = [
     "Issues",
     "count_off_diagonal",
     "find_issues",
-    "full_size",
     "is_confident",
     "start_search",
 ]
@@ -67,17 +66,21 @@ class Issues:
         The region, in pixels.
     position, given, predicted
         (I,): flat position in the region, given and predicted class.
+    num_classes
+        K.
     """
 
     box: Box
     position: Ints
     given: Ints
     predicted: Ints
+    num_classes: int
 
-    def matrix(self, num_classes: int) -> Ints:
+    def matrix(self) -> Ints:
         """Count the issues of each pair of given and predicted class, int64 (K, K)."""
-        pairs = self.given.astype(np.int64) * num_classes + self.predicted
-        return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+        pairs = self.given.astype(np.int64) * self.num_classes + self.predicted
+        shape = self.num_classes, self.num_classes
+        return np.bincount(pairs, minlength=self.num_classes**2).reshape(shape)
 
     def per_image(self) -> Ints:
         """Count the issues of each image of the region, int64 (n,)."""
@@ -104,25 +107,11 @@ def find_issues(candidates: Candidates, search: Search, params: Parameters) -> I
         if search.last
         else np.zeros(candidates.position.size, np.bool_)
     )
-    box = full_size(candidates.box, params.factors)
     if params.downsample > 1:
         keep = selected[candidates.pixel_cell]
-        return Issues(
-            box,
-            candidates.pixel_position[keep],
-            candidates.pixel_given[keep],
-            candidates.pixel_predicted[keep],
-        )
-    keep = selected & (candidates.given != candidates.predicted)
-    return Issues(
-        box, candidates.position[keep], candidates.given[keep], candidates.predicted[keep]
-    )
-
-
-def full_size(cells: Box, factors: Shape) -> Box:
-    """Return the pixels of a box of cells."""
-    every = (1, *factors)
-    return Box(
-        tuple(a * f for a, f in zip(cells.start, every, strict=True)),
-        tuple(b * f for b, f in zip(cells.stop, every, strict=True)),
-    )
+        pixels = candidates.pixel_position, candidates.pixel_given, candidates.pixel_predicted
+    else:
+        keep = selected & (candidates.given != candidates.predicted)
+        pixels = candidates.position, candidates.given, candidates.predicted
+    box = candidates.box.refined(params.factors)
+    return Issues(box, *(values[keep] for values in pixels), params.num_classes)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import dask.array as da
 
 from dask_labelqc.engine.graph import LazyGraph
-from dask_labelqc.graph.objects import along_images, map_objects, to_blocks, total
+from dask_labelqc.graph.objects import along_images, map_objects, reduce_objects, to_blocks
 from dask_labelqc.method.outputs import (
     Output,
     Parts,
@@ -135,7 +135,7 @@ class _LazyAudit:
 
     @cached_property
     def _issue_sums(self) -> da.Array:
-        return total(summed_parts, self._of_issues("dataset"))
+        return reduce_objects(summed_parts, self._of_issues("dataset"))
 
     @cached_property
     def _learned(self) -> da.Array:

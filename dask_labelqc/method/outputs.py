@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin, finalize_softmin
-from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints, Shape
+from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
 if TYPE_CHECKING:
-    from dask_labelqc.kernels.summary import BlockScan
-    from dask_labelqc.method.issues import Issues
     from dask_labelqc.method.parameters import Parameters
 
 __all__ = [
@@ -66,8 +64,7 @@ class Part:
         What a contribution is: an array of pixels; one entry for each image of a block or region,
         as far as it lies in it; or one for the dataset.
     contribute
-        ``contribute(block scan or issues, parameters)``; a part of the selection is what has its
-        name there.
+        ``contribute(block scan or issues)``; a part of the selection is what has its name there.
     combine
         ``combine(a, b, parameters)`` of images, which chunks may split. What is over the dataset is
         added up.
@@ -78,7 +75,7 @@ class Part:
     name: str
     of: Literal["block", "issues", "selection"]
     over: Literal["pixel", "image", "dataset"]
-    contribute: Callable[[Any, Parameters], AnyArray] | None = None
+    contribute: Callable[[Any], AnyArray] | None = None
     combine: Callable[[AnyArray, AnyArray, Parameters], AnyArray] = _add
     empty: Callable[[int], AnyArray] = _no_counts
 
@@ -149,40 +146,8 @@ class Output:
         return any(part.of in sources for part in self.parts)
 
 
-def _softmin(scan: BlockScan, params: Parameters) -> Floats:
-    return scan.softmin
-
-
 def _combine_softmin(mine: AnyArray, other: AnyArray, params: Parameters) -> AnyArray:
     return combine_softmin(mine, other, params.temperature)
-
-
-def _pixels_of_images(scan: BlockScan, params: Parameters) -> Ints:
-    return scan.image_count
-
-
-def _pixels_of_classes(scan: BlockScan, params: Parameters) -> Ints:
-    return scan.pixel_count
-
-
-def _scores(scan: BlockScan, params: Parameters) -> Floats:
-    return scan.dense_score
-
-
-def _predicted(scan: BlockScan, params: Parameters) -> Ints:
-    return scan.dense_predicted
-
-
-def _mask(issues: Issues, params: Parameters) -> BoolArray:
-    return issues.mask()
-
-
-def _issues_of_images(issues: Issues, params: Parameters) -> Ints:
-    return issues.per_image()
-
-
-def _issues_of_pairs(issues: Issues, params: Parameters) -> Ints:
-    return issues.matrix(params.num_classes)
 
 
 def _fraction(issue_count: Ints, count: Ints) -> Floats:
@@ -198,10 +163,10 @@ def _of_given(matrix: Ints) -> Ints:
 
 
 THRESHOLDS = Part("thresholds", "selection", "dataset")
-SOFTMIN = Part("softmin", "block", "image", _softmin, _combine_softmin, empty_softmin)
-COUNT = Part("count", "block", "image", _pixels_of_images)
-ISSUE_COUNT = Part("issue_count", "issues", "image", _issues_of_images)
-MATRIX = Part("issue_matrix", "issues", "dataset", _issues_of_pairs)
+SOFTMIN = Part("softmin", "block", "image", attrgetter("softmin"), _combine_softmin, empty_softmin)
+COUNT = Part("count", "block", "image", attrgetter("image_count"))
+ISSUE_COUNT = Part("issue_count", "issues", "image", methodcaller("per_image"))
+MATRIX = Part("issue_matrix", "issues", "dataset", methodcaller("matrix"))
 
 OUTPUTS = (
     Output(
@@ -209,7 +174,7 @@ OUTPUTS = (
         "pixel",
         np.bool_,
         "the label is estimated to be wrong",
-        (Part("mask", "issues", "pixel", _mask),),
+        (Part("mask", "issues", "pixel", methodcaller("mask")),),
         fill=False,
     ),
     Output(
@@ -217,7 +182,7 @@ OUTPUTS = (
         "pixel",
         "probability_dtype",
         "the probability of the given label; NaN where a pixel takes part in nothing",
-        (Part("scores", "block", "pixel", _scores),),
+        (Part("scores", "block", "pixel", attrgetter("dense_score")),),
         fill=np.nan,
         optional=True,
     ),
@@ -226,7 +191,7 @@ OUTPUTS = (
         "pixel",
         "class_dtype",
         "the class of the highest probability, the lowest on ties",
-        (Part("predicted", "block", "pixel", _predicted),),
+        (Part("predicted", "block", "pixel", attrgetter("dense_predicted")),),
         optional=True,
     ),
     Output(
@@ -258,7 +223,7 @@ OUTPUTS = (
         "class",
         np.int64,
         "pixels labelled with the class",
-        (Part("pixel_count", "block", "dataset", _pixels_of_classes),),
+        (Part("pixel_count", "block", "dataset", attrgetter("pixel_count")),),
     ),
     Output(
         "class_issue_count",
@@ -291,7 +256,7 @@ def only_outputs(*names: str) -> tuple[Output, ...]:
 def contributed(params: Parameters, of: str, over: str, found: Any) -> dict[str, AnyArray]:
     """Return what a block's scan, or a region's issues, contribute to the wanted outputs."""
     parts = params.parts(of, over)
-    return {name: part.contribute(found, params) for name, part in parts.items() if part.contribute}
+    return {name: part.contribute(found) for name, part in parts.items() if part.contribute}
 
 
 def combined_parts(params: Parameters, mine: Parts, other: Parts) -> Parts:

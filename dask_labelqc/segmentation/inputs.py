@@ -17,23 +17,24 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
+from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.issues import full_size
 from dask_labelqc.method.lazy import lazy_audit
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.summary import Candidates, RegionSummary, summarize
 from dask_labelqc.segmentation.gaps import look_for_gaps
-from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import labels_fill, plain_array, stored_scale
+from dask_labelqc.storage.containers import labels_fill, stored_scale
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
-from dask_labelqc.storage.dimensions import describe, place_attributes
+from dask_labelqc.storage.dimensions import place_attributes
 from dask_labelqc.storage.layout import Layout
+from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize", "parameters_of"]
@@ -161,8 +162,8 @@ class Lazy:
             again = partial(_read_again, self.source, plan, params)
             return lazy_audit(summaries, plan.chunks, params, again)
         labels, pred_probs = _aligned(*self.source, params.downsample, batch_size)
-        starts = tuple(tuple(np.cumsum((0, *c)).tolist()) for c in labels.chunks)
-        summaries = from_blocks(partial(_scan_region, params, starts), labels, pred_probs)
+        scan = partial(_scan_region, params)
+        summaries = from_blocks(scan, labels.chunks, [labels], pred_probs)
         return lazy_audit(summaries, labels.chunks, params, partial(_cannot_be_read_again, params))
 
 
@@ -177,7 +178,7 @@ def _read_region(
 def _read_again(
     reader: BlockReader, plan: Plan, params: Parameters, bound: float, candidates: Candidates
 ) -> RegionSummary:
-    region = full_size(candidates.box, params.factors)
+    region = candidates.box.refined(params.factors)
     with reader.for_region(region, plan.blocks(region)) as read:
         return summarize(region, plan.blocks(region), read, params, bound)
 
@@ -191,14 +192,8 @@ def _cannot_be_read_again(params: Parameters, bound: float, candidates: Candidat
 
 
 def _scan_region(
-    params: Parameters,
-    starts: tuple[Shape, ...],
-    position: Shape,
-    labels: AnyArray,
-    pred_probs: list[AnyArray],
+    params: Parameters, region: Box, labels: AnyArray, pred_probs: list[AnyArray]
 ) -> RegionSummary:
-    corner = tuple(axis[i] for axis, i in zip(starts, position, strict=True))
-    region = Box(corner, tuple(a + n for a, n in zip(corner, labels.shape, strict=True)))
     (block,) = pred_probs
     return summarize(region, [region], lambda _: (labels, block), params)
 
@@ -237,13 +232,7 @@ def normalize(
     InputError
         Naming the argument, what it is, and what it may be.
     """
-    given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    lineup = line_up(
-        [describe(labels, "labels")],
-        describe(pred_probs, "pred_probs"),
-        image_dim=image_dim,
-        class_dim=class_dim,
-    )
+    (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
     params = parameters_of(labels, pred_probs, lineup, options)
     like = Like.of(labels, lineup)
     if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):

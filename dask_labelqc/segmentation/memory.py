@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from dask_labelqc.arguments import number_of_threads, positive_integer
 from dask_labelqc.engine.threads import Threads
-from dask_labelqc.graph.blocks import positive_integer
 from dask_labelqc.method.calls import call_progress
 from dask_labelqc.method.issues import Issues, find_issues
 from dask_labelqc.method.outputs import (
@@ -32,7 +31,7 @@ def audit_in_memory(
     inputs: InMemory, batch_size: int | None, n_jobs: int | None, verbose: bool
 ) -> dict[str, AnyArray]:
     """Return the outputs of an audit by name; issues are only looked for if one needs them."""
-    threads = (os.cpu_count() or 1) if n_jobs is None else positive_integer("n_jobs", n_jobs)
+    threads = number_of_threads(n_jobs)
     if batch_size is not None:
         batch_size = positive_integer("batch_size", batch_size)
     params, method = inputs.params, PixelMethod(inputs.params)
@@ -45,7 +44,7 @@ def audit_in_memory(
         if any(output.of("issues", "selection") for output in params.outputs):
             selection = select(regions, method)
             painted, sums = _paint(regions, selection, images, params)
-            sums |= selection.total.sums | {"thresholds": selection.thresholds}
+            sums = {**sums, **selection.total.sums, "thresholds": selection.thresholds}
             pixels |= painted
         else:
             sums = regions.scan(method.first, method.warn).sums

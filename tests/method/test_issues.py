@@ -11,7 +11,6 @@ from dask_labelqc.method.issues import (
     Issues,
     count_off_diagonal,
     find_issues,
-    full_size,
 )
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import confident_thresholds
@@ -58,11 +57,10 @@ def test_only_those_that_disagree_count() -> None:
 
 
 def test_issues_of_a_region() -> None:
-    issues = Issues(
-        Box((3, 2), (5, 5)), np.array([0, 4, 5], np.uint8), np.array([0, 2, 2]), np.array([1, 0, 0])
-    )
+    position, given = np.array([0, 4, 5], np.uint8), np.array([0, 2, 2])
+    issues = Issues(Box((3, 2), (5, 5)), position, given, np.array([1, 0, 0]), 3)
     assert issues.per_image().tolist() == [1, 2]
-    assert issues.matrix(3).tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
+    assert issues.matrix().tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
     assert issues.mask().tolist() == [[True, False, False], [False, True, True]]
 
 
@@ -70,12 +68,8 @@ def test_issues_of_a_region() -> None:
 def test_issues_of_an_image_whose_size_its_positions_cannot_hold(side: int) -> None:
     dtype = np.min_scalar_type(side * side - 1)
     last = np.array([side * side - 1], dtype)
-    issues = Issues(Box((0, 0, 0), (1, side, side)), last, np.array([0]), np.array([1]))
+    issues = Issues(Box((0, 0, 0), (1, side, side)), last, np.array([0]), np.array([1]), 2)
     assert issues.per_image().tolist() == [1]
-
-
-def test_full_size() -> None:
-    assert full_size(Box((1, 2, 3), (2, 4, 5)), (2, 3)) == Box((1, 4, 9), (2, 8, 15))
 
 
 def test_nothing_is_found_where_nothing_was_selected() -> None:

@@ -27,18 +27,18 @@ def disagreeing(scan):
     return scan.position[wrong], scan.given[wrong]
 
 
-def wrong_of_images(scan, params):
+def wrong_of_images(scan):
     position, _ = disagreeing(scan)
     images = scan.image_count.size
     pixels = scan.dense_score[0].size
     return np.bincount(position // pixels, minlength=images)
 
 
-def wrong_of_classes(scan, params):
-    return np.bincount(disagreeing(scan)[1], minlength=params.num_classes)
+def wrong_of_classes(scan):
+    return np.bincount(disagreeing(scan)[1], minlength=scan.class_count.size)
 
 
-def highest_of_images(scan, params):
+def highest_of_images(scan):
     return np.nan_to_num(scan.dense_score, nan=0.0).max(axis=1)
 
 
@@ -46,11 +46,11 @@ def highest(mine, other, params):
     return np.maximum(mine, other)
 
 
-def doubtful(scan, params):
+def doubtful(scan):
     return scan.dense_score < 0.5
 
 
-def suggested(issues, params):
+def suggested(issues):
     classes = np.full(issues.box.size, NONE, np.uint8)
     classes[issues.position] = issues.predicted
     return classes.reshape(issues.box.shape)
