@@ -45,14 +45,13 @@ def on_scheduler(
     form = examples.form
     scan = partial(scan_region, form=form, options=options)
     if isinstance(examples.pred_probs, da.Array):
-        pred_probs = examples.pred_probs.rechunk({1: -1})
-        labels = _labels(examples, pred_probs.chunks[0])
-        found = partial(_of_dask, partial(_scan_block, scan), labels, pred_probs)
+        blocks = examples.pred_probs.rechunk({1: -1})
+        chunks, read = blocks.chunks[0], partial(_scan_block, scan)
     else:
-        plan = _plan(examples)
-        labels = _labels(examples, plan.chunks[0])
+        plan, blocks = _plan(examples), None
+        (chunks,) = plan.chunks
         read = partial(_read_region, scan, plan, examples.pred_probs, examples.transposed)
-        found = partial(_of_zarr, read, labels)
+    found = partial(_scanned, read, chunks, _labels(examples, chunks), blocks)
     return ScheduledGraph(found, progress, form.num_examples * form.example_bytes)
 
 
@@ -63,20 +62,14 @@ def _labels(examples: LazyExamples, chunks: Shape) -> da.Array:
     return map_objects(_Labels, as_blocks(examples.labels, (chunks,)))
 
 
-def _of_dask(
-    scan: Callable[..., Scanned], labels: da.Array, pred_probs: da.Array, keeping: Keeping
+def _scanned(
+    scan: Callable[..., Scanned],
+    chunks: Shape,
+    labels: da.Array,
+    pred_probs: da.Array | None,
+    keeping: Keeping,
 ) -> da.Array:
-    return from_blocks(partial(scan, keeping), pred_probs.chunks[:1], [labels], pred_probs)
-
-
-def _of_zarr(read: Callable[..., Scanned], labels: da.Array, keeping: Keeping) -> da.Array:
-    return da.map_blocks(
-        partial(read, keeping),
-        labels,
-        chunks=((1,) * labels.numblocks[0],),
-        dtype=object,
-        meta=np.empty(0, object),
-    )
+    return from_blocks(partial(scan, keeping), (chunks,), [labels], pred_probs)
 
 
 @dataclass(frozen=True)
@@ -114,11 +107,10 @@ def _read_region(
     pred_probs: zarr.Array[Any],
     transposed: bool,
     keeping: Keeping,
+    region: Box,
     labels: _Labels,
-    block_id: Shape,
 ) -> Scanned:
     """Scan a region of a Zarr array, decoding one block after the other into one buffer."""
-    region = plan.group_box(block_id)
     start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]
     blocks = [block.within(region).slices[0] for block in plan.blocks(region)]
     buffer = np.empty(max(b.stop - b.start for b in blocks) * num_classes, pred_probs.dtype)
