@@ -44,9 +44,7 @@ class LazyGraph:
 
     scanned: da.Array
 
-    def __init__(
-        self, scan: Callable[[Any], da.Array], again: Callable[[Any, Any], Scanned]
-    ) -> None:
+    def __init__(self, scan: Callable[[Any], da.Array], again: Callable[[Any, Any], Any]) -> None:
         self._scan, self._again = scan, again
 
     def scan(self, how: Any, then: Callable[[Any], Any] | None = None) -> da.Array:
@@ -130,7 +128,7 @@ def _only_scanned(region: Scanned) -> Scanned:
     return Scanned(region.total, region.kept)
 
 
-def _scan_again(again: Callable[[Any, Any], Scanned], region: Scanned, how: Any) -> Scanned:
+def _scan_again(again: Callable[[Any, Any], Any], region: Scanned, how: Any) -> Scanned:
     return region if how is None else _only_scanned(again(how, region.kept))
 
 

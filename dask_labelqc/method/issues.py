@@ -113,5 +113,6 @@ def find_issues(candidates: Candidates, search: Search, params: Parameters) -> I
     else:
         keep = selected & (candidates.given != candidates.predicted)
         pixels = candidates.position, candidates.given, candidates.predicted
+    position, given, predicted = (values[keep] for values in pixels)
     box = candidates.box.refined(params.factors)
-    return Issues(box, *(values[keep] for values in pixels), params.num_classes)
+    return Issues(box, position, given, predicted, params.num_classes)

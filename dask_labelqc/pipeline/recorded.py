@@ -70,8 +70,9 @@ def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:
 
 
 def _missing(arrays: Mapping[str, AnyArray]) -> Missing:
-    found = _named(MISSING, arrays)
-    return Missing(**{name: value if value.ndim else int(value) for name, value in found.items()})
+    found: dict[str, Any] = _named(MISSING, arrays)
+    counts = {name: int(value) for name, value in found.items() if not value.ndim}
+    return Missing(**found | counts)
 
 
 def _named(prefix: str, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_dtypes_that_cannot_be_used(labels, probs, logits, message: str) -> None
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
 def test_scales_that_cannot_be_used(scale: float) -> None:
-    with pytest.raises(InputError, match="scale_factor is .*, it must be a number above 0"):
+    with pytest.raises(InputError, match=r"scale_factor is .*, it must be a number above 0"):
         check_scale(scale)
     check_scale(None)
     check_scale(0.004)
