@@ -75,13 +75,20 @@ class ExampleMethod:
         The issues were looked for among the examples that were kept. Those that were left out
         agree with their predictions: if none has a score below that of the last issue, they could
         only rank behind it, and the issues are right. Otherwise every example up to that score is
-        to be kept: more examples can only push issues out.
+        to be kept: more examples can only push issues out. Above it there are none, whatever would
+        rank there where those that agree are missing.
         """
         unscored = thresholds if self.options.rescored and not self._reads_twice else None
         last = float(issues.score.max(initial=-np.inf))
         if last < learned.left_out.lowest_score(unscored):
             return None
         return replace(self._known(thresholds), bound=last, lowest=False)
+
+    def below(self, facts: ExampleFacts, bound: float, thresholds: Floats) -> int:
+        """Count the examples of a region that were kept and have scores up to a bound."""
+        facts = self._scored(facts, thresholds)
+        scores = facts.disagreeing.label_quality, facts.agreeing.label_quality
+        return sum(int(np.count_nonzero(some <= np.float64(bound))) for some in scores)
 
     def _known(self, thresholds: Floats) -> Keeping:
         """Return what is kept once the thresholds are known."""
@@ -108,5 +115,7 @@ def find(regions: Regions, method: ExampleMethod) -> tuple[Selection, FoundIssue
     how = method.missed(selection.known, thresholds, found)
     if how is not None:
         known = regions.scan(how)
-        found = issues(search_last(regions, method, known, thresholds, number))
+        below = regions.reduce("count", method.below, how.bound, thresholds)
+        search = search_last(regions, method, known, thresholds, min(number, below))
+        selection, found = replace(selection, known=known, search=search), issues(search)
     return selection, found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import dask.array as da
@@ -83,8 +83,12 @@ class _LazyAudit:
         """Return an output as a lazy array."""
         dtype = output.dtype_for(self._params)
         if output.over == "pixel":
-            pixels = self._issue_pixels if output.of("issues") else self._block_pixels
-            return to_blocks(itemgetter(output.name), pixels, self._chunks, dtype)
+            if output.of("issues"):
+                (part,) = output.parts
+                assert part.contribute is not None
+                return to_blocks(part.contribute, self._issues, self._chunks, dtype)
+            dense = partial(_dense, output.name)
+            return to_blocks(dense, self._summaries, self._chunks, dtype)
         if output.over == "image":
             return to_blocks(_itself, self._finished(output), self._chunks[:1], dtype)
         shape = output.shape(self._params)
@@ -109,10 +113,6 @@ class _LazyAudit:
         return map_objects(partial(_finished, output), *sources)
 
     @cached_property
-    def _block_pixels(self) -> da.Array:
-        return map_objects(attrgetter("dense"), self._summaries)
-
-    @cached_property
     def _block_images(self) -> da.Array:
         return along_images(self._together, map_objects(attrgetter("images"), self._summaries))
 
@@ -124,10 +124,6 @@ class _LazyAudit:
     def _issues(self) -> da.Array:
         assert self._selection is not None
         return self._graph.each(self._method.find, self._selection.search)
-
-    @cached_property
-    def _issue_pixels(self) -> da.Array:
-        return self._of_issues("pixel")
 
     @cached_property
     def _issue_images(self) -> da.Array:
@@ -148,6 +144,10 @@ class _LazyAudit:
 
 def _itself(block: AnyArray) -> AnyArray:
     return block
+
+
+def _dense(name: str, summary: RegionSummary) -> AnyArray:
+    return summary.dense[name]
 
 
 def _thresholds(thresholds: AnyArray) -> Parts:

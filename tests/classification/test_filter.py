@@ -183,8 +183,8 @@ def test_progress_is_shown(containers, clustered, capfd, monkeypatch):
     else:
         find_label_issues_batched(*containers["zarr"])
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0] == "scan: 0 of 6 blocks"
-    assert lines[-1].startswith("scan: 6 of 6 blocks")
+    assert lines[0] == "summarize: 0 of 6 blocks"
+    assert lines[-1].startswith("summarize: 6 of 6 blocks")
 
 
 def raised(labels, pred_probs, **kwargs):

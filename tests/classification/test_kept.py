@@ -158,6 +158,19 @@ def test_regions_that_are_unlike_are_read_again(method, monkeypatch):
     assert set(found) ^ set(expected) == set()
 
 
+def test_what_disagrees_above_the_last_issue_is_none_after_a_second_read(monkeypatch):
+    """Some that agree ranked before it at first; they are not kept again."""
+    labels, pred_probs = draw_examples(6126, 200, 9, np.float64)
+    pred_probs = pred_probs.round(9).astype(np.float16)
+    kwargs = arguments("confidence_weighted_entropy", False, True)
+    expected = find_label_issues_batched(labels, pred_probs, **kwargs)
+    monkeypatch.setattr(scan, "LEAST_KEPT", 1)
+    monkeypatch.setattr(scan, "RUN", 13)
+    lazy = da.from_array(pred_probs, chunks=(17, -1))
+    found = find_label_issues_batched(labels, lazy, **kwargs)
+    assert found.tolist() == expected.tolist()
+
+
 def test_lists_of_a_long_region_are_short_while_it_is_scanned(monkeypatch):
     """Neither the number of examples of a block nor that of a region counts."""
     labels, pred_probs = draw_examples(1, 60_000, 3, np.float32, noise=0.02)
