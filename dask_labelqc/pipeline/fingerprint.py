@@ -10,6 +10,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 
+from dask_labelqc.method.outputs import OUTPUTS
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.storage.arrays import location
 from dask_labelqc.storage.objects import is_absent
@@ -50,12 +51,11 @@ def fingerprint(inputs: Inputs) -> Fingerprint:
             what
             | params.attributes()
             | reader.lineup.fingerprint()
+            | {output.name: params.wants(output.name) for output in OUTPUTS if output.optional}
             | {
                 "dims": reader.dims,
                 "group_bytes": inputs.group_bytes,
                 "groups": inputs.plan.group,
-                "pixel_scores": params.scores,
-                "predicted_label": params.predicted,
             }
         )
     )

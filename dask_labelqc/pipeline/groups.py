@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
@@ -18,23 +18,18 @@ import zarr
 from dask_labelqc.errors import OutputError, advise
 from dask_labelqc.graph.blocks import Box, Plan
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.keys import Histogram
-from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
+from dask_labelqc.method.issues import find_issues
+from dask_labelqc.method.outputs import Parts, contributed, empty_pixels, summed_parts
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.summary import (
-    Dense,
-    ImageStatistics,
-    Statistics,
-    summarize,
-)
-from dask_labelqc.pipeline.recorded import candidates_of, statistics_of, to_arrays
+from dask_labelqc.method.summary import Statistics, summarize
+from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_of, to_arrays
 from dask_labelqc.pipeline.stamps import stamp
 from dask_labelqc.region import Gaps
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.objects import tag_of
 from dask_labelqc.storage.records import Records
-from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
+from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = [
     "GroupIssues",
@@ -44,10 +39,9 @@ __all__ = [
     "Part",
     "blank_group",
     "blank_groups",
-    "count_groups",
-    "groups_histogram",
     "mend_groups",
     "paint_groups",
+    "reduce_groups",
     "stored_statistics",
     "summarize_group",
     "summarize_others",
@@ -208,12 +202,11 @@ def summarize_group(
     """
     region = job.box(number)
     boxes = list(_without_images(region, left_out))
-    blank = Dense.blank(region.shape, job.params) if left_out else None
+    blank = empty_pixels(job.params, "block", region.shape, blank=True) if left_out else None
     with _TimedReads(job, boxes) as read:
         summary = summarize(region, read.blocks, read, job.params, bound, blank, read.gaps)
-    dense = _write_dense(job, region, summary.dense)
-    combined = reduce(xor, (job.stamp(name, number) for name in dense), 0)
-    about = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
+    combined = _write_pixels(job, number, summary.dense)
+    about = {CHECKSUM + name: _checksum(values) for name, values in summary.dense.items()}
     about |= {CLAIM: np.array(job.claims[-1]), LABELS: np.array(read.labels, np.uint32)}
     about |= {LEFT_OUT: np.array(left_out)} if left_out else {}
     job.records.write(number, to_arrays(summary) | about)
@@ -277,15 +270,14 @@ class _TimedReads:
 def blank_group(job: Job, number: int) -> None:
     """Take the dense outputs back of a group of which nothing is audited after all."""
     region = job.box(number)
-    _write_dense(job, region, Dense.blank(region.shape, job.params))
+    _write_pixels(job, number, empty_pixels(job.params, "block", region.shape, blank=True))
 
 
-def _write_dense(job: Job, region: Box, dense: Dense) -> dict[str, AnyArray]:
-    outputs = {"pixel_scores": dense.scores, "predicted_label": dense.predicted}
-    wanted = {name: values for name, values in outputs.items() if values is not None}
-    for name, values in wanted.items():
-        job.write(name, region, values)
-    return wanted
+def _write_pixels(job: Job, number: int, pixels: Parts) -> int:
+    """Write a group's outputs of pixels, and return their stamp."""
+    for name, values in pixels.items():
+        job.write(name, job.box(number), values)
+    return reduce(xor, (job.stamp(name, number) for name in pixels), 0)
 
 
 def _checksum(values: AnyArray) -> AnyArray:
@@ -349,21 +341,17 @@ def _stored(job: Job, name: str, number: int) -> AnyArray | None:
         return None
 
 
-def count_groups(job: Job, thresholds: Floats, numbers: Numbers) -> int:
-    """Count the groups' off-diagonal candidates."""
-    return sum(
-        count_off_diagonal(candidates_of(job.box(number), arrays, job.params), thresholds)
-        for number, arrays in _recorded(job, numbers)
+def reduce_groups(
+    job: Job, function: Callable[..., Any], values: Sequence[Any], numbers: Numbers
+) -> Any:
+    """Add up a function of the candidates of groups."""
+    return reduce(
+        add,
+        (
+            function(candidates_of(job.box(number), arrays, job.params), *values)
+            for number, arrays in _recorded(job, numbers)
+        ),
     )
-
-
-def groups_histogram(job: Job, prefix: tuple[int, ...], numbers: Numbers) -> Histogram:
-    """Count the next digit of the groups' keys."""
-    keys = (
-        candidates_of(job.box(number), arrays, job.params).keys(job.params)
-        for number, arrays in _recorded(job, numbers)
-    )
-    return reduce(add, (key.histogram(prefix) for key in keys))
 
 
 @dataclass(frozen=True)
@@ -372,38 +360,38 @@ class GroupIssues:
 
     Attributes
     ----------
-    images, issue_count
-        Of its images, as far as they lie in the group.
+    images
+        Parts of the outputs of its images, as far as they lie in the group.
     stamp
-        Of its part of the mask.
+        Of what was written.
     """
 
-    images: ImageStatistics
-    issue_count: Ints
+    images: Parts
     stamp: int
 
 
-def paint_groups(job: Job, search: Search, numbers: Numbers) -> tuple[dict[int, GroupIssues], Ints]:
-    """Write the groups' parts of the mask, and count their issues.
+def paint_groups(
+    job: Job, search: Search, numbers: Numbers
+) -> tuple[dict[int, GroupIssues], Parts]:
+    """Write the groups' outputs of pixels, such as the mask, and return what they add to others.
 
-    Also returns how many issues of all groups there are of each pair of given and predicted class,
-    int64 (K, K).
+    Those are the parts of each group's images, and the sum of the parts of the dataset.
     """
     painted = {
         number: _paint(job, search, number, arrays) for number, arrays in _recorded(job, numbers)
     }
-    matrix = reduce(add, (matrix for _, matrix in painted.values()))
-    return {number: issues for number, (issues, _) in painted.items()}, matrix
+    sums = reduce(summed_parts, (sums for _, sums in painted.values()))
+    return {number: issues for number, (issues, _) in painted.items()}, sums
 
 
 def _paint(
     job: Job, search: Search, number: int, arrays: dict[str, AnyArray]
-) -> tuple[GroupIssues, Ints]:
-    issues = find_issues(candidates_of(job.box(number), arrays, job.params), search, job.params)
-    job.write("label_issues", issues.box, paint(issues))
-    images = ImageStatistics(arrays["softmin"], arrays["count"])
-    written = job.stamp("label_issues", number)
-    return GroupIssues(images, issues.per_image(), written), issues.matrix(job.params.num_classes)
+) -> tuple[GroupIssues, Parts]:
+    params = job.params
+    issues = find_issues(candidates_of(job.box(number), arrays, params), search, params)
+    written = _write_pixels(job, number, contributed(params, "issues", "pixel", issues))
+    images = {**images_of(arrays), **contributed(params, "issues", "image", issues)}
+    return GroupIssues(images, written), contributed(params, "issues", "dataset", issues)
 
 
 def mend_groups(job: Job, search: Search, numbers: Numbers) -> tuple[Numbers, Numbers]:
@@ -415,7 +403,8 @@ def mend_groups(job: Job, search: Search, numbers: Numbers) -> tuple[Numbers, Nu
     painted, spoiled = [], []
     for number, arrays in _recorded(job, numbers):
         issues = find_issues(candidates_of(job.box(number), arrays, job.params), search, job.params)
-        if _write_if_different(job, "label_issues", number, paint(issues)):
+        pixels = contributed(job.params, "issues", "pixel", issues)
+        if any([_write_if_different(job, name, number, pixels[name]) for name in pixels]):
             painted.append(number)
         if not _has_dense_outputs(job, number, arrays):
             spoiled.append(number)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin, finalize_softmin
+from dask_labelqc.method.outputs import ImageParts
 from dask_labelqc.pipeline.groups import GroupIssues, Job
-from dask_labelqc.typing import Floats
 
 __all__ = ["Images"]
 
@@ -19,15 +16,13 @@ class Images:
 
     Attributes
     ----------
-    count, issue_count
-        int64 (N,): pixels that take part, and those of them that are issues.
+    parts
+        Of the outputs of images.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        num_images = job.plan.shape[0]
-        self._softmin = empty_softmin(num_images)
-        self.count, self.issue_count = np.zeros((2, num_images), np.int64)
+        self.parts = ImageParts(job.params, job.params.shape[0])
         self._waiting: dict[int, GroupIssues] = {}
         self._next: dict[int, int] = {}
 
@@ -37,25 +32,8 @@ class Images:
         groups = self._job.groups_beside(number)
         following = self._next.pop(groups[0], groups[0])
         while following in groups and following in self._waiting:
-            self._combine(following, self._waiting.pop(following))
+            images = self._waiting.pop(following).images
+            self.parts.add(self._job.box(following).images, images)
             following += 1
         if following in groups:
             self._next[groups[0]] = following
-
-    def _combine(self, number: int, issues: GroupIssues) -> None:
-        images = self._job.box(number).images
-        self._softmin[images] = combine_softmin(
-            self._softmin[images], issues.images.softmin, self._job.params.temperature
-        )
-        self.count[images] += issues.images.count
-        self.issue_count[images] += issues.issue_count
-
-    def score(self) -> Floats:
-        """Return the softmin scores, float64 (N,)."""
-        return finalize_softmin(self._softmin)
-
-    def issue_fraction(self) -> Floats:
-        """Return the part of the pixels that are issues, float64 (N,)."""
-        with np.errstate(invalid="ignore"):
-            fraction: Floats = self.issue_count / self.count
-        return fraction

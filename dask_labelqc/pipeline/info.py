@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
-from dask_labelqc.method.parameters import Parameters, make_parameters
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options, Parameters
+from dask_labelqc.segmentation.inputs import parameters_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
-from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import labels_fill, stored_scale
 from dask_labelqc.storage.coordinates import check_dims
+from dask_labelqc.typing import LabelDownsample, Validate
 
 __all__ = ["Inputs", "JobPlan", "open_inputs", "plan_audit"]
 
@@ -36,34 +37,21 @@ class Inputs:
 def open_inputs(
     labels: StoreLocation,
     pred_probs: StoreLocation,
+    options: Options,
     *,
     storage_options: Mapping[str, Any] | None = None,
     group_bytes: int = GROUP_BYTES,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-    **arguments: Any,
 ) -> Inputs:
-    """Open labels and predictions, check the arguments, and cut the dataset into groups.
-
-    `arguments` are those of `method.parameters.make_parameters`.
-    """
+    """Open labels and predictions, check what is asked, and cut the dataset into groups."""
     reader = BlockReader.of(
         open_array(labels, "labels", storage_options),
         open_array(pred_probs, "pred_probs", storage_options),
         image_dim=image_dim,
         class_dim=class_dim,
     )
-    names = class_names(reader.labels, reader.pred_probs)
-    params = make_parameters(
-        reader.labels_shape,
-        reader.labels.dtype,
-        reader.shape,
-        reader.pred_probs.dtype,
-        fill_labels=labels_fill(reader.labels),
-        scale=stored_scale(reader.pred_probs),
-        class_names=names,
-        **arguments,
-    )
+    params = parameters_of(reader.labels, reader.pred_probs, reader.lineup, options)
     check_dims(reader.dims, reader.lineup.one_scene)
     if group_bytes < 1:
         raise InputError(f"group_bytes: got {group_bytes}, it must be 1 or more")
@@ -115,22 +103,55 @@ def plan_audit(
     labels: StoreLocation,
     pred_probs: StoreLocation,
     *,
+    downsample: int = 1,
+    label_downsample: LabelDownsample = "mean",
+    ignore_index: int | Iterable[int] | None = None,
+    temperature: float = 0.1,
+    from_logits: bool = False,
+    validate: Validate = "full",
+    write_pixel_scores: bool = False,
+    write_predicted_label: bool = False,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
+    group_bytes: int = GROUP_BYTES,
     storage_options: Mapping[str, Any] | None = None,
-    **arguments: Any,
 ) -> JobPlan:
     """Return what `audit_zarr` with these arguments will read and need; reads only metadata.
 
     Parameters
     ----------
-    labels, pred_probs, storage_options, arguments
+    labels, pred_probs, downsample, label_downsample, ignore_index, temperature, from_logits
         As in `audit_zarr`.
+    validate, write_pixel_scores, write_predicted_label, image_dim, class_dim, group_bytes
+        As there.
+    storage_options
+        As there.
 
     Returns
     -------
     JobPlan
         Shapes, chunks, groups, bytes to read, and the memory that a worker needs.
     """
-    inputs = open_inputs(labels, pred_probs, storage_options=storage_options, **arguments)
+    options = Options.of(
+        downsample=downsample,
+        label_downsample=label_downsample,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        from_logits=from_logits,
+        validate=validate,
+        outputs=every_output(
+            pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
+        ),
+    )
+    inputs = open_inputs(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
+    )
     params, plan = inputs.params, inputs.plan
     return JobPlan(
         shape=inputs.reader.shape,
@@ -157,8 +178,11 @@ def worker_bytes(inputs: Inputs) -> int:
     """
     params, plan = inputs.params, inputs.plan
     block, group = math.prod(plan.block), math.prod(plan.group)
-    dense = params.scores * params.probability_dtype.itemsize
-    dense += params.predicted * params.class_dtype.itemsize
+    dense = sum(
+        output.dtype_for(params).itemsize
+        for output in params.outputs
+        if output.over == "pixel" and output.of("block")
+    )
     pixel = inputs.reader.labels.dtype.itemsize + dense + 12
     blocks = 8 + 2 * inputs.reader.ahead
     return blocks * block * params.pixel_bytes + group * pixel

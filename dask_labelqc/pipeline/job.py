@@ -15,7 +15,10 @@ import zarr
 from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
-from dask_labelqc.method.stages import Selection, select
+from dask_labelqc.method.outputs import Parts, every_output, finished
+from dask_labelqc.method.parameters import Options
+from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.sequence import select
 from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.fingerprint import stored_groups, to_text
 from dask_labelqc.pipeline.fit import (
@@ -25,7 +28,6 @@ from dask_labelqc.pipeline.fit import (
     threads_that_fit,
 )
 from dask_labelqc.pipeline.groups import CHECKPOINT, Job
-from dask_labelqc.pipeline.images import Images
 from dask_labelqc.pipeline.info import Inputs, open_inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.leftovers import discarded_if_empty
@@ -49,12 +51,13 @@ from dask_labelqc.progress import Progress, progress_for
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation
 from dask_labelqc.storage.coordinates import (
+    CLASS_DIMS,
     carried_coordinates,
     portable_attributes,
     write_coordinates,
 )
 from dask_labelqc.storage.stores import open_store, without_keys
-from dask_labelqc.typing import AnyArray, Ints, LabelDownsample, Validate
+from dask_labelqc.typing import AnyArray, LabelDownsample, Validate
 
 __all__ = ["JobReport", "audit_zarr"]
 
@@ -220,21 +223,25 @@ def audit_zarr(
     --------
     dask_labelqc.segmentation.audit, dask_labelqc.pipeline.plan_audit
     """
-    inputs = open_inputs(
-        labels,
-        pred_probs,
-        storage_options=storage_options,
-        group_bytes=group_bytes,
-        image_dim=image_dim,
-        class_dim=class_dim,
+    options = Options.of(
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
         temperature=temperature,
         from_logits=from_logits,
         validate=validate,
-        scores=write_pixel_scores,
-        predicted=write_predicted_label,
+        outputs=every_output(
+            pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
+        ),
+    )
+    inputs = open_inputs(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
     store = output_store(output, storage_options)
     check_apart(output, store, inputs.reader)
@@ -288,14 +295,15 @@ def _run(
         reader = job.reader
         carried = carried_coordinates(reader.labels, reader.pred_probs, reader.lineup)
         write_coordinates(carried, job.output, job.arrays.keys() - {CHECKPOINT})
-    selection = select(stages, job.params)
-    selection.statistics.warn(job.params)
-    images, matrix = stages.paint(selection.search)
+    selection = select(stages, PixelMethod(job.params))
+    images, sums = stages.paint(selection.search)
+    sums = {**sums, **selection.total.sums, "thresholds": selection.thresholds}
     with writing(output):
-        _write_results(job, selection, images, matrix)
+        _write_results(job, (images.parts.arrays, sums))
     stages.verify(selection.search)
     not_audited = [image for failure in stages.failures for image in range(*failure.images)]
-    facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
+    num_issues = int(sums["issue_matrix"].sum())
+    facts = {"num_issues": num_issues, "num_selected": selection.number}
     about_inputs = {INPUTS: to_text(known.attribute)} if known.attribute else {}
     with writing(output):
         check_written(job.output)
@@ -304,17 +312,13 @@ def _run(
         finish_output(job.output, attributes, sorted(not_audited))
 
 
-def _write_results(job: Job, selection: Selection, images: Images, matrix: Ints) -> None:
-    image = job.reader.image_dim
-    small = (
-        ("image_score", (image,), images.score()),
-        ("image_issue_fraction", (image,), images.issue_fraction()),
-        ("image_issue_count", (image,), images.issue_count),
-        ("confident_threshold", ("class",), selection.thresholds),
-        ("class_count", ("class",), selection.statistics.pixel_count),
-        ("class_issue_count", ("class",), matrix.sum(axis=1)),
-        ("issue_matrix", ("given_class", "predicted_class"), matrix),
-    )
+def _write_results(job: Job, parts: Sequence[Parts]) -> None:
+    dims = {"image": (job.reader.image_dim,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
+    small = [
+        (output.name, dims[output.over], finished(output, parts))
+        for output in job.params.outputs
+        if output.over != "pixel"
+    ]
     # In an object store each takes several requests, one after the other.
     with ThreadPoolExecutor(len(small)) as pool:
         for written in [pool.submit(write_small, job.output, *output) for output in small]:

@@ -351,21 +351,19 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume:
 
 def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[Any]]:
     params, plan, layout = inputs.params, inputs.plan, inputs.reader.lineup.labels
-    dense: list[tuple[str, Any, Any]] = [("label_issues", np.dtype(bool), False)]
-    if params.scores:
-        dense.append(("pixel_scores", params.probability_dtype, np.nan))
-    if params.predicted:
-        dense.append(("predicted_label", params.class_dtype, 0))
     arrays = {}
-    for name, dtype, fill in dense:
+    for output in params.outputs:
+        if output.over != "pixel":
+            continue
+        name = output.name
         found = group.get(name)
         if not isinstance(found, zarr.Array):
             found = group.create_array(
                 name,
                 shape=layout.own(params.shape),
                 chunks=layout.own(plan.group),
-                dtype=dtype,
-                fill_value=fill,
+                dtype=output.dtype_for(params),
+                fill_value=output.fill,
                 dimension_names=inputs.reader.dims,
                 overwrite=True,  # chunks without metadata: a deletion that was cut short
             )

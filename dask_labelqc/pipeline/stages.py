@@ -1,4 +1,4 @@
-"""The stages of a job, each run over all groups; see `method.stages.Stages`."""
+"""The stages of a job, each run over all groups; see `engine.regions.Regions`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from dask_labelqc.engine.regions import Eager
 from dask_labelqc.errors import (
     Advice,
     BlockError,
@@ -23,7 +24,7 @@ from dask_labelqc.errors import (
     advise,
 )
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.outputs import Parts, summed_parts
 from dask_labelqc.method.summary import Statistics
 from dask_labelqc.pipeline.groups import (
     CHECKPOINT,
@@ -32,10 +33,9 @@ from dask_labelqc.pipeline.groups import (
     Part,
     blank_group,
     blank_groups,
-    count_groups,
-    groups_histogram,
     mend_groups,
     paint_groups,
+    reduce_groups,
     stored_statistics,
     summarize_group,
     summarize_others,
@@ -47,7 +47,6 @@ from dask_labelqc.pipeline.stamps import group_stamps
 from dask_labelqc.pipeline.window import ATTEMPTS, Outcome, Workers, run_window
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import name_images
-from dask_labelqc.typing import Floats, Ints
 
 __all__ = ["Failure", "JobStages", "Measures"]
 
@@ -105,7 +104,7 @@ class Measures:
         self.num_resumed = 0
 
 
-class JobStages:
+class JobStages(Eager):
     """Runs each stage on the workers, over the groups that are still to be audited.
 
     Attributes
@@ -140,7 +139,17 @@ class JobStages:
         self._dense, self._masks = np.zeros((2, job.plan.num_groups), np.uint64)
         self._bound: float | None = None
 
-    def summarize(self, bound: float | None = None) -> Statistics:
+    def scan(
+        self, how: float | None, then: Callable[[Statistics], Statistics] | None = None
+    ) -> Statistics:
+        statistics = self._summarize(how)
+        return statistics if then is None else then(statistics)
+
+    def reduce(self, stage: str, function: Callable[..., R], *values: Any) -> R:
+        task = partial(reduce_groups, self._job, function, values)
+        return cast(R, reduce(add, self._in_batches(stage, task)))
+
+    def _summarize(self, bound: float | None) -> Statistics:
         self._bound = bound
         total: list[Statistics] = []
         missing = self.groups
@@ -245,22 +254,16 @@ class JobStages:
                 total = [reduce(add, total, found)]
         return stored, total
 
-    def count(self, thresholds: Floats) -> int:
-        return sum(self._in_batches("count", partial(count_groups, self._job, thresholds)))
-
-    def histogram(self, prefix: tuple[int, ...]) -> Histogram:
-        return reduce(add, self._in_batches("select", partial(groups_histogram, self._job, prefix)))
-
-    def paint(self, search: Search) -> tuple[Images, Ints]:
-        """Write the mask; return the images, and how many issues there are of each class pair."""
+    def paint(self, search: Search) -> tuple[Images, Parts]:
+        """Write the outputs of pixels; return the parts of those of images and of the dataset."""
         images = Images(self._job)
-        matrix = np.zeros((self._job.params.num_classes,) * 2, np.int64)
+        sums: Parts = {}
         for found, part in self._in_batches("paint", partial(paint_groups, self._job, search)):
             for number, issues in found.items():
                 images.add(number, issues)
                 self._masks[number] = issues.stamp
-            matrix += part
-        return images, matrix
+            sums = summed_parts(sums, part)
+        return images, sums
 
     def verify(self, search: Search) -> None:
         """See that what tasks reported to have written is what is there; write again what differs.

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from dask_labelqc.classification.lazy import LazyRegions
+from dask_labelqc.storage.arrays import read_into
 from tests.classification.conftest import draw_examples
 
 OPTIONS = [
@@ -142,7 +142,6 @@ def test_each_chunk_is_read_once(examples, tmp_path, options, reads, monkeypatch
     """Twice only for the margin of adjusted probabilities."""
     labels, pred_probs = examples
     seen = []
-    read_into = LazyRegions.scan.__globals__["read_into"]
 
     def counting(array, box, target):
         seen.append((box[0].start, box[0].stop))
@@ -184,8 +183,8 @@ def test_progress_is_shown(containers, clustered, capfd, monkeypatch):
     else:
         find_label_issues_batched(*containers["zarr"])
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0] == "scan: 0 of 6 blocks"
-    assert lines[-1].startswith("scan: 6 of 6 blocks")
+    assert lines[0] == "summarize: 0 of 6 blocks"
+    assert lines[-1].startswith("summarize: 6 of 6 blocks")
 
 
 def raised(labels, pred_probs, **kwargs):

@@ -15,6 +15,7 @@ from dask.utils import format_bytes
 from distributed import Client, LocalCluster
 
 from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline import fit as fitting
 from dask_labelqc.pipeline.fit import Kind, fit, threads_that_fit
 from dask_labelqc.pipeline.info import PROCESS_BYTES, Inputs, open_inputs, worker_bytes
@@ -40,7 +41,7 @@ def claimed(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Stor
 
 
 def inputs_of(stored: Stored, **arguments) -> Inputs:
-    return open_inputs(*stored, **arguments)
+    return open_inputs(*stored, Options.of(), **arguments)
 
 
 @pytest.fixture

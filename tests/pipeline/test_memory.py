@@ -44,7 +44,7 @@ def write_large(path: Path, wrong: float) -> Stored:
 @pytest.mark.parametrize(("wrong", "dense"), [(0.05, False), (0.05, True), (0.15, False)])
 def test_the_peak_stays_below_the_formula(wrong: float, dense: bool, tmp_path: Path) -> None:
     stored = write_large(tmp_path / "in", wrong)
-    plan = plan_audit(*stored, scores=dense, predicted=dense)
+    plan = plan_audit(*stored, write_pixel_scores=dense, write_predicted_label=dense)
     formula = plan.process_bytes + plan.worker_bytes
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
