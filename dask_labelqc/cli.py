@@ -240,7 +240,7 @@ def audit(
     from dask_labelqc.logs import show_log
     from dask_labelqc.performance import report_performance
     from dask_labelqc.pipeline import audit_zarr, plan_audit
-    from dask_labelqc.pipeline.fit import check_size
+    from dask_labelqc.pipeline.fit import check_shape
     from dask_labelqc.progress import progress_for
     from dask_labelqc.signals import end_on_signals
 
@@ -259,7 +259,7 @@ def audit(
         )
     }
     plan = plan_audit(labels, pred_probs, storage_options=storage_options, **method)
-    check_size(plan.shape, plan.num_groups)  # before a cluster is started
+    check_shape(plan.shape, plan.num_groups)  # before a cluster is started
     needed = plan.process_bytes + threads * plan.worker_bytes
     with (
         show_log(log_level, console),
