@@ -84,6 +84,9 @@ class Survey:
     predicted_count: Ints
     true_positives: Ints
 
+    def __add__(self, other: Survey) -> Survey:
+        return Survey.combine([self, other])
+
     @staticmethod
     def combine(parts: Sequence[Survey]) -> Survey:
         return Survey(
