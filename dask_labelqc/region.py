@@ -68,6 +68,14 @@ class Box:
             tuple(b // f for b, f in zip(self.stop, every, strict=True)),
         )
 
+    def refined(self, factors: Shape) -> Box:
+        """Return the pixels of a box of cells."""
+        every = (1, *factors)
+        return Box(
+            tuple(a * f for a, f in zip(self.start, every, strict=True)),
+            tuple(b * f for b, f in zip(self.stop, every, strict=True)),
+        )
+
     def flat_index(self, index: Ints, shape: Shape) -> Ints:
         """Translate flat positions in this box to flat positions in an array of `shape`.
 

@@ -20,7 +20,7 @@ from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.method.issues import is_confident
 from dask_labelqc.typing import BoolArray, Floats, Ints
 
-__all__ = ["Candidates", "Confidences", "ExampleFacts", "FoundIssues", "LeftOut", "RegionFacts"]
+__all__ = ["Candidates", "Confidences", "ExampleFacts", "FoundIssues", "Learned", "LeftOut"]
 
 AGREEMENT_SLACK = 1e-6
 """A prediction counts as the given label when it is no more probable than that by this."""
@@ -210,8 +210,7 @@ class ExampleFacts:
     agreeing: Candidates
     confidences: Confidences | None = None
 
-    @property
-    def nbytes(self) -> int:
+    def __sizeof__(self) -> int:
         more = 0 if self.confidences is None else self.confidences.value.nbytes
         return self.disagreeing.nbytes + self.agreeing.nbytes + more
 
@@ -230,6 +229,7 @@ class ExampleFacts:
         return counts + self.confidences.counts(thresholds) if self.confidences else counts
 
     def histogram(self, search: Search) -> Histogram:
+        """Count the next digit of the sort keys."""
         histograms = (
             self._keys(candidates, search).histogram(search.prefix)
             for candidates in (self.disagreeing, self.agreeing)
@@ -253,12 +253,11 @@ class ExampleFacts:
 
 
 @dataclass(frozen=True)
-class RegionFacts:
-    """All that is remembered of a region."""
+class Learned:
+    """What the scans of regions add up to."""
 
     statistics: ExampleStatistics
     left_out: LeftOut
-    facts: ExampleFacts
 
-    def __sizeof__(self) -> int:
-        return self.facts.nbytes
+    def __add__(self, other: Learned) -> Learned:
+        return Learned(self.statistics + other.statistics, self.left_out + other.left_out)

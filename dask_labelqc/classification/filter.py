@@ -11,7 +11,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from dask_labelqc.arguments import check_flag, number_of_threads, positive_integer
 from dask_labelqc.classification.absent import warn_of_labels, warn_of_predictions
+from dask_labelqc.classification.facts import FoundIssues
 from dask_labelqc.classification.inputs import (
     ExampleArrays,
     InMemoryExamples,
@@ -19,18 +21,14 @@ from dask_labelqc.classification.inputs import (
     normalize,
     open_file,
 )
-from dask_labelqc.classification.lazy import LazyRegions
-from dask_labelqc.classification.memory import InMemoryRegions
-from dask_labelqc.classification.options import (
-    ScoreOptions,
-    check_flag,
-    number_of_threads,
-)
-from dask_labelqc.classification.selection import Selection, select
+from dask_labelqc.classification.lazy import on_scheduler
+from dask_labelqc.classification.memory import in_memory
+from dask_labelqc.classification.options import ScoreOptions
+from dask_labelqc.classification.selection import ExampleMethod, find
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import positive_integer
 from dask_labelqc.method.calls import call_progress
+from dask_labelqc.method.sequence import Selection
 from dask_labelqc.progress import progress_for
 
 __all__ = ["find_label_issues_batched"]
@@ -128,8 +126,8 @@ def find_label_issues_batched(
     pred_probs = _given("pred_probs", pred_probs, pred_probs_file)
     options = ScoreOptions.of(quality_score_kwargs, num_issue_kwargs)
     examples = normalize(labels, pred_probs)
-    selection = _select(examples, options, threads, bool(verbose))
-    found = selection.statistics
+    selection, issues = _find(examples, options, threads, bool(verbose))
+    found = selection.total.statistics
     if isinstance(examples.labels, zarr.Array):
         warn_of_labels(examples.labels, found.absent_labels)
     if isinstance(examples.pred_probs, zarr.Array):
@@ -137,9 +135,9 @@ def find_label_issues_batched(
         warn_of_predictions(examples.pred_probs, examples.transposed, absent)
     warn_of_sum(found.worst_sum, examples.form.sum_tolerance)
     if not return_mask:
-        return selection.issues.ranked()
+        return issues.ranked()
     mask = np.zeros(examples.form.num_examples, np.bool_)
-    mask[selection.issues.index] = True
+    mask[issues.index] = True
     return mask_like(labels, mask) if isinstance(labels, xr.DataArray) else mask
 
 
@@ -150,12 +148,12 @@ def _given(name: str, array: Any, file: str | Path | None) -> Any:
     return array if file is None else open_file(file, f"{name}_file")
 
 
-def _select(
+def _find(
     examples: ExampleArrays, options: ScoreOptions, threads: int, verbose: bool
-) -> Selection:
+) -> tuple[Selection, FoundIssues]:
+    method = ExampleMethod(examples.form, options)
     if isinstance(examples, InMemoryExamples):
         with call_progress(verbose) as progress, ThreadPoolExecutor(threads) as pool:
-            regions = InMemoryRegions(examples, options, pool, threads, progress)
-            return select(regions, examples.form, options)
+            return find(in_memory(examples, options, pool, threads, progress), method)
     with progress_for(verbose) as progress:
-        return select(LazyRegions(examples, options, progress), examples.form, options)
+        return find(on_scheduler(examples, options, progress), method)

@@ -24,12 +24,12 @@ from dask_labelqc.classification.absent import (
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
 from dask_labelqc.region import Box
-from dask_labelqc.storage.alignment import line_up
 from dask_labelqc.storage.arrays import decoding, open_array
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import plain_array, stored_scale
-from dask_labelqc.storage.dimensions import describe, place_attributes
+from dask_labelqc.storage.containers import stored_scale
+from dask_labelqc.storage.dimensions import place_attributes
 from dask_labelqc.storage.gaps import watched
+from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, BoolArray
 
 __all__ = [
@@ -80,8 +80,7 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
         Naming the argument, what it is, and what it may be.
     """
     scale = stored_scale(pred_probs)
-    given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    lineup = line_up([describe(labels, "labels")], describe(pred_probs, "pred_probs"), image_dim=0)
+    (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, 0, None)
     layout = lineup.pred_probs
     in_zarr = isinstance(predicted, zarr.Array)
     transposed = in_zarr and layout.axes == (1, 0) and layout.order[0] is None

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from dask_labelqc.arguments import check_flag, number_of_threads
 from dask_labelqc.classification.facts import Candidates
 from dask_labelqc.classification.inputs import InMemoryExamples, loaded, normalize
-from dask_labelqc.classification.options import ScoreOptions, check_flag, number_of_threads
+from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import scan_runs
 from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from dask_labelqc.classification.validity import warn_of_sum

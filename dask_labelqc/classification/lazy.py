@@ -8,25 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import add, attrgetter
 from typing import Any
 
-import dask
 import dask.array as da
-import distributed
 import numpy as np
 import zarr
-from dask.callbacks import Callback
 
 from dask_labelqc.classification.absent import check_rows
-from dask_labelqc.classification.facts import ExampleFacts, LeftOut, RegionFacts
 from dask_labelqc.classification.inputs import LazyExamples, name_examples
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
-from dask_labelqc.classification.selection import Total
-from dask_labelqc.classification.statistics import ExampleStatistics
+from dask_labelqc.engine.graph import ScheduledGraph
+from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.graph.blocks import Plan, plan_blocks
-from dask_labelqc.graph.objects import from_blocks, from_positions, map_objects, total
+from dask_labelqc.graph.objects import from_blocks, map_objects
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.progress import Progress
@@ -35,7 +30,7 @@ from dask_labelqc.storage.arrays import decoding, read_into
 from dask_labelqc.storage.gaps import watched
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["LazyRegions"]
+__all__ = ["on_scheduler"]
 
 REGION_BYTES = 192 * 2**20
 """Predictions that one task reads from Zarr."""
@@ -43,74 +38,38 @@ MOST_REGIONS = 4096
 """Where that would be more tasks, each reads more."""
 
 
-class LazyRegions:
-    """The regions of arrays elsewhere; see `selection.Regions`."""
+def on_scheduler(
+    examples: LazyExamples, options: ScoreOptions, progress: Progress
+) -> ScheduledGraph:
+    """Return the regions of arrays elsewhere."""
+    form = examples.form
+    scan = partial(scan_region, form=form, options=options)
+    if isinstance(examples.pred_probs, da.Array):
+        blocks = examples.pred_probs.rechunk({1: -1})
+        chunks, read = blocks.chunks[0], partial(_scan_block, scan)
+    else:
+        plan, blocks = _plan(examples), None
+        (chunks,) = plan.chunks
+        read = partial(_read_region, scan, plan, examples.pred_probs, examples.transposed)
+    found = partial(_scanned, read, chunks, _labels(examples, chunks), blocks)
+    return ScheduledGraph(found, progress, form.num_examples * form.example_bytes)
 
-    def __init__(self, examples: LazyExamples, options: ScoreOptions, progress: Progress) -> None:
-        self._examples, self._options, self._progress = examples, options, progress
-        if isinstance(examples.pred_probs, da.Array):
-            self._pred_probs = examples.pred_probs.rechunk({1: -1})
-            chunks = self._pred_probs.chunks[0]
-        else:
-            self._plan = _plan(examples)
-            (chunks,) = self._plan.chunks
-        self._starts = tuple(np.cumsum((0, *chunks)).tolist())
-        if isinstance(examples.labels, zarr.Array):
-            read = partial(_read_labels, examples.labels, self._starts)
-            self._labels = from_positions(read, (len(chunks),))
-        else:
-            self._labels = map_objects(_Labels, as_blocks(examples.labels, (chunks,)))
-        self._regions: da.Array | None = None
 
-    def scan(self, keeping: Keeping) -> tuple[ExampleStatistics, LeftOut]:
-        self._regions = None
-        self._regions = self._watched(self._scanned(keeping))
-        found = (
-            total(add, map_objects(attrgetter(name), self._regions))
-            for name in ("statistics", "left_out")
-        )
-        statistics, left_out = dask.compute(*found)
-        return statistics, left_out
+def _labels(examples: LazyExamples, chunks: Shape) -> da.Array:
+    """Return the labels of the regions as objects."""
+    if isinstance(examples.labels, zarr.Array):
+        return from_blocks(partial(_read_labels, examples.labels), (chunks,), [])
+    return map_objects(_Labels, as_blocks(examples.labels, (chunks,)))
 
-    def total(self, function: Callable[[ExampleFacts], Total]) -> Total:
-        parts = map_objects(partial(_of_facts, function), self._regions)
-        result: Total = total(add, parts).compute()
-        return result
 
-    def _watched(self, regions: da.Array) -> da.Array:
-        """Compute the regions where they are to stay, and tell the progress of each."""
-        form, number = self._examples.form, regions.numblocks[0]
-        share = form.num_examples * form.example_bytes // number
-        self._progress.stage("scan", number)
-        with _Watch(regions.name, partial(self._progress.advance, share)):
-            (persisted,) = dask.persist(regions)
-        futures = distributed.futures_of(persisted)
-        for _ in distributed.as_completed(futures) if futures else ():
-            self._progress.advance(share)
-        result: da.Array = persisted
-        return result
-
-    def _scanned(self, keeping: Keeping) -> da.Array:
-        """Return the array of `RegionFacts` objects."""
-        examples, labels = self._examples, self._labels
-        scan = partial(
-            scan_region,
-            form=examples.form,
-            options=self._options,
-            keeping=keeping,
-        )
-        if isinstance(examples.pred_probs, da.Array):
-            function = partial(_scan_block, scan, self._starts)
-            return from_blocks(function, labels, self._pred_probs)
-        predicted, transposed = examples.pred_probs, examples.transposed
-        reader = partial(_read_region, scan, self._plan, predicted, transposed)
-        return da.map_blocks(
-            reader,
-            labels,
-            chunks=((1,) * labels.numblocks[0],),
-            dtype=object,
-            meta=np.empty(0, object),
-        )
+def _scanned(
+    scan: Callable[..., Scanned],
+    chunks: Shape,
+    labels: da.Array,
+    pred_probs: da.Array | None,
+    keeping: Keeping,
+) -> da.Array:
+    return from_blocks(partial(scan, keeping), (chunks,), [labels], pred_probs)
 
 
 @dataclass(frozen=True)
@@ -121,25 +80,7 @@ class _Labels:
     absent: frozenset[int] = frozenset()
 
 
-class _Watch(Callback):
-    """Call a function whenever a block of an array is done by a scheduler of this process."""
-
-    def __init__(self, name: str, function: Callable[[], None]) -> None:
-        super().__init__(posttask=self._after)
-        self._name, self._function = name, function
-
-    def _after(self, key: Any, *_: Any) -> None:
-        if isinstance(key, tuple) and key[0] == self._name:
-            self._function()
-
-
-def _of_facts(function: Callable[[ExampleFacts], Any], region: RegionFacts) -> Any:
-    return function(region.facts)
-
-
-def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _Labels:
-    (position,) = block_id
-    box = Box((starts[position],), (starts[position + 1],))
+def _read_labels(labels: zarr.Array[Any], box: Box) -> _Labels:
     reads = watched(labels)
     with decoding("labels", name_examples(*box.start, *box.stop)):
         values = np.asarray(reads.array[box.slices])
@@ -147,28 +88,29 @@ def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _La
 
 
 def _scan_block(
-    scan: Callable[..., RegionFacts],
-    starts: Shape,
-    position: Shape,
+    scan: Callable[..., Scanned],
+    keeping: Keeping,
+    box: Box,
     labels: _Labels,
     pred_probs: list[AnyArray],
-) -> RegionFacts:
+) -> Scanned:
     (block,) = pred_probs
-    start = starts[position[0]]
-    region = scan(start, [slice(0, labels.values.size)], labels.values, block.__getitem__)
+    start = box.start[0]
+    blocks = [slice(0, labels.values.size)]
+    region = scan(start, blocks, labels.values, block.__getitem__, keeping=keeping)
     return _with_absent(region, labels.absent)
 
 
 def _read_region(
-    scan: Callable[..., RegionFacts],
+    scan: Callable[..., Scanned],
     plan: Plan,
     pred_probs: zarr.Array[Any],
     transposed: bool,
+    keeping: Keeping,
+    region: Box,
     labels: _Labels,
-    block_id: Shape,
-) -> RegionFacts:
+) -> Scanned:
     """Scan a region of a Zarr array, decoding one block after the other into one buffer."""
-    region = plan.group_box(block_id)
     start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]
     blocks = [block.within(region).slices[0] for block in plan.blocks(region)]
     buffer = np.empty(max(b.stop - b.start for b in blocks) * num_classes, pred_probs.dtype)
@@ -187,15 +129,16 @@ def _read_region(
         absent.update(gone)
         return target.T if transposed else target
 
-    found = scan(start, blocks, labels.values, read)
+    found = scan(start, blocks, labels.values, read, keeping=keeping)
     return _with_absent(found, labels.absent, frozenset(absent))
 
 
 def _with_absent(
-    region: RegionFacts, labels: frozenset[int], pred_probs: frozenset[int] = frozenset()
-) -> RegionFacts:
-    statistics = replace(region.statistics, absent_labels=labels, absent_pred_probs=pred_probs)
-    return replace(region, statistics=statistics)
+    region: Scanned, labels: frozenset[int], pred_probs: frozenset[int] = frozenset()
+) -> Scanned:
+    learned = region.total
+    statistics = replace(learned.statistics, absent_labels=labels, absent_pred_probs=pred_probs)
+    return replace(region, total=replace(learned, statistics=statistics))
 
 
 def _plan(examples: LazyExamples) -> Plan:

@@ -2,73 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
-from operator import add
+from functools import partial
 
-from dask_labelqc.classification.facts import ExampleFacts, LeftOut, RegionFacts
 from dask_labelqc.classification.inputs import InMemoryExamples
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
-from dask_labelqc.classification.selection import Total
-from dask_labelqc.classification.statistics import ExampleStatistics
-from dask_labelqc.graph.blocks import Box, plan_blocks
+from dask_labelqc.engine.regions import Scanned
+from dask_labelqc.engine.threads import Threads
+from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
 from dask_labelqc.progress import Progress
 
-__all__ = ["InMemoryRegions"]
+__all__ = ["in_memory"]
 
 REGIONS_PER_THREAD = 4
 LEAST_BYTES = 2**21
 """Predictions of a region at the least: less is not worth a thread."""
 
 
-class InMemoryRegions:
-    """The regions of arrays in memory; see `selection.Regions`."""
+def in_memory(
+    examples: InMemoryExamples,
+    options: ScoreOptions,
+    pool: ThreadPoolExecutor,
+    threads: int,
+    progress: Progress,
+) -> Threads:
+    """Return the regions of arrays in memory."""
+    form = examples.form
+    share = form.num_examples * form.example_bytes // (REGIONS_PER_THREAD * threads)
+    plan = plan_blocks(
+        (form.num_examples,), (1,), form.example_bytes, group_bytes=max(share, LEAST_BYTES)
+    )
+    return Threads(plan.group_boxes(), partial(_scan, examples, options, plan), pool, progress)
 
-    def __init__(
-        self,
-        examples: InMemoryExamples,
-        options: ScoreOptions,
-        pool: ThreadPoolExecutor,
-        threads: int,
-        progress: Progress,
-    ) -> None:
-        form = examples.form
-        self._examples, self._options = examples, options
-        self._pool, self._progress = pool, progress
-        share = form.num_examples * form.example_bytes // (REGIONS_PER_THREAD * threads)
-        self._plan = plan_blocks(
-            (form.num_examples,), (1,), form.example_bytes, group_bytes=max(share, LEAST_BYTES)
-        )
-        self._facts: list[ExampleFacts] = []
 
-    def scan(self, keeping: Keeping) -> tuple[ExampleStatistics, LeftOut]:
-        regions = list(self._plan.group_boxes())
-        self._progress.stage("scan", len(regions))
-        self._facts = []
-        found: list[tuple[ExampleStatistics, LeftOut]] = []
-        for region in self._pool.map(lambda box: self._region(box, keeping), regions):
-            self._progress.advance()
-            found.append((region.statistics, region.left_out))
-            self._facts.append(region.facts)
-        statistics, left_out = zip(*found, strict=True)
-        return reduce(add, statistics), reduce(add, left_out)
-
-    def total(self, function: Callable[[ExampleFacts], Total]) -> Total:
-        return reduce(add, self._pool.map(function, self._facts))
-
-    def _region(self, box: Box, keeping: Keeping) -> RegionFacts:
-        (region,) = box.slices
-        labels = self._examples.labels[region]
-        pred_probs = self._examples.pred_probs[region]
-        blocks = [block.within(box).slices[0] for block in self._plan.blocks(box)]
-        return scan_region(
-            region.start,
-            blocks,
-            labels,
-            pred_probs.__getitem__,
-            self._examples.form,
-            self._options,
-            keeping,
-        )
+def _scan(
+    examples: InMemoryExamples, options: ScoreOptions, plan: Plan, keeping: Keeping, box: Box
+) -> Scanned:
+    (region,) = box.slices
+    return scan_region(
+        region.start,
+        [block.within(box).slices[0] for block in plan.blocks(box)],
+        examples.labels[region],
+        examples.pred_probs[region].__getitem__,
+        examples.form,
+        options,
+        keeping,
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from dask_labelqc.arguments import check_flag
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import positive_integer
 from dask_labelqc.kernels.examples import (
     CONFIDENCE_WEIGHTED_ENTROPY,
     NORMALIZED_MARGIN,
@@ -18,8 +17,7 @@ from dask_labelqc.kernels.examples import (
     ExampleScanOptions,
 )
 from dask_labelqc.kernels.keys import KeySpace
-from dask_labelqc.kernels.predictions import decoding_table, probability_dtype
-from dask_labelqc.method.parameters import check_dtypes, check_scale, sum_tolerance
+from dask_labelqc.method.format import Format, check_dtypes, check_scale, stored_as
 from dask_labelqc.typing import Floats, Shape
 
 __all__ = [
@@ -27,9 +25,7 @@ __all__ = [
     "ExampleFormat",
     "ScoreMethod",
     "ScoreOptions",
-    "check_flag",
     "check_format",
-    "number_of_threads",
 ]
 
 ScoreMethod: TypeAlias = Literal[
@@ -149,60 +145,21 @@ def _keywords(name: str, given: Any, allowed: tuple[str, ...]) -> dict[str, Any]
     return dict(given or {})
 
 
-def check_flag(name: str, value: Any) -> None:
-    """Raise InputError if the value of an argument is neither True nor False, nor 1 or 0."""
-    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
-        raise InputError(f"{name}: got {value!r}, it must be True or False")
-
-
-def number_of_threads(n_jobs: Any) -> int:
-    """Return how many threads are meant; None means one for each core.
-
-    Raises
-    ------
-    InputError
-        It is neither None nor an integer of 1 or more.
-    """
-    return positive_integer("n_jobs", os.cpu_count() or 1 if n_jobs is None else n_jobs)
-
-
 @dataclass(frozen=True)
-class ExampleFormat:
-    """How a dataset of N examples is stored.
+class ExampleFormat(Format):
+    """How a dataset of examples is stored."""
 
-    Attributes
-    ----------
-    num_examples, num_classes
-        N and K.
-    dtype
-        Of the stored predictions, in native byte order.
-    scale
-        What an integer prediction of 1 means; None: the largest integer means 1.
-    class_names
-        As far as the dataset has any.
-    """
-
-    num_examples: int
-    num_classes: int
-    dtype: np.dtype[np.generic]
-    scale: float | None = None
-    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
+    @property
+    def num_examples(self) -> int:
+        return self.shape[0]
 
     @property
     def example_bytes(self) -> int:
-        return self.num_classes * self.dtype.itemsize
-
-    @property
-    def table(self) -> Floats | None:
-        return decoding_table(self.dtype, self.scale)
-
-    @property
-    def sum_tolerance(self) -> float:
-        return sum_tolerance(self.dtype, self.num_classes, self.scale)
+        return self.item_bytes
 
     def key_space(self, options: ScoreOptions) -> KeySpace:
         plain = not options.rescored and options.method != "confidence_weighted_entropy"
-        bits = 8 * probability_dtype(self.dtype).itemsize if plain else 64
+        bits = 8 * self.probability_dtype.itemsize if plain else 64
         return KeySpace(bits, max((self.num_examples - 1).bit_length(), 1))
 
 
@@ -238,9 +195,4 @@ def check_format(
     whole_numbers = np.dtype(np.int64) if labels_dtype.kind == "f" else labels_dtype
     check_dtypes(whole_numbers, probs_dtype)
     check_scale(scale)
-    return ExampleFormat(
-        labels_shape[0],
-        probs_shape[1],
-        probs_dtype.newbyteorder("="),
-        None if probs_dtype.kind == "f" or scale is None else float(scale),
-    )
+    return ExampleFormat(labels_shape, probs_shape[1], **stored_as(probs_dtype, scale))

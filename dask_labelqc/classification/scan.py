@@ -12,12 +12,13 @@ from dask_labelqc.classification.facts import (
     Candidates,
     Confidences,
     ExampleFacts,
+    Learned,
     LeftOut,
-    RegionFacts,
 )
 from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import whole_labels
+from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.errors import InputError, advise
 from dask_labelqc.kernels.examples import ExampleScan, ExampleScanOptions, scan_examples
 from dask_labelqc.kernels.labels import VOID, encode_labels
@@ -135,8 +136,11 @@ def scan_region(
     form: ExampleFormat,
     options: ScoreOptions,
     keeping: Keeping,
-) -> RegionFacts:
-    """Scan the blocks of a region one after the other; see `scan_runs` for the parameters."""
+) -> Scanned:
+    """Scan the blocks of a region one after the other; see `scan_runs` for the parameters.
+
+    What is returned of it is `Learned`, what is kept are `ExampleFacts`.
+    """
     statistics = ExampleStatistics.nothing(form.num_classes)
     kept = _Kept(labels.size, form, options, keeping)
     every = keeping.confidences or keeping.thresholds is not None
@@ -146,7 +150,7 @@ def scan_region(
         statistics = statistics + ExampleStatistics.of(scan, start + run.start)
         kept.add(Candidates.of(scan), run.stop - run.start, statistics)
     facts = kept.facts(start, statistics)
-    return RegionFacts(statistics, kept.left_out, facts)
+    return Scanned(Learned(statistics, kept.left_out), facts)
 
 
 class _Kept:

@@ -1,103 +1,112 @@
-"""The label issues of a dataset of examples, from one read of its predictions or two."""
+"""The method for examples, and their label issues from one read of the predictions or two."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
-from dask_labelqc.classification.facts import ExampleFacts, FoundIssues, LeftOut
+from dask_labelqc.classification.facts import ExampleFacts, FoundIssues, Learned
 from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.classification.scan import Keeping
-from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
+from dask_labelqc.classification.statistics import IssueCounts
+from dask_labelqc.engine.regions import Regions
 from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.sequence import Selection, search_last, select
 from dask_labelqc.typing import Floats
 
-__all__ = ["Regions", "Selection", "Total", "select"]
-
-Total = TypeVar("Total", IssueCounts, Histogram, FoundIssues)
-
-
-class Regions(Protocol):
-    """The regions of a dataset, and what is remembered of each after it was read."""
-
-    def scan(self, keeping: Keeping) -> tuple[ExampleStatistics, LeftOut]:
-        """Read every region, and remember what `keeping` says."""
-
-    def total(self, function: Callable[[ExampleFacts], Total]) -> Total:
-        """Add up a function of the facts of each region."""
+__all__ = ["ExampleMethod", "find"]
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What was found: the statistics and thresholds (K,), the estimate, and the issues."""
+class ExampleMethod:
+    """How the label issues of examples are found; see `method.sequence.Method`.
 
-    statistics: ExampleStatistics
-    thresholds: Floats
-    num_selected: int
-    issues: FoundIssues
+    Regions are scanned by `Keeping`; their totals are `Learned`, what is kept `ExampleFacts`.
+    """
+
+    form: ExampleFormat
+    options: ScoreOptions
+
+    @property
+    def first(self) -> Keeping:
+        keeping = Keeping.at_first(self.form, self.options)
+        return replace(keeping, bound=-np.inf, lowest=False) if self._reads_twice else keeping
+
+    @property
+    def most_rounds(self) -> int:
+        return self.form.key_space(self.options).levels
+
+    @property
+    def _reads_twice(self) -> bool:
+        """Whether a score needs all probabilities of an example after the thresholds are known."""
+        return self.options.reads_twice
+
+    def warn(self, learned: Learned) -> Learned:
+        return learned  # the public functions do, of what the caller wrote
+
+    def thresholds(self, learned: Learned) -> Floats:
+        return learned.statistics.thresholds()
+
+    def count(self, facts: ExampleFacts, thresholds: Floats) -> IssueCounts:
+        return facts.counts(thresholds)
+
+    def number(self, counts: IssueCounts) -> int:
+        return counts.num_issues(self.options.calibrated)
+
+    def again(self, learned: Learned, thresholds: Floats, number: int) -> Keeping | None:
+        return self._known(thresholds) if self._reads_twice else None
+
+    def start(self, learned: Learned, number: int) -> Search:
+        return Search.start(self.form.key_space(self.options), min(number, learned.left_out.kept))
+
+    def histogram(self, facts: ExampleFacts, search: Search, thresholds: Floats) -> Histogram:
+        return self._scored(facts, thresholds).histogram(search)
+
+    def find(self, facts: ExampleFacts, search: Search, thresholds: Floats) -> FoundIssues:
+        """Return the issues of a region."""
+        return self._scored(facts, thresholds).issues(search)
+
+    def missed(self, learned: Learned, thresholds: Floats, issues: FoundIssues) -> Keeping | None:
+        """Return how to scan again if others may rank before the last issue; None if none does.
+
+        The issues were looked for among the examples that were kept. Those that were left out
+        agree with their predictions: if none has a score below that of the last issue, they could
+        only rank behind it, and the issues are right. Otherwise every example up to that score is
+        to be kept: more examples can only push issues out.
+        """
+        unscored = thresholds if self.options.rescored and not self._reads_twice else None
+        last = float(issues.score.max(initial=-np.inf))
+        if last < learned.left_out.lowest_score(unscored):
+            return None
+        return replace(self._known(thresholds), bound=last, lowest=False)
+
+    def _known(self, thresholds: Floats) -> Keeping:
+        """Return what is kept once the thresholds are known."""
+        known = thresholds if self.options.rescored else None
+        keeping = Keeping.at_first(self.form, self.options)
+        return replace(keeping, confidences=False, thresholds=known)
+
+    def _scored(self, facts: ExampleFacts, thresholds: Floats) -> ExampleFacts:
+        return facts.adjusted(thresholds) if self.options.rescored else facts
 
 
-def select(regions: Regions, form: ExampleFormat, options: ScoreOptions) -> Selection:
+def find(regions: Regions, method: ExampleMethod) -> tuple[Selection, FoundIssues]:
     """Count the issues, select as many examples of the lowest scores, drop those that agree.
 
-    The issues are looked for among the examples that were kept. Those that were left out agree
-    with their predictions: if none has a score below that of the last issue, they could only rank
-    behind it, and the issues are right. Otherwise the predictions are read again, and every example
-    up to that score is kept: more examples can only push issues out.
-
-    The predictions are read a second time, too, where a score needs all probabilities of an
-    example after the thresholds are known.
+    The regions must be such as return plain values.
     """
-    keeping = Keeping.at_first(form, options)
-    first = replace(keeping, bound=-np.inf, lowest=False) if options.reads_twice else keeping
-    statistics, left_out = regions.scan(first)
-    thresholds = statistics.thresholds()
-    counts = regions.total(partial(ExampleFacts.counts, thresholds=thresholds))
-    num_selected = counts.num_issues(options.calibrated)
-    known = replace(keeping, confidences=False, thresholds=thresholds if options.rescored else None)
-    if options.reads_twice:
-        _, left_out = regions.scan(known)
-    issues = _lowest(regions, form, options, num_selected, left_out, thresholds)
-    unscored = thresholds if options.rescored and not options.reads_twice else None
-    last = float(issues.score.max(initial=-np.inf))
-    if last >= left_out.lowest_score(unscored):
-        _, left_out = regions.scan(replace(known, bound=last, lowest=False))
-        issues = _lowest(regions, form, options, num_selected, left_out, thresholds)
-    return Selection(statistics, thresholds, num_selected, issues)
+    selection = select(regions, method)
+    thresholds, number = selection.thresholds, selection.number
 
+    def issues(search: Any) -> FoundIssues:
+        return regions.reduce("paint", method.find, search, thresholds)
 
-def _lowest(
-    regions: Regions,
-    form: ExampleFormat,
-    options: ScoreOptions,
-    num_selected: int,
-    left_out: LeftOut,
-    thresholds: Floats,
-) -> FoundIssues:
-    """Return the issues among the lowest `num_selected` of the examples that were kept."""
-    scored = partial(ExampleFacts.adjusted, thresholds=thresholds) if options.rescored else _itself
-    search = Search.start(form.key_space(options), min(num_selected, left_out.kept))
-    while not search.done:
-        search = search.narrowed(regions.total(partial(_histogram, scored, search)))
-    return regions.total(partial(_issues, scored, search))
-
-
-def _itself(facts: ExampleFacts) -> ExampleFacts:
-    return facts
-
-
-def _histogram(
-    scored: Callable[[ExampleFacts], ExampleFacts], search: Search, facts: ExampleFacts
-) -> Histogram:
-    return scored(facts).histogram(search)
-
-
-def _issues(
-    scored: Callable[[ExampleFacts], ExampleFacts], search: Search, facts: ExampleFacts
-) -> FoundIssues:
-    return scored(facts).issues(search)
+    found = issues(selection.search)
+    how = method.missed(selection.known, thresholds, found)
+    if how is not None:
+        known = regions.scan(how)
+        found = issues(search_last(regions, method, known, thresholds, number))
+    return selection, found

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dask_labelqc.kernels.examples import ExampleScan
-from dask_labelqc.method.issues import confident_thresholds, is_confident
-from dask_labelqc.typing import AnyArray, Floats, Ints
+from dask_labelqc.method.issues import is_confident
+from dask_labelqc.method.statistics import NO_SUM, ClassStatistics, WorstSum
+from dask_labelqc.typing import Floats, Ints
 
 __all__ = ["ExampleStatistics", "IssueCounts"]
 
@@ -17,24 +18,18 @@ NO_CHUNK: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
-class ExampleStatistics:
-    """What is added up over the dataset to learn the thresholds; `+` is exact.
+class ExampleStatistics(ClassStatistics):
+    """What is added up over the examples of a dataset.
 
     Attributes
     ----------
-    class_sum
-        Python integers (K,): self-confidence of the examples labelled k, times 2**32.
-    class_count
-        int64 (K,).
-    worst_sum
-        (distance from one, example, sum) of the example whose probabilities' sum is worst.
+    class_sum, class_count, worst_sum
+        As of all.
     absent_labels, absent_pred_probs
         Numbers of the storage chunks that are not in their stores.
     """
 
-    class_sum: AnyArray
-    class_count: Ints
-    worst_sum: tuple[float, int, float] = (0.0, 0, 1.0)
+    worst_sum: WorstSum = NO_SUM
     absent_labels: frozenset[int] = NO_CHUNK
     absent_pred_probs: frozenset[int] = NO_CHUNK
 
@@ -45,24 +40,19 @@ class ExampleStatistics:
     @classmethod
     def of(cls, scan: ExampleScan, start: int) -> ExampleStatistics:
         """Take what was found of a run of examples that begins at the place `start`."""
-        deviation, total = (float(value) for value in scan.worst_sum)
-        worst = (deviation, start + int(scan.facts[2]), total)
+        deviation, total = scan.worst_sum.tolist()
+        worst = WorstSum(deviation, (start + int(scan.facts[2]),), total)
         return cls(scan.class_sum.astype(object), scan.class_count, worst)
 
     @property
     def num_examples(self) -> int:
         return int(self.class_count.sum())
 
-    def thresholds(self) -> Floats:
-        return confident_thresholds(self.class_sum, self.class_count)
-
     def __add__(self, other: ExampleStatistics) -> ExampleStatistics:
-        return ExampleStatistics(
-            self.class_sum + other.class_sum,
-            self.class_count + other.class_count,
-            min(self.worst_sum, other.worst_sum, key=lambda w: (-w[0], w[1])),
-            self.absent_labels | other.absent_labels,
-            self.absent_pred_probs | other.absent_pred_probs,
+        return replace(
+            super().__add__(other),
+            absent_labels=self.absent_labels | other.absent_labels,
+            absent_pred_probs=self.absent_pred_probs | other.absent_pred_probs,
         )
 
     def beyond(self, known: ExampleStatistics) -> ExampleStatistics:

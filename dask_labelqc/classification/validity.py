@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 
 from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.method.statistics import WorstSum
+from dask_labelqc.method.validity import wrong_sum
 from dask_labelqc.typing import AnyArray, BoolArray
 
 __all__ = ["warn_of_sum", "whole_labels"]
@@ -52,25 +54,13 @@ def whole_labels(labels: AnyArray, start: int) -> tuple[AnyArray, BoolArray]:
     return np.where(missing, 0, values) if missing.any() else values, missing
 
 
-def warn_of_sum(worst: tuple[float, int, float], tolerance: float, stacklevel: int = 3) -> bool:
+def warn_of_sum(worst: WorstSum, tolerance: float, stacklevel: int = 3) -> bool:
     """Warn, and return True, if the worst sum of probabilities is off by more than allowed.
 
-    Parameters
-    ----------
-    worst
-        (distance from one, example, sum).
-    tolerance
-        How far from one a sum may be.
-    stacklevel
-        Of the warning: 3 points to the caller of the public function that calls this.
+    `stacklevel` is the warning's: 3 points to the caller of the public function that calls this.
     """
-    deviation, example, total = worst
-    if deviation <= tolerance:
+    message = wrong_sum(worst, tolerance)
+    if message is None:
         return False
-    warnings.warn(
-        "pred_probs: the probabilities of an example should sum to 1 (within "
-        f"{tolerance:.3g}); the worst sum is {total:.6g} at example {example}",
-        LabelQCWarning,
-        stacklevel=stacklevel,
-    )
+    warnings.warn(message, LabelQCWarning, stacklevel=stacklevel)
     return True

@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
 from dask_labelqc.region import Box
 from dask_labelqc.typing import Shape
 
-__all__ = ["GROUP_BYTES", "Box", "Plan", "plan_blocks", "positive_integer", "spatial_factors"]
+__all__ = ["GROUP_BYTES", "Box", "Plan", "plan_blocks", "spatial_factors"]
 
 BLOCK_BYTES = 24 * 2**20
 """Predictions that are decoded at a time, where the storage chunks are smaller than that."""
@@ -133,20 +133,6 @@ def _grow(unit: Shape, shape: Shape, most: int) -> Shape:
         if grown[axis] < shape[axis]:
             break
     return tuple(grown)
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """Return the value of an argument as a Python integer.
-
-    Raises
-    ------
-    InputError
-        It is not an integer of 1 or more.
-    """
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not integer or value < 1:
-        raise InputError(f"{name}: got {value!r}, it must be an integer of 1 or more")
-    return int(value)
 
 
 def spatial_factors(downsample: int, spatial: Shape) -> Shape:

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 from dask.core import flatten
 
+from dask_labelqc.region import Box
 from dask_labelqc.typing import Shape
 
 __all__ = [
@@ -21,8 +22,8 @@ __all__ = [
     "from_blocks",
     "from_positions",
     "map_objects",
+    "reduce_objects",
     "to_blocks",
-    "total",
 ]
 
 SPLIT_EVERY = 16
@@ -39,39 +40,50 @@ def from_positions(function: Callable[..., Any], grid: Shape) -> da.Array:
     return da.map_blocks(function, chunks=chunks, dtype=object, meta=_meta(len(grid)))
 
 
-def from_blocks(function: Callable[..., Any], labels: da.Array, pred_probs: da.Array) -> da.Array:
-    r"""Return the array of ``function(labels block, [pred_probs block], block_id=position)``.
+def from_blocks(
+    function: Callable[..., Any],
+    chunks: tuple[tuple[int, ...], ...],
+    arrays: Iterable[da.Array],
+    pred_probs: da.Array | None = None,
+    dtype: Any = object,
+) -> da.Array:
+    r"""Return the array of ``function(box, *blocks, [pred_probs block])``.
 
     Parameters
     ----------
     function
-        Its second argument is a list of one block, which holds all classes.
-    labels, pred_probs
-        (N, \*spatial) and (N, K, \*spatial) with the same chunks, and one along K.
+        Is told where the blocks are.
+    chunks
+        Their extents along (N, \*spatial).
+    arrays
+        (N, \*spatial) in these chunks, or an object for each of these.
+    pred_probs
+        (N, K, \*spatial) in these chunks: a list of one block, which holds all classes.
+    dtype
+        Of the function's blocks; objects are one for each.
     """
-    grid = labels.numblocks
-    positions = from_positions(_position, grid)
-    axes = tuple(range(labels.ndim))
-    class_axis = labels.ndim
+    axes = tuple(range(len(chunks)))
+    starts = tuple(tuple(np.cumsum((0, *extents)).tolist()) for extents in chunks)
+    boxes = from_positions(partial(_box, starts), tuple(len(extents) for extents in chunks))
+    pairs: list[Any] = [item for array in (boxes, *arrays) for item in (array, axes)]
+    if pred_probs is not None:
+        pairs += [pred_probs, (0, len(axes), *axes[1:])]
+    one_each = ((1,) * len(extents) for extents in chunks)
     return da.blockwise(
         function,
         axes,
-        positions,
-        axes,
-        labels,
-        axes,
-        pred_probs,
-        (axes[0], class_axis, *axes[1:]),
-        adjust_chunks={axis: (1,) * n for axis, n in zip(axes, grid, strict=True)},
+        *pairs,
+        adjust_chunks=dict(zip(axes, one_each if dtype is object else chunks, strict=True)),
         align_arrays=False,
         concatenate=None,
-        dtype=object,
-        meta=_meta(labels.ndim),
+        dtype=dtype,
+        meta=_meta(len(axes), dtype),
     )
 
 
-def _position(block_id: Shape) -> Shape:
-    return block_id
+def _box(starts: tuple[Shape, ...], block_id: Shape) -> Box:
+    first = tuple(axis[i] for axis, i in zip(starts, block_id, strict=True))
+    return Box(first, tuple(axis[i + 1] for axis, i in zip(starts, block_id, strict=True)))
 
 
 def map_objects(function: Callable[..., Any], objects: da.Array, *shared: da.Array) -> da.Array:
@@ -131,7 +143,7 @@ def _itself(block: Any, axis: Any, keepdims: Any) -> Any:
     return block
 
 
-def total(
+def reduce_objects(
     function: Callable[[Any, Any], Any],
     objects: da.Array,
     finish: Callable[[Any], Any] | None = None,

@@ -8,48 +8,19 @@ import numpy as np
 
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.fixed_point import FIXED_POINT
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.summary import Candidates, Statistics
-from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints, Shape
+from dask_labelqc.typing import BoolArray, Floats, Ints
 
 __all__ = [
     "Issues",
-    "confident_thresholds",
     "count_off_diagonal",
     "find_issues",
-    "full_size",
     "is_confident",
-    "paint",
     "start_search",
 ]
 
-LOWEST_THRESHOLD = 2e-6
 THRESHOLD_SLACK = 1e-6
-
-
-def confident_thresholds(class_sum: AnyArray, class_count: Ints) -> Floats:
-    """Return the mean self-confidence of each class, float64 (K,), at least 2e-6.
-
-    Agrees with `cleanlab.count.get_confident_thresholds` where every class occurs.
-
-    Parameters
-    ----------
-    class_sum
-        Integers (K,), in units of 2**-32.
-    class_count
-        (K,).
-
-    Examples
-    --------
-    >>> confident_thresholds(np.array([2**32, 0], object), np.array([2, 0]))
-    array([5.e-01, 2.e-06])
-    """
-    means = [
-        int(total) / (int(count) * FIXED_POINT) if count else 0.0
-        for total, count in zip(class_sum, class_count, strict=True)
-    ]
-    return np.maximum(means, LOWEST_THRESHOLD)
 
 
 def is_confident(confidence: Floats, predicted: Ints, thresholds: Floats) -> BoolArray:
@@ -95,23 +66,33 @@ class Issues:
         The region, in pixels.
     position, given, predicted
         (I,): flat position in the region, given and predicted class.
+    num_classes
+        K.
     """
 
     box: Box
     position: Ints
     given: Ints
     predicted: Ints
+    num_classes: int
 
-    def matrix(self, num_classes: int) -> Ints:
+    def matrix(self) -> Ints:
         """Count the issues of each pair of given and predicted class, int64 (K, K)."""
-        pairs = self.given.astype(np.int64) * num_classes + self.predicted
-        return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+        pairs = self.given.astype(np.int64) * self.num_classes + self.predicted
+        shape = self.num_classes, self.num_classes
+        return np.bincount(pairs, minlength=self.num_classes**2).reshape(shape)
 
     def per_image(self) -> Ints:
         """Count the issues of each image of the region, int64 (n,)."""
         num_images = self.box.shape[0]
         pixels = np.int64(self.box.size // num_images)  # may not fit the dtype of the positions
         return np.bincount(self.position // pixels, minlength=num_images)
+
+    def mask(self) -> BoolArray:
+        """Return the boolean mask of the region."""
+        mask = np.zeros(self.box.size, np.bool_)
+        mask[self.position] = True
+        return mask.reshape(self.box.shape)
 
     def __sizeof__(self) -> int:
         return self.position.nbytes + self.given.nbytes + self.predicted.nbytes
@@ -126,32 +107,12 @@ def find_issues(candidates: Candidates, search: Search, params: Parameters) -> I
         if search.last
         else np.zeros(candidates.position.size, np.bool_)
     )
-    box = full_size(candidates.box, params.factors)
     if params.downsample > 1:
         keep = selected[candidates.pixel_cell]
-        return Issues(
-            box,
-            candidates.pixel_position[keep],
-            candidates.pixel_given[keep],
-            candidates.pixel_predicted[keep],
-        )
-    keep = selected & (candidates.given != candidates.predicted)
-    return Issues(
-        box, candidates.position[keep], candidates.given[keep], candidates.predicted[keep]
-    )
-
-
-def full_size(cells: Box, factors: Shape) -> Box:
-    """Return the pixels of a box of cells."""
-    every = (1, *factors)
-    return Box(
-        tuple(a * f for a, f in zip(cells.start, every, strict=True)),
-        tuple(b * f for b, f in zip(cells.stop, every, strict=True)),
-    )
-
-
-def paint(issues: Issues) -> BoolArray:
-    """Return the boolean mask of the region."""
-    mask = np.zeros(issues.box.size, np.bool_)
-    mask[issues.position] = True
-    return mask.reshape(issues.box.shape)
+        pixels = candidates.pixel_position, candidates.pixel_given, candidates.pixel_predicted
+    else:
+        keep = selected & (candidates.given != candidates.predicted)
+        pixels = candidates.position, candidates.given, candidates.predicted
+    position, given, predicted = (values[keep] for values in pixels)
+    box = candidates.box.refined(params.factors)
+    return Issues(box, position, given, predicted, params.num_classes)

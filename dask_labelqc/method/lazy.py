@@ -1,63 +1,43 @@
-"""The stages as one graph of public Dask arrays; nothing runs before something is computed."""
+"""The outputs of an audit of images as lazy arrays of one graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from operator import add, attrgetter
-from typing import TypeAlias
+from functools import cached_property, partial
+from operator import attrgetter, itemgetter
+from typing import Any, TypeAlias
 
 import dask.array as da
-import numpy as np
 
-from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import Box
-from dask_labelqc.graph.objects import along_images, map_objects, to_blocks, total
-from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.keys import Histogram
-from dask_labelqc.kernels.softmin import combine_softmin, finalize_softmin
-from dask_labelqc.method.issues import (
-    Issues,
-    confident_thresholds,
-    count_off_diagonal,
-    find_issues,
-    full_size,
-    paint,
+from dask_labelqc.engine.graph import LazyGraph
+from dask_labelqc.graph.objects import along_images, map_objects, reduce_objects, to_blocks
+from dask_labelqc.method.outputs import (
+    Output,
+    Parts,
+    combined_parts,
+    contributed,
+    finished,
+    summed_parts,
 )
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.summary import Candidates, ImageStatistics, Statistics
-from dask_labelqc.typing import AnyArray, Floats, Ints
+from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.sequence import Selection, select
+from dask_labelqc.method.summary import Candidates, RegionSummary
+from dask_labelqc.typing import AnyArray
 
-__all__ = ["LazyAudit", "Rescan", "lazy_audit"]
+__all__ = ["Again", "lazy_audit"]
 
-Rescan: TypeAlias = Callable[[Box, float], Candidates]
-"""Summarizes a region again, with another bound of the candidates' score."""
-
-
-@dataclass(frozen=True)
-class LazyAudit:
-    """Every output of an audit as a lazy array; see the table of `segmentation.audit`."""
-
-    label_issues: da.Array
-    image_score: da.Array
-    image_issue_fraction: da.Array
-    image_issue_count: da.Array
-    confident_threshold: da.Array
-    class_count: da.Array
-    class_issue_count: da.Array
-    issue_matrix: da.Array
-    pixel_scores: da.Array | None
-    predicted_label: da.Array | None
+Again: TypeAlias = Callable[[float, Candidates], RegionSummary]
+"""Summarizes the region of candidates again, with another bound of their score."""
 
 
 def lazy_audit(
     summaries: da.Array,
     chunks: tuple[tuple[int, ...], ...],
     params: Parameters,
-    rescan: Rescan | None,
-) -> LazyAudit:
-    """Build the graph on top of the summaries of all regions.
+    again: Again,
+) -> dict[str, da.Array]:
+    """Build the graph on top of the summaries of all regions; return the outputs by name.
 
     Parameters
     ----------
@@ -67,129 +47,112 @@ def lazy_audit(
         Extents of the regions, (N, *spatial).
     params
         Of the audit.
-    rescan
-        How to summarize a region again, for the case that needs it; None if the predictions
-        cannot be read again.
+    again
+        How to summarize a region again, for the case that needs it.
     """
-    statistics = total(
-        add, map_objects(attrgetter("statistics"), summaries), partial(_warned, params)
-    )
-    issues = _issues(summaries, statistics, params, rescan)
-    images = along_images(
-        partial(_add_images, params.temperature), map_objects(attrgetter("images"), summaries)
-    )
-    counts = along_images(add, map_objects(Issues.per_image, issues))
-    num_classes = params.num_classes
-    count_matrix = partial(Issues.matrix, num_classes=num_classes)
-    matrix = total(add, map_objects(count_matrix, issues))
-    per_image, per_class = chunks[:1], ((num_classes,),)
-    dense = params.probability_dtype, params.class_dtype
-    # No output is made of another one: `dask.compute` of a Dataset that holds both a layer of the
-    # graph and what depends on it loses the first ("Missing dependency").
-    return LazyAudit(
-        label_issues=to_blocks(paint, issues, chunks, np.bool_),
-        image_score=to_blocks(
-            _itself, map_objects(_image_score, images, statistics), per_image, np.float64
-        ),
-        image_issue_fraction=to_blocks(
-            _itself, map_objects(_fraction, counts, images), per_image, np.float64
-        ),
-        image_issue_count=to_blocks(_itself, counts, per_image, np.int64),
-        confident_threshold=to_blocks(_thresholds, statistics, per_class, np.float64, new_axes=1),
-        class_count=to_blocks(
-            attrgetter("pixel_count"), statistics, per_class, np.int64, new_axes=1
-        ),
-        class_issue_count=to_blocks(_issues_of_class, matrix, per_class, np.int64, new_axes=1),
-        issue_matrix=to_blocks(_itself, matrix, per_class * 2, np.int64, new_axes=2),
-        pixel_scores=(
-            to_blocks(attrgetter("dense.scores"), summaries, chunks, dense[0])
-            if params.scores
-            else None
-        ),
-        predicted_label=(
-            to_blocks(attrgetter("dense.predicted"), summaries, chunks, dense[1])
-            if params.predicted
-            else None
-        ),
-    )
+    audit = _LazyAudit(summaries, chunks, params, again)
+    return {output.name: audit.output(output) for output in params.outputs}
 
 
-def _issues(
-    summaries: da.Array, statistics: da.Array, params: Parameters, rescan: Rescan | None
-) -> da.Array:
-    """Stages B to C: the issues of each region, as objects."""
-    candidates = map_objects(attrgetter("candidates"), summaries)
-    thresholds = map_objects(_thresholds, statistics)
-    num_selected = total(add, map_objects(count_off_diagonal, candidates, thresholds))
-    bound = map_objects(_missing_bound, statistics, num_selected)
-    candidates = map_objects(partial(_complete, params, rescan), candidates, bound)
-    search = map_objects(partial(Search.start, params.key_space), num_selected)
-    for _ in range(params.key_space.levels):
-        histogram = total(add, map_objects(partial(_histogram, params), candidates, search))
-        search = map_objects(Search.narrowed, search, histogram)
-    return map_objects(partial(_find, params), candidates, search)
+class _LazyAudit:
+    """What the outputs are made of, each of which is in the graph once.
+
+    No output is made of another one: `dask.compute` of a Dataset that holds both a layer of the
+    graph and what depends on it loses the first ("Missing dependency").
+    """
+
+    def __init__(
+        self,
+        summaries: da.Array,
+        chunks: tuple[tuple[int, ...], ...],
+        params: Parameters,
+        again: Again,
+    ) -> None:
+        self._summaries, self._chunks, self._params = summaries, chunks, params
+        self._method = PixelMethod(params)
+        self._graph = LazyGraph(lambda _: summaries, again)
+        self._together = partial(combined_parts, params)
+        if any(output.of("issues", "selection") for output in params.outputs):
+            self._selection: Selection | None = select(self._graph, self._method)
+            self._total = self._selection.total
+        else:
+            self._selection = None
+            self._total = self._graph.scan(self._method.first, self._method.warn)
+
+    def output(self, output: Output) -> da.Array:
+        """Return an output as a lazy array."""
+        dtype = output.dtype_for(self._params)
+        if output.over == "pixel":
+            pixels = self._issue_pixels if output.of("issues") else self._block_pixels
+            return to_blocks(itemgetter(output.name), pixels, self._chunks, dtype)
+        if output.over == "image":
+            return to_blocks(_itself, self._finished(output), self._chunks[:1], dtype)
+        shape = output.shape(self._params)
+        whole = tuple((n,) for n in shape)
+        return to_blocks(_itself, self._finished(output), whole, dtype, new_axes=len(shape))
+
+    def _finished(self, output: Output) -> da.Array:
+        """Return an output of images, or of the dataset, as objects.
+
+        What is made of blocks alone has the sums as well, of which to ask is what warns.
+        """
+        images, issues = output.over == "image", output.of("issues")
+        sources: list[Any] = []
+        if images and output.of("block"):
+            sources.append(self._block_images)
+        if issues:
+            sources.append(self._issue_images if images else self._issue_sums)
+        if output.of("selection"):
+            sources.append(self._learned)
+        if not issues:
+            sources.append(self._block_sums)
+        return map_objects(partial(_finished, output), *sources)
+
+    @cached_property
+    def _block_pixels(self) -> da.Array:
+        return map_objects(attrgetter("dense"), self._summaries)
+
+    @cached_property
+    def _block_images(self) -> da.Array:
+        return along_images(self._together, map_objects(attrgetter("images"), self._summaries))
+
+    @cached_property
+    def _block_sums(self) -> da.Array:
+        return map_objects(attrgetter("sums"), self._total)
+
+    @cached_property
+    def _issues(self) -> da.Array:
+        assert self._selection is not None
+        return self._graph.each(self._method.find, self._selection.search)
+
+    @cached_property
+    def _issue_pixels(self) -> da.Array:
+        return self._of_issues("pixel")
+
+    @cached_property
+    def _issue_images(self) -> da.Array:
+        return along_images(self._together, self._of_issues("image"))
+
+    @cached_property
+    def _issue_sums(self) -> da.Array:
+        return reduce_objects(summed_parts, self._of_issues("dataset"))
+
+    @cached_property
+    def _learned(self) -> da.Array:
+        assert self._selection is not None
+        return map_objects(_thresholds, self._selection.thresholds)
+
+    def _of_issues(self, over: str) -> da.Array:
+        return map_objects(partial(contributed, self._params, "issues", over), self._issues)
 
 
 def _itself(block: AnyArray) -> AnyArray:
     return block
 
 
-def _thresholds(statistics: Statistics) -> Floats:
-    return confident_thresholds(statistics.class_sum, statistics.class_count)
+def _thresholds(thresholds: AnyArray) -> Parts:
+    return {"thresholds": thresholds}
 
 
-def _warned(params: Parameters, statistics: Statistics) -> Statistics:
-    statistics.warn(params)
-    return statistics
-
-
-def _missing_bound(statistics: Statistics, num_selected: int) -> float | None:
-    """Return up to which score candidates are missing, None if they are complete."""
-    complete = num_selected <= statistics.below_bound
-    return None if complete else statistics.highest_disagreeing
-
-
-def _complete(
-    params: Parameters, rescan: Rescan | None, candidates: Candidates, bound: float | None
-) -> Candidates:
-    if bound is None:
-        return candidates
-    if rescan is None:
-        raise InputError(
-            "pred_probs: the probabilities sum to more than 1 and the cut falls above a score of "
-            f"{params.bound:.3g}, so that they have to be read again, which a Dask array does not "
-            "allow; pass Zarr or NumPy arrays, both of one kind, or probabilities that sum to 1"
-        )
-    return rescan(full_size(candidates.box, params.factors), bound)
-
-
-def _histogram(params: Parameters, candidates: Candidates, search: Search) -> Histogram:
-    return NOTHING if search.done else candidates.keys(params).histogram(search.prefix)
-
-
-NOTHING = Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
-def _find(params: Parameters, candidates: Candidates, search: Search) -> Issues:
-    return find_issues(candidates, search, params)
-
-
-def _add_images(temperature: float, a: ImageStatistics, b: ImageStatistics) -> ImageStatistics:
-    return ImageStatistics(combine_softmin(a.softmin, b.softmin, temperature), a.count + b.count)
-
-
-def _image_score(images: ImageStatistics, statistics: Statistics) -> Floats:
-    """Return the scores of images; the statistics are asked for because they warn."""
-    return finalize_softmin(images.softmin)
-
-
-def _fraction(issue_count: Ints, images: ImageStatistics) -> Floats:
-    """Return the fraction of pixels that are issues; NaN where none takes part."""
-    with np.errstate(invalid="ignore"):
-        fraction: Floats = issue_count / images.count
-    return fraction
-
-
-def _issues_of_class(matrix: Ints) -> Ints:
-    counts: Ints = matrix.sum(axis=1)
-    return counts
+def _finished(output: Output, *parts: Parts) -> AnyArray:
+    return finished(output, parts)

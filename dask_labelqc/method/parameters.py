@@ -1,55 +1,39 @@
-"""What is asked of an audit, in the form that travels to the workers."""
+"""What is asked of an audit, and of what: the form that travels to the workers."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.arguments import positive_integer
+from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import spatial_factors
 from dask_labelqc.kernels.keys import KeySpace
-from dask_labelqc.kernels.labels import smallest_unsigned
-from dask_labelqc.kernels.predictions import decoding_table, largest, probability_dtype
 from dask_labelqc.kernels.summary import ScanOptions
-from dask_labelqc.typing import Floats, LabelDownsample, Shape, Validate
+from dask_labelqc.method.format import Format, check_dtypes, check_scale, stored_as, warn_of_fill
+from dask_labelqc.typing import LabelDownsample, Shape, Validate
 
-__all__ = [
-    "Parameters",
-    "check_dtypes",
-    "check_scale",
-    "make_parameters",
-    "sum_tolerance",
-    "warn_of_fill",
-]
+if TYPE_CHECKING:
+    from dask_labelqc.method.outputs import Output, Part
 
-SUM_TOLERANCE = 1e-2
-"""How far from one the probabilities of a pixel may sum before there is a warning."""
+__all__ = ["Options", "Parameters"]
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """The checked arguments of an audit and the facts about its inputs that the method needs.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked of an audit, whatever its inputs; made and checked by `of`.
 
     Attributes
     ----------
-    shape
-        (N, *spatial).
-    num_classes
-        K.
-    dtype
-        Of the stored predictions.
-    scale
-        What an integer prediction of 1 means; None: the largest integer means 1.
     ignore_index
         Labels that take part in nothing.
     temperature
-        Of the softmin; infinity leaves the image scores out.
+        Of the softmin.
     from_logits
         The predictions are logits.
     downsample
@@ -58,25 +42,95 @@ class Parameters:
         How the label of a cell is found.
     validate
         What is checked while computing.
-    scores, predicted
-        Whether dense scores and predicted classes are wanted.
-    class_names
-        Names of labels, as far as there are any; for people, no part of the answers.
+    outputs
+        Those that are wanted.
     """
 
-    shape: Shape
-    num_classes: int
-    dtype: np.dtype[np.generic]
-    scale: float | None = None
     ignore_index: tuple[int, ...] = ()
     temperature: float = 0.1
     from_logits: bool = False
     downsample: int = 1
     label_downsample: LabelDownsample = "mean"
     validate: Validate = "full"
-    scores: bool = False
-    predicted: bool = False
-    class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
+    outputs: tuple[Output, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        ignore_index: int | Iterable[int] | None = None,
+        temperature: float = 0.1,
+        from_logits: bool = False,
+        downsample: int = 1,
+        label_downsample: LabelDownsample = "mean",
+        validate: Validate = "full",
+        outputs: tuple[Output, ...] = (),
+    ) -> Options:
+        """Check the arguments of a public function.
+
+        Raises
+        ------
+        InputError
+            Naming the argument, what it is, and what it may be.
+        """
+        for name, value, allowed in (
+            ("label_downsample", label_downsample, get_args(LabelDownsample)),
+            ("validate", validate, get_args(Validate)),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name}: got {value!r}, it must be one of {', '.join(allowed)}")
+        if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
+            raise InputError(f"temperature: got {temperature!r}, it must be a number above 0")
+        return cls(
+            ignore_index=_ignored(ignore_index),
+            temperature=float(temperature),
+            from_logits=bool(from_logits),
+            downsample=positive_integer("downsample", downsample),
+            label_downsample=label_downsample,
+            validate=validate,
+            outputs=outputs,
+        )
+
+
+@dataclass(frozen=True)
+class Parameters(Format, Options):
+    """What is asked of an audit of images, and the facts about these that the method needs."""
+
+    @classmethod
+    def of_images(
+        cls,
+        options: Options,
+        labels_shape: Shape,
+        labels_dtype: np.dtype[np.generic],
+        probs_shape: Shape,
+        probs_dtype: np.dtype[np.generic],
+        *,
+        scale: float | None = None,
+        class_names: Mapping[int, str] | None = None,
+        fill_labels: tuple[int, ...] = (),
+    ) -> Parameters:
+        """Check options against labels (N, *spatial) and pred_probs (N, K, *spatial).
+
+        `fill_labels` are those that stand for no label where they are stored: they are ignored too.
+
+        Raises
+        ------
+        InputError
+            Naming the argument, what it is, and what it may be.
+        """
+        _check_shapes(labels_shape, probs_shape)
+        # xarray decodes labels to floats where they have a fill value.
+        check_dtypes(labels_dtype, probs_dtype, options.from_logits, label_kinds="iubf")
+        check_scale(scale)
+        spatial_factors(options.downsample, labels_shape[1:])
+        warn_of_fill(set(fill_labels) - set(options.ignore_index), probs_shape[1])
+        asked = vars(options) | {"ignore_index": _ignored((*options.ignore_index, *fill_labels))}
+        stored = stored_as(probs_dtype, scale)
+        return cls(labels_shape, probs_shape[1], class_names=class_names or {}, **stored, **asked)
+
+    @property
+    def pixel_bytes(self) -> int:
+        return self.item_bytes
 
     @property
     def factors(self) -> Shape:
@@ -86,22 +140,6 @@ class Parameters:
     def cells_shape(self) -> Shape:
         """(N, *spatial) of the downsampled grid."""
         return (self.shape[0], *(n // self.downsample for n in self.shape[1:]))
-
-    @property
-    def pixel_bytes(self) -> int:
-        return self.num_classes * self.dtype.itemsize
-
-    @property
-    def probability_dtype(self) -> np.dtype[np.floating]:
-        return probability_dtype(self.dtype)
-
-    @property
-    def class_dtype(self) -> np.dtype[np.unsignedinteger]:
-        return smallest_unsigned(self.num_classes)
-
-    @property
-    def sum_tolerance(self) -> float:
-        return sum_tolerance(self.dtype, self.num_classes, self.scale)
 
     @property
     def bound(self) -> float:
@@ -117,9 +155,18 @@ class Parameters:
         cells = math.prod(self.cells_shape)
         return KeySpace(8 * self.probability_dtype.itemsize, max((cells - 1).bit_length(), 1))
 
-    @property
-    def table(self) -> Floats | None:
-        return decoding_table(self.dtype, self.scale)
+    def wants(self, name: str) -> bool:
+        """Return whether an output is wanted."""
+        return any(output.name == name for output in self.outputs)
+
+    def parts(self, of: str, over: str) -> dict[str, Part]:
+        """Return the parts of the wanted outputs by name; of pixels by that of the output."""
+        return {
+            output.name if over == "pixel" else part.name: part
+            for output in self.outputs
+            for part in output.parts
+            if (part.of, part.over) == (of, over)
+        }
 
     def attributes(self) -> dict[str, Any]:
         """Return the arguments of the audit as plain values."""
@@ -143,88 +190,14 @@ class Parameters:
     def scan_options(self, bound: float) -> ScanOptions:
         return ScanOptions(
             bound=bound,
-            temperature=self.temperature,
+            temperature=self.temperature if self.wants("image_score") else math.inf,
             from_logits=self.from_logits,
             check=self.validate == "full",
-            scores=self.scores,
-            predicted=self.predicted,
+            scores=self.wants("pixel_scores"),
+            predicted=self.wants("predicted_label"),
             factors=self.factors,
             majority=self.label_downsample == "majority",
         )
-
-
-def sum_tolerance(dtype: np.dtype[np.generic], num_classes: int, scale: float | None) -> float:
-    """Return `SUM_TOLERANCE`, and for integers the rounding of K probabilities besides.
-
-    Examples
-    --------
-    >>> sum_tolerance(np.dtype("float32"), 10, None)
-    0.01
-    """
-    if dtype.kind == "f":
-        return SUM_TOLERANCE
-    step = 1 / largest(dtype) if scale is None else scale
-    return SUM_TOLERANCE + num_classes * step / 2
-
-
-def make_parameters(
-    labels_shape: Shape,
-    labels_dtype: np.dtype[np.generic],
-    probs_shape: Shape,
-    probs_dtype: np.dtype[np.generic],
-    *,
-    ignore_index: int | Iterable[int] | None = None,
-    temperature: float = 0.1,
-    from_logits: bool = False,
-    downsample: int = 1,
-    label_downsample: LabelDownsample = "mean",
-    validate: Validate = "full",
-    scale: float | None = None,
-    scores: bool = False,
-    predicted: bool = False,
-    image_scores: bool = True,
-    class_names: Mapping[int, str] | None = None,
-    fill_labels: tuple[int, ...] = (),
-) -> Parameters:
-    """Check the arguments of an audit of labels (N, *spatial) and pred_probs (N, K, *spatial).
-
-    `fill_labels` are those that stand for no label where they are stored: they are ignored too.
-
-    Raises
-    ------
-    InputError
-        Naming the argument, what it is, and what it may be.
-    """
-    _check_shapes(labels_shape, probs_shape)
-    # xarray decodes labels to floats where they have a fill value.
-    check_dtypes(labels_dtype, probs_dtype, from_logits, label_kinds="iubf")
-    check_scale(scale)
-    factors = spatial_factors(downsample, labels_shape[1:])
-    for name, value, allowed in (
-        ("label_downsample", label_downsample, get_args(LabelDownsample)),
-        ("validate", validate, get_args(Validate)),
-    ):
-        if value not in allowed:
-            raise InputError(f"{name}: got {value!r}, it must be one of {', '.join(allowed)}")
-    if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
-        raise InputError(f"temperature: got {temperature!r}, it must be a number above 0")
-    ignored = _ignored(ignore_index)
-    warn_of_fill(set(fill_labels) - set(ignored), probs_shape[1])
-    return Parameters(
-        shape=labels_shape,
-        num_classes=probs_shape[1],
-        dtype=probs_dtype.newbyteorder("="),
-        scale=None if probs_dtype.kind == "f" or scale is None else float(scale),
-        ignore_index=_ignored((*ignored, *fill_labels)),
-        temperature=float(temperature) if image_scores else math.inf,
-        from_logits=bool(from_logits),
-        downsample=factors[0],
-        label_downsample=label_downsample,
-        validate=validate,
-        scores=scores,
-        predicted=predicted,
-        class_names=class_names or {},
-    )
 
 
 def _check_shapes(labels: Shape, probs: Shape) -> None:
@@ -248,45 +221,6 @@ def _check_shapes(labels: Shape, probs: Shape) -> None:
         raise InputError(f"labels: got shape {labels}, the dataset is empty")
     if probs[1] < 2:
         raise InputError(f"pred_probs: got shape {probs}, K = {probs[1]} classes; it must be 2 up")
-
-
-def check_dtypes(
-    labels: np.dtype[np.generic],
-    probs: np.dtype[np.generic],
-    from_logits: bool = False,
-    label_kinds: str = "iub",
-) -> None:
-    """Raise InputError if labels or predictions have a dtype that cannot be used."""
-    if labels.kind not in label_kinds or labels.itemsize > 8:
-        raise InputError(f"labels: got dtype {labels}, it must be an integer dtype")
-    floating = probs.kind == "f" and probs.itemsize in (2, 4, 8)
-    scaled = probs.kind == "u" and probs.itemsize in (1, 2)
-    if not (floating or scaled):
-        raise InputError(
-            f"pred_probs: got dtype {probs}, it must be float16, float32, float64, "
-            "or uint8 or uint16 with a scale"
-        )
-    if scaled and from_logits:
-        raise InputError(f"from_logits: pred_probs are {probs}; logits must be floating point")
-
-
-def check_scale(scale: float | None) -> None:
-    """Raise InputError if the scale factor of integer predictions cannot be used."""
-    if scale is not None and not (np.isfinite(scale) and scale > 0):
-        raise InputError(f"pred_probs: scale_factor is {scale!r}, it must be a number above 0")
-
-
-def warn_of_fill(fill_labels: Iterable[int], num_classes: int) -> None:
-    """Warn of classes that stand for no label where the labels are stored."""
-    for label in sorted(fill_labels):
-        if 0 <= label < num_classes:
-            warnings.warn(
-                f"labels: {label} is their fill value and one of the classes 0..{num_classes - 1}: "
-                "its pixels take part in nothing; if it is a class, open the labels with xarray's "
-                "mask_and_scale=False, or without their attribute _FillValue (missing_value)",
-                LabelQCWarning,
-                stacklevel=4,
-            )
 
 
 def _ignored(ignore_index: int | Iterable[int] | None) -> tuple[int, ...]:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
+import distributed
 import numpy as np
 
+from dask_labelqc.errors import LabelQCWarning
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.kernels.predictions import as_codes, without_masked
-from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin
 from dask_labelqc.kernels.summary import BlockScan, scan_block
 from dask_labelqc.method.gaps import FindGaps, Missing, missing_of, no_gaps, warn_of_missing
+from dask_labelqc.method.outputs import (
+    ImageParts,
+    Parts,
+    contributed,
+    empty_pixels,
+    summed_parts,
+)
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.validity import check_labels, check_predictions, warn_of_sums
-from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
+from dask_labelqc.method.statistics import NO_SUM, ClassStatistics, WorstSum
+from dask_labelqc.method.validity import check_labels, check_predictions, wrong_sum
+from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = [
     "Candidates",
-    "Dense",
-    "ImageStatistics",
     "ReadBlock",
     "RegionSummary",
     "Statistics",
@@ -34,69 +41,47 @@ ReadBlock: TypeAlias = Callable[[Box], tuple[AnyArray, AnyArray]]
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What is added up over the whole dataset; `+` is exact, so its order does not matter.
+class Statistics(ClassStatistics):
+    """What is added up over the pixels of a dataset.
 
     Attributes
     ----------
-    class_sum
-        Python integers (K,): self-confidence of the cells labelled k, times 2**32.
-    class_count, pixel_count
-        int64 (K,): cells and full-size pixels labelled k.
+    class_sum, class_count, worst_sum
+        As of all; what has a class are cells.
+    sums
+        What else blocks contribute to the outputs.
     histogram
         First digit of the keys of all candidates.
     below_bound
         Cells whose score is not above the usual bound, whatever bound they were collected by.
     highest_disagreeing
         The highest score of a cell that disagrees with its prediction, 0 if none does.
-    worst_sum
-        (distance from one, image, pixel, sum) of the pixel whose probabilities' sum is worst.
     missing
         What is not in the store.
     """
 
-    class_sum: AnyArray
-    class_count: Ints
-    pixel_count: Ints
+    sums: Parts
     histogram: Histogram
     below_bound: int
     highest_disagreeing: float
-    worst_sum: tuple[float, int, Shape, float]
     missing: Missing
 
     def __add__(self, other: Statistics) -> Statistics:
-        worst = min(self.worst_sum, other.worst_sum, key=lambda w: (-w[0], *w[1:3]))
-        return Statistics(
-            self.class_sum + other.class_sum,
-            self.class_count + other.class_count,
-            self.pixel_count + other.pixel_count,
-            self.histogram + other.histogram,
-            self.below_bound + other.below_bound,
-            max(self.highest_disagreeing, other.highest_disagreeing),
-            worst,
-            self.missing + other.missing,
+        return replace(
+            super().__add__(other),
+            sums=summed_parts(self.sums, other.sums),
+            histogram=self.histogram + other.histogram,
+            below_bound=self.below_bound + other.below_bound,
+            highest_disagreeing=max(self.highest_disagreeing, other.highest_disagreeing),
+            missing=self.missing + other.missing,
         )
 
     def warn(self, params: Parameters) -> None:
         """Warn, on the client of a cluster, of what is unusual about the inputs."""
-        warn_of_sums(self.worst_sum, params)
+        message = wrong_sum(self.worst_sum, params.sum_tolerance)
+        if message and params.validate == "full":
+            distributed.warn(message, LabelQCWarning)
         warn_of_missing(self.missing)
-
-
-@dataclass(frozen=True)
-class ImageStatistics:
-    """Of the images of a region, as far as they lie in it.
-
-    Attributes
-    ----------
-    softmin
-        float64 (n, 3), the state of `kernels.softmin`.
-    count
-        int64 (n,): pixels that take part.
-    """
-
-    softmin: Floats
-    count: Ints
 
 
 @dataclass(frozen=True)
@@ -140,51 +125,37 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Dense:
-    """The score and the predicted class of every pixel of a box, as far as they are wanted."""
-
-    scores: Floats | None
-    predicted: Ints | None
-
-    @classmethod
-    def empty(cls, shape: Shape, params: Parameters) -> Dense:
-        return cls(
-            np.empty(shape, params.probability_dtype) if params.scores else None,
-            np.empty(shape, params.class_dtype) if params.predicted else None,
-        )
-
-    @classmethod
-    def blank(cls, shape: Shape, params: Parameters) -> Dense:
-        """Return what stands for pixels that are not audited: NaN and class 0."""
-        dense = cls.empty(shape, params)
-        if dense.scores is not None:
-            dense.scores.fill(np.nan)
-        if dense.predicted is not None:
-            dense.predicted.fill(0)
-        return dense
-
-    def at(self, box: Box) -> Dense:
-        """Return views of a box within."""
-        scores, predicted = self.scores, self.predicted
-        return Dense(
-            None if scores is None else scores[box.slices],
-            None if predicted is None else predicted[box.slices],
-        )
-
-
-@dataclass(frozen=True)
 class RegionSummary:
-    """Stage A's result for the region `box`."""
+    """Stage A's result for a region; it is an `engine.regions.Scanned`, too.
+
+    Attributes
+    ----------
+    box
+        The region.
+    statistics, candidates
+        To be added up, and to be kept.
+    images
+        The blocks' parts of the outputs of images, as far as these lie in the region.
+    dense
+        The outputs of pixels that are known.
+    """
 
     box: Box
     statistics: Statistics
-    images: ImageStatistics
+    images: Parts
     candidates: Candidates
-    dense: Dense
+    dense: Parts
+
+    @property
+    def total(self) -> Statistics:
+        return self.statistics
+
+    @property
+    def kept(self) -> Candidates:
+        return self.candidates
 
     def __sizeof__(self) -> int:
-        arrays = (self.dense.scores, self.dense.predicted)
-        return self.candidates.__sizeof__() + sum(a.nbytes for a in arrays if a is not None)
+        return self.candidates.__sizeof__() + sum(a.nbytes for a in self.dense.values())
 
 
 def summarize(
@@ -193,7 +164,7 @@ def summarize(
     read: ReadBlock,
     params: Parameters,
     bound: float | None = None,
-    dense: Dense | None = None,
+    dense: Parts | None = None,
     find_gaps: FindGaps = no_gaps,
 ) -> RegionSummary:
     """Scan the blocks of a region one after the other.
@@ -220,7 +191,8 @@ def summarize(
     """
     bound = params.bound if bound is None else bound
     options, table = params.scan_options(bound), params.table
-    parts = _Parts(region, params, dense or Dense.empty(region.shape, params))
+    dense = empty_pixels(params, "block", region.shape) if dense is None else dense
+    parts = _Parts(region, params, dense)
     for block in blocks:
         labels, stored = without_masked(*read(block))
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
@@ -237,16 +209,15 @@ def summarize(
 class _Parts:
     """The blocks of a region, put together as they come."""
 
-    def __init__(self, region: Box, params: Parameters, dense: Dense) -> None:
+    def __init__(self, region: Box, params: Parameters, dense: Parts) -> None:
         self.region, self.params, self.dense = region, params, dense
         self.cells = region.coarsened(params.factors)
         self.class_sum: AnyArray = np.zeros(params.num_classes, object)
         self.class_count = np.zeros(params.num_classes, np.int64)
-        self.pixel_count = np.zeros(params.num_classes, np.int64)
-        self.worst_sum: tuple[float, int, Shape, float] = (0.0, 0, (), 1.0)
+        self.sums: Parts = {}
+        self.worst_sum = NO_SUM
         self.missing = Missing()
-        self.softmin = empty_softmin(region.shape[0])
-        self.count = np.zeros(region.shape[0], np.int64)
+        self.images = ImageParts(params, region.shape[0], "block")
         self.lists: list[dict[str, AnyArray]] = []
         self.candidates = 0
 
@@ -254,19 +225,14 @@ class _Parts:
         local = block.within(self.region)
         self.class_sum = self.class_sum + scan.class_sum.astype(object)
         self.class_count += scan.class_count
-        self.pixel_count += scan.pixel_count
+        self.sums = summed_parts(self.sums, contributed(self.params, "block", "dataset", scan))
         if scan.worst_sum[0] > self.worst_sum[0]:
             image, pixel = block.place(int(scan.facts[2]))
-            self.worst_sum = (float(scan.worst_sum[0]), image, pixel, float(scan.worst_sum[1]))
-        self.softmin[local.images] = combine_softmin(
-            self.softmin[local.images], scan.softmin, self.params.temperature
-        )
-        self.count[local.images] += scan.image_count
-        here = self.dense.at(local)
-        if here.scores is not None:
-            here.scores[...] = scan.dense_score.reshape(local.shape)
-        if here.predicted is not None:
-            here.predicted[...] = scan.dense_predicted.reshape(local.shape)
+            deviation, total = scan.worst_sum.tolist()
+            self.worst_sum = WorstSum(deviation, (image, *pixel), total)
+        self.images.add(local.images, contributed(self.params, "block", "image", scan))
+        for name, values in contributed(self.params, "block", "pixel", scan).items():
+            self.dense[name][local.slices] = values.reshape(local.shape)
         self._add_candidates(local, scan)
 
     def _add_candidates(self, local: Box, scan: BlockScan) -> None:
@@ -290,15 +256,14 @@ class _Parts:
         statistics = Statistics(
             self.class_sum,
             self.class_count,
-            self.pixel_count,
+            self.worst_sum,
+            self.sums,
             candidates.keys(self.params).histogram(()),
             int(np.count_nonzero(candidates.score <= np.float64(self.params.bound))),
             float(disagreeing.max(initial=0.0)),
-            self.worst_sum,
             self.missing,
         )
-        images = ImageStatistics(self.softmin, self.count)
-        return RegionSummary(self.region, statistics, images, candidates, self.dense)
+        return RegionSummary(self.region, statistics, self.images.arrays, candidates, self.dense)
 
 
 CANDIDATE_ARRAYS = tuple(f.name for f in fields(Candidates) if f.name != "box")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import distributed
 import numpy as np
 
-from dask_labelqc.errors import Advice, InputError, LabelQCWarning, advise
+from dask_labelqc.errors import Advice, InputError, advise
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.region import name_images
-from dask_labelqc.typing import AnyArray, Shape
+from dask_labelqc.typing import AnyArray
 
 __all__ = [
     "check_labels",
@@ -21,7 +21,7 @@ __all__ = [
     "check_whole",
     "named",
     "prediction_error",
-    "warn_of_sums",
+    "wrong_sum",
 ]
 
 SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
@@ -143,21 +143,20 @@ def _first(condition: AnyArray) -> int:
     return int(np.argmax(condition))
 
 
-def warn_of_sums(worst: tuple[float, int, Shape, float], params: Parameters) -> None:
-    """Warn, on the client of a cluster, if some probabilities do not sum to one.
+def wrong_sum(worst: WorstSum, tolerance: float) -> str | None:
+    """Say that some probabilities do not sum to one, None if the worst are within the tolerance.
 
-    Parameters
-    ----------
-    worst
-        `Statistics.worst_sum`.
-    params
-        Of the audit.
+    Examples
+    --------
+    >>> wrong_sum(WorstSum(0.5, (7,), 1.5), 0.01)
+    'pred_probs: the probabilities of an example should sum to 1 (within 0.01); the worst sum is \
+1.5 at example 7'
     """
-    deviation, image, pixel, total = worst
-    if params.validate == "full" and deviation > params.sum_tolerance:
-        message = (
-            "pred_probs: the probabilities of a pixel should sum to 1 (within "
-            f"{params.sum_tolerance:.3g}); the worst sum is {total:.6g} at image {image}, "
-            f"pixel {pixel}"
-        )
-        distributed.warn(message, LabelQCWarning)
+    if worst.deviation <= tolerance:
+        return None
+    first, *pixel = worst.place
+    where = f"image {first}, pixel {tuple(pixel)}" if pixel else f"example {first}"
+    return (
+        f"pred_probs: the probabilities of {'a pixel' if pixel else 'an example'} should sum to 1 "
+        f"(within {tolerance:.3g}); the worst sum is {worst.total:.6g} at {where}"
+    )

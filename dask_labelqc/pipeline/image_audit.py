@@ -11,6 +11,8 @@ from typing import Any
 from distributed import Client
 
 from dask_labelqc.graph.blocks import GROUP_BYTES
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline.images import ImageInputs, open_images
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Finished, Run, run_job
@@ -122,21 +124,25 @@ def audit_zarr(
     --------
     dask_labelqc.segmentation.audit, dask_labelqc.pipeline.plan_audit
     """
-    inputs = open_images(
-        labels,
-        pred_probs,
-        storage_options=storage_options,
-        group_bytes=group_bytes,
-        image_dim=image_dim,
-        class_dim=class_dim,
+    options = Options.of(
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
         temperature=temperature,
         from_logits=from_logits,
         validate=validate,
-        scores=write_pixel_scores,
-        predicted=write_predicted_label,
+        outputs=every_output(
+            pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
+        ),
+    )
+    inputs = open_images(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
     run = Run(
         resume=resume,
@@ -212,22 +218,55 @@ def plan_audit(
     labels: StoreLocation,
     pred_probs: StoreLocation,
     *,
+    downsample: int = 1,
+    label_downsample: LabelDownsample = "mean",
+    ignore_index: int | Iterable[int] | None = None,
+    temperature: float = 0.1,
+    from_logits: bool = False,
+    validate: Validate = "full",
+    write_pixel_scores: bool = False,
+    write_predicted_label: bool = False,
+    image_dim: ImageDim = None,
+    class_dim: ClassDim = None,
+    group_bytes: int = GROUP_BYTES,
     storage_options: Mapping[str, Any] | None = None,
-    **arguments: Any,
 ) -> JobPlan:
     """Return what `audit_zarr` with these arguments will read and need; reads only metadata.
 
     Parameters
     ----------
-    labels, pred_probs, storage_options, arguments
+    labels, pred_probs, downsample, label_downsample, ignore_index, temperature, from_logits
         As in `audit_zarr`.
+    validate, write_pixel_scores, write_predicted_label, image_dim, class_dim, group_bytes
+        As there.
+    storage_options
+        As there.
 
     Returns
     -------
     JobPlan
         Shapes, chunks, groups, bytes to read, and the memory that a worker needs.
     """
-    inputs = open_images(labels, pred_probs, storage_options=storage_options, **arguments)
+    options = Options.of(
+        downsample=downsample,
+        label_downsample=label_downsample,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        from_logits=from_logits,
+        validate=validate,
+        outputs=every_output(
+            pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
+        ),
+    )
+    inputs = open_images(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
+    )
     params, plan = inputs.params, inputs.plan
     return JobPlan(
         shape=inputs.reader.shape,

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dask_labelqc.kernels.softmin import combine_softmin, empty_softmin, finalize_softmin
-from dask_labelqc.method.summary import ImageStatistics
-from dask_labelqc.typing import Floats, Ints
+from dask_labelqc.method.outputs import ImageParts, Parts
 
 if TYPE_CHECKING:
     from dask_labelqc.pipeline.images import ImageInputs
 
-__all__ = ["GroupIssues", "Images"]
-
-
-@dataclass(frozen=True)
-class GroupIssues:
-    """What the last stage tells of a group.
-
-    Attributes
-    ----------
-    images, issue_count
-        Of its images, as far as they lie in the group.
-    """
-
-    images: ImageStatistics
-    issue_count: Ints
+__all__ = ["Images"]
 
 
 class Images:
@@ -39,43 +20,24 @@ class Images:
 
     Attributes
     ----------
-    count, issue_count
-        int64 (N,): pixels that take part, and those of them that are issues.
+    parts
+        Of the outputs of images.
     """
 
     def __init__(self, inputs: ImageInputs) -> None:
         self._inputs = inputs
-        num_images = inputs.plan.shape[0]
-        self._softmin = empty_softmin(num_images)
-        self.count, self.issue_count = np.zeros((2, num_images), np.int64)
-        self._waiting: dict[int, GroupIssues] = {}
+        self.parts = ImageParts(inputs.params, inputs.params.shape[0])
+        self._waiting: dict[int, Parts] = {}
         self._next: dict[int, int] = {}
 
-    def add(self, number: int, issues: GroupIssues) -> None:
+    def add(self, number: int, parts: Parts) -> None:
         """Add a group."""
-        self._waiting[number] = issues
+        self._waiting[number] = parts
         groups = self._inputs.beside(number)
         following = self._next.pop(groups[0], groups[0])
         while following in groups and following in self._waiting:
-            self._combine(following, self._waiting.pop(following))
+            images = slice(*self._inputs.items(following))
+            self.parts.add(images, self._waiting.pop(following))
             following += 1
         if following in groups:
             self._next[groups[0]] = following
-
-    def _combine(self, number: int, issues: GroupIssues) -> None:
-        images = slice(*self._inputs.items(number))
-        self._softmin[images] = combine_softmin(
-            self._softmin[images], issues.images.softmin, self._inputs.params.temperature
-        )
-        self.count[images] += issues.images.count
-        self.issue_count[images] += issues.issue_count
-
-    def score(self) -> Floats:
-        """Return the softmin scores, float64 (N,)."""
-        return finalize_softmin(self._softmin)
-
-    def issue_fraction(self) -> Floats:
-        """Return the part of the pixels that are issues, float64 (N,)."""
-        with np.errstate(invalid="ignore"):
-            fraction: Floats = self.issue_count / self.count
-        return fraction

@@ -17,31 +17,31 @@ from dask.utils import format_bytes
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
 from dask_labelqc.graph.select import Search
-from dask_labelqc.kernels.keys import Histogram
-from dask_labelqc.method.issues import count_off_diagonal, find_issues, paint
-from dask_labelqc.method.parameters import Parameters, make_parameters
-from dask_labelqc.method.stages import select
-from dask_labelqc.method.summary import (
-    Candidates,
-    Dense,
-    ImageStatistics,
-    RegionSummary,
-    Statistics,
-    summarize,
+from dask_labelqc.method.issues import find_issues
+from dask_labelqc.method.outputs import (
+    OUTPUTS,
+    Parts,
+    contributed,
+    empty_pixels,
+    finished,
+    summed_parts,
 )
+from dask_labelqc.method.parameters import Options, Parameters
+from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.sequence import select
+from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics, summarize
 from dask_labelqc.pipeline.fit import check_shape
-from dask_labelqc.pipeline.image_results import GroupIssues, Images
+from dask_labelqc.pipeline.image_results import Images
 from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results, without
-from dask_labelqc.pipeline.recorded import candidates_of, statistics_of, to_arrays
+from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_of, to_arrays
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.region import Gaps
+from dask_labelqc.segmentation.inputs import parameters_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
-from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import labels_fill, stored_scale
-from dask_labelqc.storage.coordinates import Carried, carried_coordinates, check_dims
-from dask_labelqc.typing import AnyArray, Floats, Shape
+from dask_labelqc.storage.coordinates import CLASS_DIMS, Carried, carried_coordinates, check_dims
+from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ImageInputs", "RegionReads", "image_stamps", "open_images", "worker_bytes"]
 
@@ -114,8 +114,7 @@ class ImageInputs:
             **self.reader.lineup.fingerprint(),
             "dims": self.reader.dims,
             "group_bytes": self.group_bytes,
-            "pixel_scores": self.params.scores,
-            "predicted_label": self.params.predicted,
+            **{o.name: self.params.wants(o.name) for o in OUTPUTS if o.optional},
         }
 
     def stamps(self, name: str) -> Stamps | None:
@@ -123,14 +122,12 @@ class ImageInputs:
 
     def outputs(self) -> list[DenseOutput]:
         params, layout = self.params, self.reader.lineup.labels
-        found: list[tuple[str, Any, Any]] = [("label_issues", np.dtype(bool), False)]
-        if params.scores:
-            found.append(("pixel_scores", params.probability_dtype, np.nan))
-        if params.predicted:
-            found.append(("predicted_label", params.class_dtype, 0))
         shape, chunks = layout.own(params.shape), layout.own(self.plan.group)
-        dims = self.reader.dims
-        return [DenseOutput(name, shape, chunks, dtype, fill, dims) for name, dtype, fill in found]
+        return [
+            DenseOutput(o.name, shape, chunks, o.dtype_for(params), o.fill, self.reader.dims)
+            for o in params.outputs
+            if o.over == "pixel"
+        ]
 
     def output_stamps(self, name: str, array: zarr.Array[Any]) -> Stamps | None:
         return group_stamps(name, array, self.reader.lineup.labels.axes, self.plan)
@@ -166,12 +163,10 @@ class ImageInputs:
         whole = self.box(part.number)
         region = _of_images(whole, *part.items)
         boxes = [_of_images(whole, *run) for run in without(part.items, left_out)]
-        blank = Dense.blank(region.shape, self.params) if left_out else None
+        blank = empty_pixels(self.params, "block", region.shape, blank=True) if left_out else None
         with RegionReads(self.reader, self.plan, boxes) as read:
             summary = summarize(region, read.blocks, read, self.params, how, blank, read.gaps)
-        outputs = {"pixel_scores": summary.dense.scores, "predicted_label": summary.dense.predicted}
-        outwards = self.reader.lineup.labels.outwards
-        dense = {name: outwards(values) for name, values in outputs.items() if values is not None}
+        dense = self._own(summary.dense)
         num_bytes = sum(box.size for box in boxes) * self.params.pixel_bytes
         return Found(summary.statistics, summary, dense, num_bytes, read.seconds, read.labels)
 
@@ -196,55 +191,44 @@ class ImageInputs:
         return candidates_of(self.box(number), record, self.params)
 
     def paint(self, how: Search, number: int, record: Mapping[str, AnyArray]) -> Painted:
-        issues = find_issues(self.kept(number, record), how, self.params)
-        mask = self.reader.lineup.labels.outwards(paint(issues))
-        images = ImageStatistics(record["softmin"], record["count"])
-        matrix = issues.matrix(self.params.num_classes)
-        return Painted({"label_issues": mask}, GroupIssues(images, issues.per_image()), matrix)
+        params = self.params
+        issues = find_issues(self.kept(number, record), how, params)
+        images = {**images_of(record), **contributed(params, "issues", "image", issues)}
+        sums = _Sums(contributed(params, "issues", "dataset", issues))
+        return Painted(self._own(contributed(params, "issues", "pixel", issues)), images, sums)
+
+    def _own(self, pixels: Parts) -> dict[str, AnyArray]:
+        """Return values of pixels along the dimensions of the labels."""
+        return {n: self.reader.lineup.labels.outwards(values) for n, values in pixels.items()}
 
     def find(self, stages: JobStages) -> Results:
-        selection = select(_Stages(stages, self.params), self.params)
-        selection.statistics.warn(self.params)
-        images = Images(self)
-        matrix = np.zeros((self.params.num_classes,) * 2, np.int64)
+        selection = select(stages, PixelMethod(self.params))
+        images, sums = Images(self), dict[str, AnyArray]()
         for painted in stages.paint(selection.search):
-            for number, issues in painted.parts.items():
-                images.add(number, issues)
-            matrix += painted.total
-        image = self.reader.image_dim
-        small = (
-            ("image_score", (image,), images.score()),
-            ("image_issue_fraction", (image,), images.issue_fraction()),
-            ("image_issue_count", (image,), images.issue_count),
-            ("confident_threshold", ("class",), selection.thresholds),
-            ("class_count", ("class",), selection.statistics.pixel_count),
-            ("class_issue_count", ("class",), matrix.sum(axis=1)),
-            ("issue_matrix", ("given_class", "predicted_class"), matrix),
-        )
-        facts = {"num_issues": int(matrix.sum()), "num_selected": selection.num_selected}
+            for number, parts in painted.parts.items():
+                images.add(number, parts)
+            sums = dict(summed_parts(sums, painted.total.parts))
+        sums |= {**selection.total.sums, "thresholds": selection.thresholds}
+        dims = {"image": (self.reader.image_dim,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
+        small = [
+            (output.name, dims[output.over], finished(output, (images.parts.arrays, sums)))
+            for output in self.params.outputs
+            if output.over != "pixel"
+        ]
+        num_issues = int(sums["issue_matrix"].sum())
+        facts = {"num_issues": num_issues, "num_selected": selection.number}
         decided = self.params.attributes() | self.params.naming() | self.reader.lineup.attributes()
         return Results(small, decided | facts)
 
 
-class _Stages:
-    """The stages of the method, run by those of the job."""
+@dataclass(frozen=True)
+class _Sums:
+    """What regions contribute to the dataset, to be added up."""
 
-    def __init__(self, stages: JobStages, params: Parameters) -> None:
-        self._stages, self._params = stages, params
+    parts: Parts
 
-    def summarize(self, bound: float | None = None) -> Statistics:
-        statistics: Statistics = self._stages.scan(bound)
-        return statistics
-
-    def count(self, thresholds: Floats) -> int:
-        return self._stages.reduce("count", count_off_diagonal, thresholds)
-
-    def histogram(self, prefix: tuple[int, ...]) -> Histogram:
-        return self._stages.reduce("select", _histogram, self._params, prefix)
-
-
-def _histogram(candidates: Candidates, params: Parameters, prefix: tuple[int, ...]) -> Histogram:
-    return candidates.keys(params).histogram(prefix)
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(summed_parts(self.parts, other.parts))
 
 
 def image_stamps(reader: BlockReader, plan: Plan, name: str) -> Stamps | None:
@@ -297,34 +281,21 @@ class RegionReads:
 def open_images(
     labels: StoreLocation,
     pred_probs: StoreLocation,
+    options: Options,
     *,
     storage_options: Mapping[str, Any] | None = None,
     group_bytes: int = GROUP_BYTES,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-    **arguments: Any,
 ) -> ImageInputs:
-    """Open labels and predictions, check the arguments, and cut the dataset into groups.
-
-    `arguments` are those of `method.parameters.make_parameters`.
-    """
+    """Open labels and predictions, check what is asked, and cut the dataset into groups."""
     reader = BlockReader.of(
         open_array(labels, "labels", storage_options),
         open_array(pred_probs, "pred_probs", storage_options),
         image_dim=image_dim,
         class_dim=class_dim,
     )
-    names = class_names(reader.labels, reader.pred_probs)
-    params = make_parameters(
-        reader.labels_shape,
-        reader.labels.dtype,
-        reader.shape,
-        reader.pred_probs.dtype,
-        fill_labels=labels_fill(reader.labels),
-        scale=stored_scale(reader.pred_probs),
-        class_names=names,
-        **arguments,
-    )
+    params = parameters_of(reader.labels, reader.pred_probs, reader.lineup, options)
     check_dims(reader.dims, reader.lineup.one_scene)
     check_group_bytes(group_bytes)
     plan = plan_blocks(
@@ -350,8 +321,11 @@ def worker_bytes(inputs: ImageInputs) -> int:
     """
     params, plan = inputs.params, inputs.plan
     block, group = math.prod(plan.block), math.prod(plan.group)
-    dense = params.scores * params.probability_dtype.itemsize
-    dense += params.predicted * params.class_dtype.itemsize
+    dense = sum(
+        output.dtype_for(params).itemsize
+        for output in params.outputs
+        if output.over == "pixel" and output.of("block")
+    )
     pixel = inputs.reader.labels.dtype.itemsize + dense + 12
     blocks = 8 + 2 * inputs.reader.ahead
     return blocks * block * params.pixel_bytes + group * pixel

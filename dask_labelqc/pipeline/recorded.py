@@ -10,62 +10,71 @@ import numpy as np
 from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.gaps import Missing
+from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics
-from dask_labelqc.typing import AnyArray, Shape
+from dask_labelqc.typing import AnyArray
 
-__all__ = ["candidates_of", "statistics_of", "to_arrays"]
+__all__ = ["candidates_of", "images_of", "statistics_of", "to_arrays"]
 
 LISTS = "candidate_"
 MISSING = "missing_"
+SUMS = "sum_"
+IMAGES = "image_"
 
 
 def candidates_of(group: Box, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
     """Return the candidates of a group from its record."""
-    lists = {n.removeprefix(LISTS): a for n, a in arrays.items() if n.startswith(LISTS)}
-    return Candidates(box=group.coarsened(params.factors), **lists)
+    return Candidates(box=group.coarsened(params.factors), **_named(LISTS, arrays))
+
+
+def images_of(arrays: Mapping[str, AnyArray]) -> Parts:
+    """Return the blocks' parts of the outputs of a group's images from its record."""
+    return _named(IMAGES, arrays)
 
 
 def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
     """Return what is put on record of a group; its dense outputs are not."""
     statistics = summary.statistics
-    deviation, image, pixel, total = statistics.worst_sum
+    deviation, place, total = statistics.worst_sum
     return {
         "class_sum": statistics.class_sum.astype(np.int64),
         "class_count": statistics.class_count,
-        "pixel_count": statistics.pixel_count,
         "digits": statistics.histogram.digits,
         "digit_counts": statistics.histogram.counts,
         "below_bound": np.array(statistics.below_bound),
         "highest_disagreeing": np.array(statistics.highest_disagreeing),
         "worst_sum": np.array([deviation, total]),
-        "worst_place": np.array([image, *pixel]),
+        "worst_place": np.array(place, np.int64),
         **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
-        "softmin": summary.images.softmin,
-        "count": summary.images.count,
+        **{SUMS + name: values for name, values in statistics.sums.items()},
+        **{IMAGES + name: values for name, values in summary.images.items()},
     } | {LISTS + name: array for name, array in summary.candidates.arrays().items()}
 
 
 def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:
     """Return the statistics of a group from its record."""
     deviation, total = (float(v) for v in arrays["worst_sum"])
-    place: Shape = tuple(int(v) for v in arrays["worst_place"])
+    place = tuple(int(v) for v in arrays["worst_place"])
     return Statistics(
         class_sum=arrays["class_sum"].astype(object),
         class_count=arrays["class_count"],
-        pixel_count=arrays["pixel_count"],
+        sums=_named(SUMS, arrays),
         histogram=Histogram(arrays["digits"], arrays["digit_counts"]),
         below_bound=int(arrays["below_bound"]),
         highest_disagreeing=float(arrays["highest_disagreeing"]),
-        worst_sum=(deviation, place[0], place[1:], total),
+        worst_sum=WorstSum(deviation, place, total),
         missing=_missing(arrays),
     )
 
 
 def _missing(arrays: Mapping[str, AnyArray]) -> Missing:
-    found: dict[str, Any] = {
-        name.removeprefix(MISSING): value if value.ndim else int(value)
-        for name, value in arrays.items()
-        if name.startswith(MISSING)
-    }
-    return Missing(**found)
+    found: dict[str, Any] = _named(MISSING, arrays)
+    counts = {name: int(value) for name, value in found.items() if not value.ndim}
+    return Missing(**found | counts)
+
+
+def _named(prefix: str, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
+    """Return the arrays whose names begin so, without that."""
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The stages of a job, each run over all groups."""
+"""The stages of a job, each run over all groups; see `engine.regions.Regions`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from dask_labelqc.engine.regions import Eager
 from dask_labelqc.errors import (
     Advice,
     BlockError,
@@ -101,7 +102,7 @@ class Measures:
         self.num_resumed = 0
 
 
-class JobStages:
+class JobStages(Eager):
     """Runs each stage on the workers, over the groups that are still to be audited.
 
     Attributes
@@ -139,8 +140,12 @@ class JobStages:
         self._paint: Any = None
         self._to_paint: Sequence[int] = ()
 
-    def scan(self, how: Any) -> Any:
+    def scan(self, how: Any, then: Callable[[Any], Any] | None = None) -> Any:
         """Read every group as `how` says and put it on record; return the sum of the totals."""
+        total = self._scanned(how)
+        return total if then is None else then(total)
+
+    def _scanned(self, how: Any) -> Any:
         job, first = self._job, self._scans == 0
         if not first:
             records = scan_records(job.output, self._scans, job.inputs.num_groups)

@@ -9,6 +9,8 @@ from typing import Any
 import xarray as xr
 import zarr
 
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, Like, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
@@ -24,10 +26,6 @@ from dask_labelqc.storage.coordinates import (
 from dask_labelqc.typing import LabelDownsample, Validate
 
 __all__ = ["audit"]
-
-PER_PIXEL = ("label_issues", "pixel_scores", "predicted_label")
-PER_IMAGE = ("image_score", "image_issue_fraction", "image_issue_count")
-PER_CLASS = ("confident_threshold", "class_count", "class_issue_count")
 
 
 def audit(
@@ -126,25 +124,21 @@ def audit(
     >>> audit(labels, pred_probs).label_issues.values
     array([[[False, False, False,  True]]])
     """
-    inputs = normalize(
-        labels,
-        pred_probs,
-        image_dim=image_dim,
-        class_dim=class_dim,
+    options = Options.of(
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
         temperature=temperature,
         from_logits=from_logits,
         validate=validate,
-        scores=pixel_scores,
-        predicted=predicted_label,
+        outputs=every_output(pixel_scores=pixel_scores, predicted_label=predicted_label),
     )
+    inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
     check_dims(inputs.like.dims, inputs.like.lineup.one_scene)
     if isinstance(inputs, InMemory):
         values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
     else:
-        values = {n: v for n, v in vars(inputs.audit(batch_size)).items() if v is not None}
+        values = inputs.audit(batch_size)
     return _dataset(values, inputs, _carried(labels, pred_probs, inputs.like))
 
 
@@ -160,12 +154,12 @@ def _carried(labels: ArrayLike, pred_probs: ArrayLike, like: Like) -> Carried:
 def _dataset(values: dict[str, Any], inputs: InMemory | Lazy, carried: Carried) -> xr.Dataset:
     like, place = inputs.like, dict(carried.attributes)
     place.pop("coordinates", None)  # xarray lists them where it writes
-    own = like.lineup.labels.outwards
+    dims = {"image": (like.image_dim,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
     variables = {
-        **{name: (like.dims, own(values[name]), place) for name in PER_PIXEL if name in values},
-        **{name: ((like.image_dim,), values[name]) for name in PER_IMAGE},
-        **{name: (CLASS_DIMS[:1], values[name]) for name in PER_CLASS},
-        "issue_matrix": (CLASS_DIMS[1:], values["issue_matrix"]),
+        output.name: (like.dims, like.lineup.labels.outwards(values[output.name]), place)
+        if output.over == "pixel"
+        else (dims[output.over], values[output.name])
+        for output in inputs.params.outputs
     }
     params = inputs.params
     made = {**params.attributes(), **params.naming(), **like.lineup.attributes()}

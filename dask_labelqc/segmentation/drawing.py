@@ -14,10 +14,10 @@ import zarr
 from dask_labelqc.colors import class_colors
 from dask_labelqc.errors import InputError
 from dask_labelqc.figures import pyplot, show
-from dask_labelqc.graph.objects import total
+from dask_labelqc.graph.objects import from_blocks, reduce_objects
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.parameters import warn_of_fill
+from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.region import Box
 from dask_labelqc.segmentation.inputs import as_dask
@@ -90,21 +90,13 @@ def worst_images(issues: Any, most: int) -> WorstImages:
     if isinstance(issues, np.ndarray):
         return WorstImages.of(issues, 0, most)
     whole = issues.rechunk({1: -1, 2: -1})
-    starts = tuple(np.cumsum((0, *whole.chunks[0])).tolist())
-    parts = da.map_blocks(
-        partial(_worst_of_block, starts, most),
-        whole,
-        chunks=((1,) * whole.numblocks[0],),
-        drop_axis=(1, 2),
-        dtype=object,
-        meta=np.empty(0, object),
-    )
-    found: WorstImages = total(WorstImages.__add__, parts).compute()
+    parts = from_blocks(partial(_worst_of_block, most), whole.chunks, [whole])
+    found: WorstImages = reduce_objects(WorstImages.__add__, parts).compute()
     return found
 
 
-def _worst_of_block(starts: Shape, most: int, masks: BoolArray, block_id: Shape) -> WorstImages:
-    return WorstImages.of(masks, starts[block_id[0]], most)
+def _worst_of_block(most: int, box: Box, masks: BoolArray) -> WorstImages:
+    return WorstImages.of(masks, box.start[0], most)
 
 
 def draw_images(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from dask_labelqc.method.outputs import only_outputs
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
@@ -75,20 +77,17 @@ def find_label_issues(
     >>> find_label_issues(labels, pred_probs, verbose=False)
     array([[[False, False, False,  True]]])
     """
-    inputs = normalize(
-        labels,
-        pred_probs,
-        image_dim=image_dim,
-        class_dim=class_dim,
+    options = Options.of(
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
         from_logits=from_logits,
         validate=validate,
-        image_scores=False,
+        outputs=only_outputs("label_issues"),
     )
+    inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
     if isinstance(inputs, InMemory):
-        mask: Any = audit_in_memory(inputs, batch_size, n_jobs, verbose)["label_issues"]
+        values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
     else:
-        mask = inputs.audit(batch_size).label_issues
-    return inputs.like.per_pixel(mask, "label_issues")
+        values = inputs.audit(batch_size)
+    return inputs.like.per_pixel(values["label_issues"], "label_issues")

@@ -16,20 +16,21 @@ import zarr
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
-from dask_labelqc.graph.objects import total
+from dask_labelqc.graph.objects import from_blocks, reduce_objects
 from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.kernels.flagged import count_pairs, select_class
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.parameters import Parameters, warn_of_fill
+from dask_labelqc.method.format import warn_of_fill
+from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.inputs import as_dask
-from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
-from dask_labelqc.storage.containers import labels_fill, plain_array
-from dask_labelqc.storage.dimensions import describe
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
+from dask_labelqc.storage.containers import labels_fill
 from dask_labelqc.storage.layout import Layout
+from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
 __all__ = ["FlaggedPixels", "normalize_flagged"]
@@ -80,8 +81,8 @@ class FlaggedPixels:
         if self.in_memory:
             counts = reduce(add, self._map(self._on_plain(_count_box)))
         else:
-            blocks = self._blocks(self._on_plain(_count_box), object, objects=True)
-            counts = total(add, blocks).compute()
+            blocks = self._blocks(self._on_plain(_count_box), object)
+            counts = reduce_objects(add, blocks).compute()
         matrix: Ints = np.zeros((self.num_classes,) * 2, np.int64) + counts
         return matrix
 
@@ -96,7 +97,7 @@ class FlaggedPixels:
             for box, selected in zip(self._boxes(), self._map(select), strict=True):
                 mask[box.slices] = selected
         else:
-            mask = self._blocks(select, np.bool_, objects=False)
+            mask = self._blocks(select, np.bool_)
         return self.lineup.pixels[0].outwards(mask)
 
     def _on_plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,7 +122,7 @@ class FlaggedPixels:
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             yield from pool.map(call, self._boxes())
 
-    def _blocks(self, function: Callable[..., Any], dtype: Any, *, objects: bool) -> da.Array:
+    def _blocks(self, function: Callable[..., Any], dtype: Any) -> da.Array:
         """Return the array of the function of each block: an object each, or their masks."""
         if isinstance(self.pred_probs, zarr.Array):
             plan = self._plan()
@@ -130,25 +131,11 @@ class FlaggedPixels:
         else:
             probs = self._dask_predictions()
             chunks, read = (probs.chunks[0], *probs.chunks[2:]), None
-        issues, labels = (
+        arrays = [
             _in_blocks(layout, array, chunks)
             for layout, array in zip(self.lineup.pixels, (self.issues, self.labels), strict=True)
-        )
-        axes = tuple(range(issues.ndim))
-        starts = [np.cumsum((0, *sizes)).tolist() for sizes in chunks]
-        pairs: list[Any] = [_corners(starts), axes, issues, axes, labels, axes]
-        if probs is not None:
-            pairs += [probs, (0, issues.ndim, *axes[1:])]
-        return da.blockwise(
-            partial(_block, function, read),
-            axes,
-            *pairs,
-            adjust_chunks={a: (1,) * len(chunks[a]) if objects else chunks[a] for a in axes},
-            align_arrays=False,
-            concatenate=None,
-            dtype=dtype,
-            meta=np.empty((0,) * issues.ndim, dtype),
-        )
+        ]
+        return from_blocks(partial(_block, function, read), chunks, arrays, probs, dtype)
 
     def _plan(self) -> Plan:
         image, _, *spatial = self.lineup.pred_probs.shape(self.pred_probs.chunks)
@@ -175,30 +162,14 @@ def _in_blocks(layout: Layout, array: Any, chunks: tuple[tuple[int, ...], ...]) 
     return as_blocks(array if layout.is_plain else as_dask(layout, array), chunks)
 
 
-def _corners(starts: list[list[int]]) -> da.Array:
-    """Return the array of the corners of all blocks, as objects."""
-    chunks = tuple((1,) * (len(axis) - 1) for axis in starts)
-    return da.map_blocks(
-        partial(_corner, starts),
-        chunks=chunks,
-        dtype=object,
-        meta=np.empty((0,) * len(chunks), object),
-    )
-
-
-def _corner(starts: list[list[int]], block_id: Shape) -> Shape:
-    return tuple(axis[i] for axis, i in zip(starts, block_id, strict=True))
-
-
 def _block(
     function: Callable[..., Any],
     read: ReadBox | None,
-    corner: Shape,
+    box: Box,
     issues: BoolArray,
     labels: Ints,
     probs: list[AnyArray] | None = None,
 ) -> Any:
-    box = Box(corner, tuple(a + n for a, n in zip(corner, issues.shape, strict=True)))
     if read is None:
         assert probs is not None
         (block,) = probs
@@ -272,20 +243,14 @@ def normalize_flagged(
     InputError
         Naming the argument, what it is, and what it may be.
     """
-    mask, given = plain_array(issues, "issues"), plain_array(labels, "labels")
-    predicted = plain_array(pred_probs, "pred_probs")
-    lineup = line_up(
-        [describe(issues, "issues"), describe(labels, "labels")],
-        describe(pred_probs, "pred_probs"),
-        image_dim=image_dim,
-        class_dim=class_dim,
-    )
+    pixels = {"issues": issues, "labels": labels}
+    (mask, given, predicted), lineup = lined_up(pixels, pred_probs, image_dim, class_dim)
     shape = lineup.pred_probs.shape(predicted.shape)
     if len(shape) < 3:
         raise InputError(f"pred_probs: got shape {shape}, it must be (N, K, *spatial)")
     wanted = (shape[0], *shape[2:])
     for name, array, layout, kinds in zip(
-        ("issues", "labels"), (mask, given), lineup.pixels, ("b", "iubf"), strict=True
+        pixels, (mask, given), lineup.pixels, ("b", "iubf"), strict=True
     ):
         if layout.shape(array.shape) != wanted:
             raise InputError(

@@ -17,23 +17,27 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks, positive_integer
+from dask_labelqc.arguments import positive_integer
+from dask_labelqc.errors import InputError
+from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.lazy import LazyAudit, lazy_audit
-from dask_labelqc.method.parameters import Parameters, make_parameters
-from dask_labelqc.method.summary import Candidates, Dense, RegionSummary, summarize
+from dask_labelqc.method.lazy import lazy_audit
+from dask_labelqc.method.outputs import Parts
+from dask_labelqc.method.parameters import Options, Parameters
+from dask_labelqc.method.summary import Candidates, RegionSummary, summarize
 from dask_labelqc.segmentation.gaps import look_for_gaps
-from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import labels_fill, plain_array, stored_scale
+from dask_labelqc.storage.containers import labels_fill, stored_scale
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
-from dask_labelqc.storage.dimensions import describe, place_attributes
+from dask_labelqc.storage.dimensions import place_attributes
 from dask_labelqc.storage.layout import Layout
+from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize"]
+__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize", "parameters_of"]
 
 ArrayLike: TypeAlias = Any
 """numpy.ndarray (memmap too), zarr.Array, dask.array.Array or xarray.DataArray."""
@@ -116,11 +120,11 @@ class InMemory:
         )
 
     def summarize(
-        self, plan: Plan, bound: float | None, dense: Dense, region: Box
+        self, plan: Plan, pixels: Parts, bound: float | None, region: Box
     ) -> RegionSummary:
-        """Summarize a region; its dense outputs go to their place in those of all images."""
-        blocks = plan.blocks(region)
-        return summarize(region, blocks, self._read, self.params, bound, dense.at(region))
+        """Summarize a region; outputs of its pixels go to their place in those of all images."""
+        blocks, here = plan.blocks(region), {n: a[region.slices] for n, a in pixels.items()}
+        return summarize(region, blocks, self._read, self.params, bound, here)
 
     def _read(self, box: Box) -> tuple[AnyArray, AnyArray]:
         lineup = self.like.lineup
@@ -138,8 +142,8 @@ class Lazy:
     params: Parameters
     like: Like
 
-    def audit(self, batch_size: int | None) -> LazyAudit:
-        """Build the graph."""
+    def audit(self, batch_size: int | None) -> dict[str, da.Array]:
+        """Build the graph; return the outputs by name."""
         params = self.params
         if batch_size is not None:
             batch_size = positive_integer("batch_size", batch_size)
@@ -155,12 +159,12 @@ class Lazy:
             )
             check_blocks("labels", params.shape, plan.group)
             summaries = from_positions(partial(_read_region, self.source, plan, params), plan.grid)
-            rescan = partial(_rescan, self.source, plan, params)
-            return lazy_audit(summaries, plan.chunks, params, rescan)
+            again = partial(_read_again, self.source, plan, params)
+            return lazy_audit(summaries, plan.chunks, params, again)
         labels, pred_probs = _aligned(*self.source, params.downsample, batch_size)
-        starts = tuple(tuple(np.cumsum((0, *c)).tolist()) for c in labels.chunks)
-        summaries = from_blocks(partial(_scan_region, params, starts), labels, pred_probs)
-        return lazy_audit(summaries, labels.chunks, params, None)
+        scan = partial(_scan_region, params)
+        summaries = from_blocks(scan, labels.chunks, [labels], pred_probs)
+        return lazy_audit(summaries, labels.chunks, params, partial(_cannot_be_read_again, params))
 
 
 def _read_region(
@@ -171,22 +175,25 @@ def _read_region(
         return summarize(region, plan.blocks(region), read, params, find_gaps=read.gaps)
 
 
-def _rescan(
-    reader: BlockReader, plan: Plan, params: Parameters, region: Box, bound: float
-) -> Candidates:
+def _read_again(
+    reader: BlockReader, plan: Plan, params: Parameters, bound: float, candidates: Candidates
+) -> RegionSummary:
+    region = candidates.box.refined(params.factors)
     with reader.for_region(region, plan.blocks(region)) as read:
-        return summarize(region, plan.blocks(region), read, params, bound).candidates
+        return summarize(region, plan.blocks(region), read, params, bound)
+
+
+def _cannot_be_read_again(params: Parameters, bound: float, candidates: Candidates) -> Any:
+    raise InputError(
+        "pred_probs: the probabilities sum to more than 1 and the cut falls above a score of "
+        f"{params.bound:.3g}, so that they have to be read again, which a Dask array does not "
+        "allow; pass Zarr or NumPy arrays, both of one kind, or probabilities that sum to 1"
+    )
 
 
 def _scan_region(
-    params: Parameters,
-    starts: tuple[Shape, ...],
-    position: Shape,
-    labels: AnyArray,
-    pred_probs: list[AnyArray],
+    params: Parameters, region: Box, labels: AnyArray, pred_probs: list[AnyArray]
 ) -> RegionSummary:
-    corner = tuple(axis[i] for axis, i in zip(starts, position, strict=True))
-    region = Box(corner, tuple(a + n for a, n in zip(corner, labels.shape, strict=True)))
     (block,) = pred_probs
     return summarize(region, [region], lambda _: (labels, block), params)
 
@@ -213,35 +220,20 @@ def _multiples(chunks: tuple[int, ...], factor: int, total: int | None = None) -
 def normalize(
     labels: ArrayLike,
     pred_probs: ArrayLike,
+    options: Options,
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-    **arguments: Any,
 ) -> InMemory | Lazy:
-    """Check the inputs and the arguments, and say how they will be read.
+    """Check the inputs, and say how they will be read.
 
     Raises
     ------
     InputError
         Naming the argument, what it is, and what it may be.
     """
-    given, predicted = plain_array(labels, "labels"), plain_array(pred_probs, "pred_probs")
-    lineup = line_up(
-        [describe(labels, "labels")],
-        describe(pred_probs, "pred_probs"),
-        image_dim=image_dim,
-        class_dim=class_dim,
-    )
-    params = make_parameters(
-        lineup.labels.shape(given.shape),
-        given.dtype,
-        lineup.pred_probs.shape(predicted.shape),
-        predicted.dtype,
-        scale=stored_scale(pred_probs),
-        fill_labels=labels_fill(labels),
-        class_names=class_names(labels, pred_probs),
-        **arguments,
-    )
+    (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
+    params = parameters_of(labels, pred_probs, lineup, options)
     like = Like.of(labels, lineup)
     if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
         return Lazy(BlockReader(given, predicted, lineup), params, like)
@@ -250,6 +242,22 @@ def normalize(
     look_for_gaps(given, predicted, lineup, params)
     arrays = as_dask(lineup.labels, given), as_dask(lineup.pred_probs, predicted)
     return Lazy(arrays, params, like)
+
+
+def parameters_of(
+    labels: ArrayLike, pred_probs: ArrayLike, lineup: Lineup, options: Options
+) -> Parameters:
+    """Check options against the inputs."""
+    return Parameters.of_images(
+        options,
+        lineup.labels.shape(labels.shape),
+        labels.dtype,
+        lineup.pred_probs.shape(pred_probs.shape),
+        pred_probs.dtype,
+        scale=stored_scale(pred_probs),
+        fill_labels=labels_fill(labels),
+        class_names=class_names(labels, pred_probs),
+    )
 
 
 def as_dask(layout: Layout, array: Any) -> da.Array:

@@ -13,8 +13,10 @@ import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.limits import check_blocks
+from dask_labelqc.method.outputs import only_outputs
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
-from dask_labelqc.segmentation.memory import audit_in_memory, score_in_memory
+from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.typing import LabelDownsample, Validate
 
@@ -97,25 +99,20 @@ def get_label_quality_scores(
             LabelQCWarning,
             stacklevel=2,
         )
-    inputs = normalize(
-        labels,
-        pred_probs,
-        image_dim=image_dim,
-        class_dim=class_dim,
+    options = Options.of(
         downsample=1 if softmin else downsample,
         label_downsample=label_downsample,
         temperature=temperature,
         ignore_index=ignore_index,
         from_logits=from_logits,
         validate=validate,
-        scores=True,
-        image_scores=softmin,
+        outputs=only_outputs("image_score" if softmin else "image_issue_fraction", "pixel_scores"),
     )
+    inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
     if isinstance(inputs, InMemory):
-        compute = score_in_memory if softmin else audit_in_memory
-        values: Any = compute(inputs, batch_size, n_jobs, verbose)
+        values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
     else:
-        values = vars(inputs.audit(batch_size))
+        values = inputs.audit(batch_size)
     images = values["image_score"] if softmin else 1 - values["image_issue_fraction"]
     like = inputs.like
     return (

@@ -14,6 +14,8 @@ import numpy as np
 import zarr
 from distributed import Client, LocalCluster
 
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.pipeline.images import ImageInputs, open_images
 from dask_labelqc.pipeline.window import open_workers, run_window
@@ -66,7 +68,7 @@ def rows(root: Path, gigabytes: float = 8, runs: int = 3) -> list[Row]:
     write_zarr(root / "job-12.zarr", int(12e9 / IMAGE_BYTES))
     first_images(root / "job-12.zarr", path, num_images)
     labels, pred_probs = str(path / "labels"), str(path / "pred_probs")
-    inputs = open_images(labels, pred_probs)
+    inputs = open_images(labels, pred_probs, Options.of(outputs=every_output()))
     output = root / "audit.zarr"
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,

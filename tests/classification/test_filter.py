@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from dask_labelqc.classification.lazy import LazyRegions
+from dask_labelqc.storage.arrays import read_into
 from tests.classification.conftest import draw_examples
 
 OPTIONS = [
@@ -142,7 +142,6 @@ def test_each_chunk_is_read_once(examples, tmp_path, options, reads, monkeypatch
     """Twice only for the margin of adjusted probabilities."""
     labels, pred_probs = examples
     seen = []
-    read_into = LazyRegions.scan.__globals__["read_into"]
 
     def counting(array, box, target):
         seen.append((box[0].start, box[0].stop))

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_labelqc.classification import find_label_issues_batched, scan, selection
+from dask_labelqc.classification import find_label_issues_batched, scan
 from dask_labelqc.classification.facts import ExampleFacts
 from dask_labelqc.classification.inputs import normalize
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import LEAST_KEPT, Keeping, scan_region
+from dask_labelqc.engine.threads import Threads
 from tests.classification import reference
 from tests.classification.conftest import draw_examples
 
@@ -80,34 +81,19 @@ def test_the_answer_is_that_of_the_reference(
     assert found.tolist() == expected.tolist()
 
 
-class Watched:
-    """Regions whose facts are weighed after each scan."""
-
-    def __init__(self, regions):
-        self.regions, self.kept, self.scans = regions, 0, 0
-
-    def scan(self, keeping):
-        found = self.regions.scan(keeping)
-        self.scans += 1
-        self.kept = max(self.kept, sum(facts.nbytes for facts in self.regions._facts))
-        return found
-
-    def total(self, function):
-        return self.regions.total(function)
-
-
 def weighed(labels, pred_probs, kwargs, monkeypatch):
     """Return the bytes that were kept, and how often the predictions were read."""
-    watched = []
-    select = selection.select
+    kept = []
+    scan = Threads.scan
 
-    def weighing(regions, form, options):
-        watched.append(Watched(regions))
-        return select(watched[0], form, options)
+    def weighing(regions, how, then=None):
+        total = scan(regions, how, then)
+        kept.append(sum(region.__sizeof__() for region in regions.scanned))
+        return total
 
-    monkeypatch.setattr("dask_labelqc.classification.filter.select", weighing)
+    monkeypatch.setattr(Threads, "scan", weighing)
     find_label_issues_batched(labels, pred_probs, **kwargs)
-    return watched[0].kept, watched[0].scans
+    return max(kept), len(kept)
 
 
 def promised(labels, pred_probs, method, adjust, calibrated):
@@ -192,6 +178,6 @@ def test_lists_of_a_long_region_are_short_while_it_is_scanned(monkeypatch):
         0, [slice(0, 60_000)], labels, pred_probs.__getitem__, form, options, keeping
     )
     gc.collect()
-    assert isinstance(region.facts, ExampleFacts)
-    assert region.left_out.kept < 60_000 / 4
+    assert isinstance(region.kept, ExampleFacts)
+    assert region.total.left_out.kept < 60_000 / 4
     assert most < 60_000 / 4 + 5000

@@ -13,8 +13,8 @@ from dask_labelqc.graph.objects import (
     from_blocks,
     from_positions,
     map_objects,
+    reduce_objects,
     to_blocks,
-    total,
 )
 
 
@@ -34,13 +34,13 @@ def boxed(value) -> np.ndarray:
 
 
 @pytest.mark.parametrize("grid", [(1,), (3, 2), (2, 1, 3), (SPLIT_EVERY * SPLIT_EVERY + 3, 2)])
-def test_total_combines_every_object_once(grid: tuple[int, ...]) -> None:
-    combined = single(total(add, from_positions(position, grid)))
+def test_reduce_objects_combines_every_object_once(grid: tuple[int, ...]) -> None:
+    combined = single(reduce_objects(add, from_positions(position, grid)))
     assert sorted(combined) == sorted(np.ndindex(grid))
 
 
-def test_total_is_in_order_along_an_axis() -> None:
-    combined = single(total(add, from_positions(position, (200,))))
+def test_reduce_objects_is_in_order_along_an_axis() -> None:
+    combined = single(reduce_objects(add, from_positions(position, (200,))))
     assert list(combined) == [(i,) for i in range(200)]
 
 
@@ -59,7 +59,7 @@ def images_and_count(positions) -> np.ndarray:
 
 def test_map_objects_with_a_shared_object() -> None:
     objects = from_positions(position, (2, 3))
-    everything = total(add, objects)
+    everything = reduce_objects(add, objects)
     counted = map_objects(
         lambda own, shared: len(shared) * 10 + shared.index(own[0]), objects, everything
     )
@@ -70,7 +70,7 @@ def test_map_objects_with_a_shared_object() -> None:
 def test_to_blocks_with_new_axes() -> None:
     matrix = to_blocks(
         lambda n: np.full((2, 3), len(n)),
-        total(add, from_positions(position, (4,))),
+        reduce_objects(add, from_positions(position, (4,))),
         ((2,), (3,)),
         int,
         2,
@@ -79,23 +79,47 @@ def test_to_blocks_with_new_axes() -> None:
     np.testing.assert_array_equal(matrix.compute(scheduler="sync"), np.full((2, 3), 4))
 
 
-def test_from_blocks_gives_each_block_with_its_position() -> None:
-    labels = np.arange(5 * 6).reshape(5, 6)
-    probs = np.arange(5 * 2 * 6).reshape(5, 2, 6)
-    lazy_labels = da.from_array(labels, chunks=((2, 3), (4, 2)))
-    lazy_probs = da.from_array(probs, chunks=((2, 3), 2, (4, 2)))
-    seen = total(add, from_blocks(both, lazy_labels, lazy_probs))
-    starts = {0: slice(0, 2), 1: slice(2, 5)}, {0: slice(0, 4), 1: slice(4, 6)}
-    blocks = single(seen)
-    assert len(blocks) == 4
-    for (image, column), own, predicted in blocks:
-        np.testing.assert_array_equal(own, labels[starts[0][image], starts[1][column]])
-        np.testing.assert_array_equal(predicted, probs[starts[0][image], :, starts[1][column]])
+CHUNKS = (2, 3), (4, 2)
+LABELS = np.arange(5 * 6).reshape(5, 6)
+PROBS = np.arange(5 * 2 * 6).reshape(5, 2, 6)
 
 
-def both(block_id, labels, pred_probs):
+def test_from_blocks_gives_each_block_with_its_place() -> None:
+    lazy_labels = da.from_array(LABELS, chunks=CHUNKS)
+    lazy_probs = da.from_array(PROBS, chunks=(CHUNKS[0], 2, CHUNKS[1]))
+    blocks = single(reduce_objects(add, from_blocks(both, CHUNKS, [lazy_labels], lazy_probs)))
+    assert len({box for box, _, _ in blocks}) == 4
+    for box, own, predicted in blocks:
+        images, columns = box.slices
+        np.testing.assert_array_equal(own, LABELS[images, columns])
+        np.testing.assert_array_equal(predicted, PROBS[images, :, columns])
+
+
+def both(box, labels, pred_probs):
     (probs,) = pred_probs
-    return ((block_id, labels, probs),)
+    return ((box, labels, probs),)
+
+
+def test_from_blocks_makes_ordinary_arrays_too() -> None:
+    lazy = da.from_array(LABELS, chunks=CHUNKS)
+    halves = from_blocks(half, CHUNKS, [lazy, lazy], dtype=np.float64)
+    assert (halves.chunks, halves.dtype) == (CHUNKS, np.float64)
+    np.testing.assert_array_equal(halves.compute(scheduler="sync"), LABELS / 2)
+
+
+def half(box, mine, other):
+    np.testing.assert_array_equal(mine, other)
+    assert mine.shape == box.shape
+    return mine / 2
+
+
+def test_from_blocks_needs_no_arrays() -> None:
+    boxes = single(reduce_objects(add, from_blocks(alone, CHUNKS, [])))
+    assert [box.start for box in boxes] == [(0, 0), (0, 4), (2, 0), (2, 4)]
+
+
+def alone(box):
+    return (box,)
 
 
 def test_building_computes_nothing() -> None:
@@ -105,4 +129,4 @@ def test_building_computes_nothing() -> None:
     with dask.config.set(scheduler=never):
         objects = map_objects(never, from_positions(never, (3, 2)))
         to_blocks(never, along_images(never, objects), ((1,) * 3,), int)
-        total(never, objects)
+        reduce_objects(never, objects)

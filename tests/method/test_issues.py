@@ -9,13 +9,11 @@ from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import KeySpace
 from dask_labelqc.method.issues import (
     Issues,
-    confident_thresholds,
     count_off_diagonal,
     find_issues,
-    full_size,
-    paint,
 )
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.statistics import confident_thresholds
 from dask_labelqc.method.summary import Candidates
 from dask_labelqc.region import Box
 from tests import reference
@@ -59,24 +57,19 @@ def test_only_those_that_disagree_count() -> None:
 
 
 def test_issues_of_a_region() -> None:
-    issues = Issues(
-        Box((3, 2), (5, 5)), np.array([0, 4, 5], np.uint8), np.array([0, 2, 2]), np.array([1, 0, 0])
-    )
+    position, given = np.array([0, 4, 5], np.uint8), np.array([0, 2, 2])
+    issues = Issues(Box((3, 2), (5, 5)), position, given, np.array([1, 0, 0]), 3)
     assert issues.per_image().tolist() == [1, 2]
-    assert issues.matrix(3).tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
-    assert paint(issues).tolist() == [[True, False, False], [False, True, True]]
+    assert issues.matrix().tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
+    assert issues.mask().tolist() == [[True, False, False], [False, True, True]]
 
 
 @pytest.mark.parametrize("side", [16, 256])
 def test_issues_of_an_image_whose_size_its_positions_cannot_hold(side: int) -> None:
     dtype = np.min_scalar_type(side * side - 1)
     last = np.array([side * side - 1], dtype)
-    issues = Issues(Box((0, 0, 0), (1, side, side)), last, np.array([0]), np.array([1]))
+    issues = Issues(Box((0, 0, 0), (1, side, side)), last, np.array([0]), np.array([1]), 2)
     assert issues.per_image().tolist() == [1]
-
-
-def test_full_size() -> None:
-    assert full_size(Box((1, 2, 3), (2, 4, 5)), (2, 3)) == Box((1, 4, 9), (2, 8, 15))
 
 
 def test_nothing_is_found_where_nothing_was_selected() -> None:
@@ -84,7 +77,7 @@ def test_nothing_is_found_where_nothing_was_selected() -> None:
     two = candidates([0.0, 0.2], [0.9, 0.9], [1, 0], [0, 1], Box((0, 0), (1, 2)))
     found = find_issues(two, Search.start(params.key_space, 0), params)
     assert found.position.size == 0
-    assert not paint(found).any()
+    assert not found.mask().any()
 
 
 def test_a_search_has_to_end_first() -> None:

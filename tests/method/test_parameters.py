@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.method.parameters import Parameters, make_parameters
+from dask_labelqc.method.parameters import Options, Parameters
 
 
-def parameters(shape=(2, 4, 6), num_classes=3, dtype="f4", **keywords) -> Parameters:
-    probs = (shape[0], num_classes, *shape[1:])
-    return make_parameters(shape, np.dtype("u1"), probs, np.dtype(dtype), **keywords)
+def parameters(shape=(2, 4, 6), num_classes=3, dtype="f4", scale=None, **keywords) -> Parameters:
+    facts = shape, np.dtype("u1"), (shape[0], num_classes, *shape[1:]), np.dtype(dtype)
+    return Parameters.of_images(Options.of(**keywords), *facts, scale=scale)
 
 
 @pytest.mark.parametrize(

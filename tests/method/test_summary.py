@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.graph.blocks import plan_blocks
-from dask_labelqc.method.parameters import Parameters, make_parameters
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.summary import RegionSummary, summarize
 from dask_labelqc.region import Box
 from tests import reference
@@ -20,7 +21,8 @@ from tests.strategies import Case, cases, make_case
 def parameters(case: Case) -> Parameters:
     arrays = case.labels, case.pred_probs
     facts = [fact for array in arrays for fact in (array.shape, array.dtype)]
-    return make_parameters(*facts, **case.arguments, scores=True, predicted=True)
+    outputs = every_output(pixel_scores=True, predicted_label=True)
+    return Parameters.of_images(Options.of(**case.arguments, outputs=outputs), *facts)
 
 
 def summarized(case: Case, region: Box, chunk: tuple[int, ...], bound=None) -> RegionSummary:
@@ -50,9 +52,10 @@ def test_the_blocks_of_a_region_do_not_show(drawn) -> None:
     assert a.class_sum.tolist() == b.class_sum.tolist()
     assert a.histogram.counts.tolist() == b.histogram.counts.tolist()
     assert (a.below_bound, a.highest_disagreeing) == (b.below_bound, b.highest_disagreeing)
-    for name in ("scores", "predicted"):
-        np.testing.assert_array_equal(getattr(cut.dense, name), getattr(whole.dense, name))
-    np.testing.assert_array_equal(cut.images.count, whole.images.count)
+    assert {*cut.dense} == {"pixel_scores", "predicted_label"}
+    for name, values in cut.dense.items():
+        np.testing.assert_array_equal(values, whole.dense[name])
+    np.testing.assert_array_equal(cut.images["count"], whole.images["count"])
     order = np.argsort(cut.candidates.position)
     for name in ("position", "score", "confidence", "given", "predicted"):
         found = getattr(cut.candidates, name)[order]
@@ -82,7 +85,7 @@ def test_statistics_add_up_in_any_order() -> None:
         total = reduce(add, order)
         assert total.class_sum.tolist() == sums
         assert total.class_count.tolist() == counts
-        assert total.worst_sum[1:3] == (1, (1, 1))
+        assert total.worst_sum.place == (1, 1, 1)
         assert total.histogram.counts.sum() == sum(p.histogram.counts.sum() for p in parts)
 
 

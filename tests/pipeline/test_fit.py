@@ -15,6 +15,8 @@ from dask.utils import format_bytes
 from distributed import Client, LocalCluster
 
 from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline import fit as fitting
 from dask_labelqc.pipeline.fit import Kind, fit, threads_that_fit
 from dask_labelqc.pipeline.images import ImageInputs as Inputs
@@ -42,7 +44,7 @@ def claimed(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Stor
 
 
 def inputs_of(stored: Stored, **arguments) -> Inputs:
-    return open_images(*stored, **arguments)
+    return open_images(*stored, Options.of(outputs=every_output()), **arguments)
 
 
 @pytest.fixture
