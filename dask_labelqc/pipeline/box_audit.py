@@ -205,7 +205,9 @@ def plan_boxes_audit(
     """
     inputs = _open(boxes, storage_options, block_boxes)
     return BoxPlan(
-        *inputs.sizes.values(),
+        num_images=inputs.sizes["image"],
+        num_given=inputs.sizes["given_box"],
+        num_predicted=inputs.sizes["predicted_box"],
         num_classes=inputs.num_classes,
         num_groups=inputs.num_groups,
         bytes_to_read=sum(array.nbytes for array in inputs.columns.values()),

@@ -21,7 +21,7 @@ import xarray as xr
 import zarr
 from dask.utils import format_bytes
 
-from dask_labelqc.graph.blocks import positive_integer
+from dask_labelqc.arguments import positive_integer
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
 from dask_labelqc.object_detection.dataset import COLUMNS
@@ -164,7 +164,7 @@ class BoxInputs:
         120 bytes for each box of a group, 9 more of a prediction for the lists, the outputs of a
         group, and the chunks of each column as they are stored and decoded.
         """
-        images, given, predicted = (int(n) for n in np.diff(self.edges).max(axis=1))
+        images, given, predicted = np.diff(self.edges).max(axis=1).tolist()
         held = (BOX_BYTES + 16) * (given + predicted) + 16 * images
         outputs = sum(output.dtype.itemsize * output.chunks[0] for output in self.outputs())
         return held + outputs + 2 * self._chunk_bytes
@@ -340,7 +340,7 @@ class BoxInputs:
         total: Survey = stages.scan(None)
         about = self, stages.groups, total
         parts = stages.of_lists("precision", _precision, self.class_groups, *about)
-        precision = np.sum(list(parts), axis=0, dtype=np.float32)
+        precision: Floats = np.stack(list(parts)).sum(axis=0, dtype=np.float32)
         left_out = tuple(failure.images for failure in stages.failures)
         how = Scoring(total.smallest_similarity, precision, left_out)
         num_issues = sum(painted.total for painted in stages.paint(how))

@@ -401,7 +401,8 @@ def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[An
 def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any) -> None:
     """Write a small output whole."""
     data = np.asarray(values)
-    group.create_array(name, data=data, chunks=data.shape, dimension_names=dims, overwrite=True)
+    chunks = tuple(max(length, 1) for length in data.shape)  # of no issues there are none
+    group.create_array(name, data=data, chunks=chunks, dimension_names=dims, overwrite=True)
 
 
 def check_written(group: zarr.Group) -> None:

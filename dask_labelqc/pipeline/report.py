@@ -15,7 +15,7 @@ from dask_labelqc.pipeline.stages import Failure
 from dask_labelqc.storage.stores import open_store, without_keys
 from dask_labelqc.typing import Floats, Ints
 
-__all__ = ["BoxReport", "JobReport", "lowest", "most", "named_scores", "summary_of"]
+__all__ = ["BoxReport", "ExampleReport", "JobReport", "lowest", "most", "summary_of"]
 
 WORST = 5
 """Images and classes that a report names."""
@@ -90,13 +90,53 @@ class JobReport(_Written):
 
     def found(self) -> dict[str, str]:
         """Return what was found, as text by name."""
-        classes = ", ".join(f"{name} ({count:,})" for name, count in self.worst_classes)
         return {
             "images": f"{self.num_images:,}",
             "pixels": f"{self.num_pixels:,}",
             "label issues": _share(self.num_issues, self.num_pixels, "pixels"),
-            "worst images": named_scores(self.worst_images),
-        } | ({"worst classes": classes} if classes else {})
+            "worst images": _named_scores(self.worst_images),
+        } | _of_classes(self.worst_classes)
+
+
+@dataclass(frozen=True)
+class ExampleReport(_Written):
+    """What a job on examples did; everything else is in its output.
+
+    Attributes
+    ----------
+    output
+        Where it is.
+    num_examples, num_issues
+        Of the dataset.
+    num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures, worst_classes
+        As in `JobReport`, of examples.
+    worst_examples
+        The issues with the lowest scores, the lowest first.
+    storage_options
+        With which it was written; of a report that is pickled without keys.
+    """
+
+    output: str
+    num_examples: int
+    num_issues: int
+    num_groups: int
+    num_resumed: int
+    bytes_read: int
+    seconds: Mapping[str, float]
+    worst_examples: tuple[int, ...]
+    read_ratio: float = 0.0
+    peak_bytes: int = 0
+    failures: tuple[Failure, ...] = ()
+    worst_classes: tuple[tuple[str, int], ...] = ()
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def found(self) -> dict[str, str]:
+        """Return what was found, as text by name."""
+        return {
+            "examples": f"{self.num_examples:,}",
+            "label issues": _share(self.num_issues, self.num_examples, "examples"),
+            "worst examples": ", ".join(map(str, self.worst_examples)),
+        } | _of_classes(self.worst_classes)
 
 
 @dataclass(frozen=True)
@@ -140,11 +180,11 @@ class BoxReport(_Written):
             "images": f"{self.num_images:,}",
             "boxes": f"{self.num_given:,} given, {self.num_predicted:,} predicted",
             "label issues": _share(self.num_issues, self.num_images, "images"),
-            "worst images": named_scores(self.worst_images),
+            "worst images": _named_scores(self.worst_images),
         }
 
 
-Report: TypeAlias = "JobReport | BoxReport"
+Report: TypeAlias = "JobReport | ExampleReport | BoxReport"
 
 
 def summary_of(report: Report, told: Callable[[Advice], str] = str) -> dict[str, str]:
@@ -199,8 +239,12 @@ def _share(count: int, of: int, what: str) -> str:
     return f"{count:,} {what} ({count / max(of, 1):.2%})"
 
 
-def named_scores(worst: tuple[tuple[int, float], ...]) -> str:
-    """Return places and scores as text."""
+def _of_classes(worst: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    text = ", ".join(f"{name} ({count:,})" for name, count in worst)
+    return {"worst classes": text} if worst else {}
+
+
+def _named_scores(worst: tuple[tuple[int, float], ...]) -> str:
     return ", ".join(f"{place} ({score:.3f})" for place, score in worst)
 
 

@@ -115,6 +115,8 @@ class JobStages(Eager):
         All that was left out, and why.
     measures
         What it took so far.
+    how
+        The last scan read.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class JobStages(Eager):
         # By group: those that tasks report of what they wrote.
         self._dense, self._painted = np.zeros((2, job.inputs.num_groups), np.uint64)
         self._scans = 0
-        self._how: Any = None
+        self.how: Any = None
         self._paint: Any = None
         self._to_paint: Sequence[int] = ()
 
@@ -152,7 +154,7 @@ class JobStages(Eager):
             job = replace(job, records=records)
         self._job = job = replace(job, how=_hashed(how))
         self._scans += 1
-        self._how = how
+        self.how = how
         total: list[Any] = []
         missing = self.groups
         if self._resume:
@@ -198,7 +200,7 @@ class JobStages(Eager):
             if len(left_out) < len(items) and (left_out or number in failed):
                 again[number] = left_out
         unstable: dict[int, Outcome[Any]] = {}
-        task = partial(summarize_others, self._job, self._how, again)
+        task = partial(summarize_others, self._job, self.how, again)
         for _ in self._reading("summarize", task, sorted(again), unstable.__setitem__):
             pass
         for number, outcome in unstable.items():  # now this, now that: none of it
@@ -233,7 +235,7 @@ class JobStages(Eager):
                 else:
                     halves += part.halves()
             parts = {}
-            task = partial(try_part, self._job, self._how)
+            task = partial(try_part, self._job, self.how)
             for _ in self._reading("sift", task, halves, parts.__setitem__):
                 pass
         return bad
@@ -318,7 +320,7 @@ class JobStages(Eager):
                 painted += painted_now
                 spoiled += spoiled_now
             left_out = {n: self.left_out.get(n, ()) for n in spoiled}
-            again = partial(summarize_others, self._job, self._how, left_out)
+            again = partial(summarize_others, self._job, self.how, left_out)
             for _ in self._stage("summarize", again, spoiled):
                 pass
             doubtful = sorted({*painted, *spoiled})
