@@ -1,12 +1,12 @@
 """The resumable job: Zarr in, Zarr out."""
 
-from dask_labelqc.pipeline.box_audit import BoxPlan, audit_boxes_zarr, plan_boxes_audit
+from dask_labelqc.pipeline.box_audit import audit_boxes_zarr, plan_boxes_audit
 from dask_labelqc.pipeline.example_audit import (
-    ExamplePlan,
     audit_examples_zarr,
     plan_examples_audit,
 )
-from dask_labelqc.pipeline.image_audit import JobPlan, audit_zarr, plan_audit
+from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
+from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan
 from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport
 from dask_labelqc.pipeline.stages import Failure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from dask_labelqc.object_detection.options import ScoreOptions
 from dask_labelqc.pipeline.boxes import BoxInputs
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.plans import BoxPlan
 from dask_labelqc.pipeline.report import BoxReport, lowest
 from dask_labelqc.progress import Progress
 
-__all__ = ["BoxPlan", "audit_boxes_zarr", "plan_boxes_audit"]
+__all__ = ["audit_boxes_zarr", "plan_boxes_audit"]
 
 
 def audit_boxes_zarr(
@@ -150,39 +150,6 @@ def _open(
         )
     opened = open_boxes(boxes, storage_options=storage_options)
     return BoxInputs.of(opened, ScoreOptions.given(**options), block_boxes)
-
-
-@dataclass(frozen=True)
-class BoxPlan:
-    """What a job on boxes will read and need.
-
-    Attributes
-    ----------
-    num_images, num_given, num_predicted
-        Images, given and predicted boxes.
-    num_classes
-        K.
-    num_groups
-        Tasks of each stage.
-    bytes_to_read
-        All columns, decoded; they are read twice.
-    worker_bytes
-        Memory that each thread of a worker needs.
-    process_bytes
-        Memory of a worker process that does nothing yet.
-    class_names
-        Of the classes, if the dataset has any.
-    """
-
-    num_images: int
-    num_given: int
-    num_predicted: int
-    num_classes: int
-    num_groups: int
-    bytes_to_read: int
-    worker_bytes: int
-    process_bytes: int
-    class_names: tuple[str, ...] = ()
 
 
 def plan_boxes_audit(

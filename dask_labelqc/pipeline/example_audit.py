@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.pipeline.examples import open_examples
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.plans import ExamplePlan
 from dask_labelqc.pipeline.report import ExampleReport, most
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.arrays import StoreLocation
 
-__all__ = ["ExamplePlan", "audit_examples_zarr", "plan_examples_audit"]
+__all__ = ["audit_examples_zarr", "plan_examples_audit"]
 
 WORST = 5
 
@@ -145,43 +145,6 @@ def _options(method: Any, adjust_pred_probs: Any, estimation_method: Any) -> Sco
         {"method": method, "adjust_pred_probs": adjust_pred_probs},
         {"estimation_method": estimation_method},
     )
-
-
-@dataclass(frozen=True)
-class ExamplePlan:
-    """What a job on examples will read and need.
-
-    Attributes
-    ----------
-    num_examples, num_classes
-        N and K.
-    dtype
-        Of the predictions.
-    chunk, block, group
-        Examples of a storage chunk, of what is decoded at a time, and of what a task goes through.
-    num_groups
-        Tasks of each stage.
-    bytes_to_read
-        Predictions, decoded, in one read.
-    worker_bytes
-        Memory that each thread of a worker needs.
-    process_bytes
-        Memory of a worker process that does nothing yet.
-    class_names
-        Of the classes, if the dataset has any.
-    """
-
-    num_examples: int
-    num_classes: int
-    dtype: str
-    chunk: int
-    block: int
-    group: int
-    num_groups: int
-    bytes_to_read: int
-    worker_bytes: int
-    process_bytes: int
-    class_names: tuple[str, ...] = ()
 
 
 def plan_examples_audit(

@@ -41,13 +41,13 @@ from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Resu
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.region import Box
-from dask_labelqc.storage.alignment import line_up
+from dask_labelqc.storage.alignment import SPATIAL_NAMES, line_up
 from dask_labelqc.storage.arrays import StoreLocation, open_array
 from dask_labelqc.storage.coordinates import Carried, carried_coordinates, check_dims
 from dask_labelqc.storage.dimensions import describe
 from dask_labelqc.typing import AnyArray, Floats, Shape
 
-__all__ = ["ExampleInputs", "open_examples"]
+__all__ = ["ExampleInputs", "are_examples", "open_examples"]
 
 EXAMPLE, ISSUE = "example", "issue"
 """Names of the dimensions of an output, the first unless that of the labels has one."""
@@ -357,6 +357,19 @@ class _Reads:
         values = {"label_quality": found.label_quality, "predicted_label": found.predicted}
         for name, target in self._dense.items():
             target[found.position] = values[name]
+
+
+def are_examples(
+    labels: StoreLocation,
+    pred_probs: StoreLocation,
+    storage_options: Mapping[str, Any] | None = None,
+) -> bool:
+    """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension."""
+    given = open_array(labels, "labels", storage_options)
+    if given.ndim != 1 or open_array(pred_probs, "pred_probs", storage_options).ndim != 2:
+        return False
+    names = describe(given, "labels").names
+    return names is None or str(names[0]).casefold() not in SPATIAL_NAMES
 
 
 def open_examples(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline.images import ImageInputs, open_images
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Finished, Run, run_job
+from dask_labelqc.pipeline.plans import JobPlan
 from dask_labelqc.pipeline.report import JobReport, lowest, most
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation
 from dask_labelqc.typing import LabelDownsample, Validate
 
-__all__ = ["JobPlan", "audit_zarr", "plan_audit"]
+__all__ = ["audit_zarr", "plan_audit"]
 
 
 def audit_zarr(
@@ -174,44 +174,6 @@ def _report(
         storage_options=storage_options,
         **finished.about(),
     )
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    r"""What a job will read and need.
-
-    Attributes
-    ----------
-    shape
-        (N, K, \*spatial).
-    dtype
-        Of the predictions.
-    chunks
-        Storage chunks of the predictions along (N, \*spatial).
-    block, group
-        What is decoded at a time, and what one task goes through, along the same axes.
-    num_groups
-        Tasks of each stage.
-    bytes_to_read
-        Predictions, decoded.
-    worker_bytes
-        Memory that each thread of a worker needs.
-    process_bytes
-        Memory of a worker process that does nothing yet.
-    class_names
-        Of the K classes, if the dataset has any.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    chunks: tuple[int, ...]
-    block: tuple[int, ...]
-    group: tuple[int, ...]
-    num_groups: int
-    bytes_to_read: int
-    worker_bytes: int
-    process_bytes: int
-    class_names: tuple[str, ...] = ()
 
 
 def plan_audit(
