@@ -13,13 +13,14 @@ from typing import Any
 import xarray as xr
 import zarr
 from zarr.abc.store import Store
-from zarr.errors import GroupNotFoundError, UnstableSpecificationWarning
+from zarr.errors import GroupNotFoundError, UnstableSpecificationWarning, ZarrUserWarning
 
 from dask_labelqc.errors import OutputError, advise
 from dask_labelqc.object_detection.coco import from_coco
 from dask_labelqc.object_detection.yolo import from_yolo
 from dask_labelqc.pipeline.lease import CHECKPOINT, hold
 from dask_labelqc.pipeline.output import output_store, writing
+from dask_labelqc.storage.objects import list_names
 
 __all__ = ["store_coco", "store_yolo"]
 
@@ -110,6 +111,7 @@ def _store(
         group = zarr.open_group(lease.store, mode="w", attributes=attributes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
+            warnings.simplefilter("ignore", ZarrUserWarning)  # the claims are no array
             dataset.to_zarr(lease.store, mode="a", consolidated=False, zarr_format=3)
         group.attrs["status"] = "complete"
 

@@ -23,6 +23,7 @@ import zarr
 from dask.utils import format_bytes
 
 from dask_labelqc.arguments import positive_integer
+from dask_labelqc.errors import LabelQCError
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
 from dask_labelqc.object_detection.dataset import COLUMNS
@@ -105,6 +106,7 @@ class BoxInputs:
     item: ClassVar[str] = "image"
     labels: ClassVar[frozenset[str]] = frozenset(n for n in COLUMNS if n.startswith("given"))
     ahead: ClassVar[int] = 0
+    together: ClassVar[int] = 1
     paints_alone: ClassVar[bool] = True
 
     @classmethod
@@ -234,8 +236,8 @@ class BoxInputs:
     def position(self, number: int) -> Shape:
         return (number,)
 
-    def is_smallest(self, part: Part) -> bool:
-        return part.items[1] - part.items[0] == 1
+    def bad_items(self, how: Any, part: Part) -> dict[int, LabelQCError]:
+        return {}  # each is read by itself
 
     def scan(self, how: None, part: Part, left_out: Sequence[int] = ()) -> Found:
         waited, num_bytes, labels = 0.0, 0, 0

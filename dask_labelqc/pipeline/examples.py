@@ -31,7 +31,7 @@ from dask_labelqc.classification.selection import ExampleMethod, find
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.engine.regions import Scanned
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, LabelQCError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.graph.select import Search
 from dask_labelqc.method.statistics import WorstSum
@@ -120,8 +120,8 @@ class ExampleInputs:
         form, group_bytes, last = self.examples.form, self.group_bytes, self.plan
         while group_bytes > 1:
             group_bytes //= 2
-            chunk = self.arrays["pred_probs"].chunks[self._axis]
-            plan = plan_blocks(form.shape, (chunk,), form.item_bytes, group_bytes=group_bytes)
+            chunk = (self.together,)
+            plan = plan_blocks(form.shape, chunk, form.item_bytes, group_bytes=group_bytes)
             if plan.group != last.group:
                 yield replace(self, plan=plan)
             last = plan
@@ -194,8 +194,40 @@ class ExampleInputs:
     def position(self, number: int) -> Shape:
         return (number,)
 
-    def is_smallest(self, part: Part) -> bool:
-        return part.items[1] - part.items[0] == 1
+    @property
+    def together(self) -> int:
+        return int(self.arrays["pred_probs"].chunks[self._axis])
+
+    def bad_items(self, how: Keeping, part: Part) -> dict[int, LabelQCError]:
+        form, options = self.examples.form, self.options
+        (first,), (stop,) = part.items[:1], part.items[1:]
+        region, found = Box((first,), (stop,)), dict[int, LabelQCError]()
+        labels = read_labels(self.arrays["labels"], region)
+
+        def look(rows: AnyArray, a: int, b: int) -> None:
+            """Scan some examples, and where that fails each half of them."""
+            try:
+                values = labels.values[a:b]
+                every = [slice(0, b - a)]
+                scan_region(first + a, every, values, rows[a:b].__getitem__, form, options, how)
+            except InputError as error:
+                if b - a == 1:
+                    found[first + a] = error
+                    return
+                look(rows, a, (a + b) // 2)
+                look(rows, (a + b) // 2, b)
+
+        def scan(
+            start: int, blocks: Sequence[slice], values: AnyArray, read: ReadRows, keeping: Keeping
+        ) -> Scanned:
+            rows = np.concatenate([np.array(read(block)) for block in blocks])
+            look(rows, 0, stop - first)
+            nothing = [slice(0, 0)]
+            return scan_region(start, nothing, values[:0], lambda _: rows[:0], form, options, how)
+
+        pred_probs = self.arrays["pred_probs"]
+        read_region(scan, self.plan, pred_probs, self.examples.transposed, how, region, labels)
+        return found
 
     def scan(self, how: Keeping, part: Part, left_out: Sequence[int] = ()) -> Found:
         first, stop = part.items

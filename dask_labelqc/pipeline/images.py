@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from dask.utils import format_bytes
 
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, LabelQCError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
 from dask_labelqc.graph.select import Search
 from dask_labelqc.method.issues import find_issues
@@ -58,6 +58,7 @@ class ImageInputs:
     item: ClassVar[str] = "image"
     labels: ClassVar[frozenset[str]] = frozenset({"labels"})
     num_lists: ClassVar[int] = 0
+    together: ClassVar[int] = 1
     paints_alone: ClassVar[bool] = False
 
     @property
@@ -156,8 +157,8 @@ class ImageInputs:
     def position(self, number: int) -> Shape:
         return self.reader.lineup.labels.own(self._place(number))
 
-    def is_smallest(self, part: Part) -> bool:
-        return part.items[1] - part.items[0] == 1
+    def bad_items(self, how: Any, part: Part) -> dict[int, LabelQCError]:
+        return {}  # each is read by itself
 
     def scan(self, how: float | None, part: Part, left_out: Sequence[int] = ()) -> Found:
         whole = self.box(part.number)

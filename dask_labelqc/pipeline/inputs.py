@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 import zarr
 
+from dask_labelqc.errors import LabelQCError
 from dask_labelqc.pipeline.stamps import Stamps
 from dask_labelqc.storage.coordinates import Carried
 from dask_labelqc.typing import AnyArray, Shape
@@ -49,9 +50,22 @@ class Part:
     number: int
     items: tuple[int, int]
 
-    def halves(self) -> tuple[Part, Part]:
+    @property
+    def num_items(self) -> int:
+        return self.items[1] - self.items[0]
+
+    def halves(self, chunk: int = 1) -> tuple[Part, ...]:
+        """Cut the part in two between chunks of so many items; nothing if it lies in one.
+
+        Examples
+        --------
+        >>> [half.items for half in Part(0, (10, 90)).halves(chunk=40)]
+        [(10, 40), (40, 90)]
+        """
         first, stop = self.items
-        middle = (first + stop) // 2
+        middle = -(-(first // chunk + (stop - 1) // chunk) // 2) * chunk
+        if not first < middle < stop:
+            return ()
         return Part(self.number, (first, middle)), Part(self.number, (middle, stop))
 
 
@@ -232,8 +246,15 @@ class Inputs(Protocol):
     def position(self, number: int) -> Shape:
         """Return which chunk of an output is that of a group."""
 
-    def is_smallest(self, part: Part) -> bool:
-        """Say if a part is left out as a whole where it cannot be read."""
+    @property
+    def together(self) -> int:
+        """How many items are read together, and so cannot be read together."""
+
+    def bad_items(self, how: Any, part: Part) -> Mapping[int, LabelQCError]:
+        """Return what cannot be audited of items that are read together; they are read once.
+
+        Where it cannot be read at all, whatever reading raises.
+        """
 
     def scan(self, how: Any, part: Part, left_out: Sequence[int] = ()) -> Found:
         """Read items of a group, without those that are left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -26,6 +26,7 @@ SHOWN = 20
 class _Written:
     """A report of an output."""
 
+    item: ClassVar[str] = "image"
     output: str
     storage_options: Mapping[str, Any] | None
 
@@ -116,6 +117,7 @@ class ExampleReport(_Written):
         With which it was written; of a report that is pickled without keys.
     """
 
+    item: ClassVar[str] = "example"
     output: str
     num_examples: int
     num_issues: int
@@ -220,11 +222,11 @@ def _seconds(report: Report) -> str:
 
 
 def _left_out(report: Report, told: Callable[[Advice], str]) -> dict[str, str]:
-    """Name the images that were left out, each run of them with its cause."""
+    """Name what was left out, each run with its cause."""
     if not report.failures:
         return {}
     count = sum(stop - first for first, stop in (f.images for f in report.failures))
-    rows = {"not audited": "1 image" if count == 1 else f"{count:,} images"}
+    rows = {"not audited": f"{count:,} {report.item}{'s' * (count != 1)}"}
     for failure in report.failures[:SHOWN]:
         first, last = failure.images[0], failure.images[1] - 1
         cause = failure.cause + (f"; {told(failure.advice)}" if failure.advice else "")

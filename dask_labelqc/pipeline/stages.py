@@ -37,6 +37,7 @@ from dask_labelqc.pipeline.tasks import (
     mend_groups,
     paint_groups,
     reduce_groups,
+    sift_part,
     stored_totals,
     summarize_group,
     summarize_others,
@@ -225,19 +226,32 @@ class JobStages(Eager):
 
     def _bad_items(self, failed: dict[int, Outcome[Any]]) -> dict[int, Outcome[Any]]:
         """Find the items for which groups failed: halves of what fails are tried, and theirs."""
-        bad: dict[int, Outcome[Any]] = {}
+        smallest: dict[Part, Outcome[Any]] = {}
         parts = {self._job.part(number): outcome for number, outcome in failed.items()}
         while parts:
             halves: list[Part] = []
             for part, outcome in parts.items():
-                if self._job.inputs.is_smallest(part):
-                    bad |= dict.fromkeys(range(*part.items), outcome)
-                else:
-                    halves += part.halves()
+                cut = part.halves(self._job.inputs.together)
+                halves += cut
+                if not cut:
+                    smallest[part] = outcome
             parts = {}
             task = partial(try_part, self._job, self.how)
             for _ in self._reading("sift", task, halves, parts.__setitem__):
                 pass
+        return self._bad_items_of(smallest)
+
+    def _bad_items_of(self, parts: Mapping[Part, Outcome[Any]]) -> dict[int, Outcome[Any]]:
+        """Find the items for which the smallest parts failed."""
+        bad: dict[int, Outcome[Any]] = {}
+        several = [part for part in parts if part.num_items > 1]
+        unread: dict[Part, Outcome[Any]] = {}
+        task = partial(sift_part, self._job, self.how)
+        for found, _ in self._stage("sift", task, several, unread.__setitem__):
+            bad |= {item: Outcome(None, error, ("",)) for item, error in found.items()}
+        whole = unread | {part: o for part, o in parts.items() if part not in several}
+        for part, outcome in whole.items():
+            bad |= dict.fromkeys(range(*part.items), outcome)
         return bad
 
     def _failures(self, bad: Mapping[int, Outcome[Any]]) -> list[Failure]:

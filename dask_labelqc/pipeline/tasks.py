@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import zarr
 
-from dask_labelqc.errors import OutputError, advise
+from dask_labelqc.errors import LabelQCError, OutputError, advise
 from dask_labelqc.pipeline.inputs import Found, Inputs, Part
 from dask_labelqc.pipeline.stamps import stamp
 from dask_labelqc.storage.fence import FencedStore
@@ -30,6 +30,7 @@ __all__ = [
     "mend_groups",
     "paint_groups",
     "reduce_groups",
+    "sift_part",
     "stored_totals",
     "summarize_group",
     "summarize_others",
@@ -153,6 +154,11 @@ class GroupSummary:
 def try_part(job: Job, how: Any, part: Part) -> GroupSummary:
     """Read a part of a group as it would be for its summary, of which nothing is kept."""
     return GroupSummary.of(job.inputs.scan(how, part), part.number)
+
+
+def sift_part(job: Job, how: Any, part: Part) -> Mapping[int, LabelQCError]:
+    """Return what cannot be audited of items that are read together."""
+    return job.inputs.bad_items(how, part)
 
 
 def summarize_group(job: Job, how: Any, number: int, left_out: Sequence[int] = ()) -> GroupSummary:
