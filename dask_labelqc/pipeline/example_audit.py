@@ -9,6 +9,7 @@ from typing import Any
 from distributed import Client
 
 from dask_labelqc.classification.options import EstimationMethod, ScoreMethod, ScoreOptions
+from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.pipeline.examples import open_examples
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
@@ -141,10 +142,13 @@ def audit_examples_zarr(
 
 
 def _options(method: Any, adjust_pred_probs: Any, estimation_method: Any) -> ScoreOptions:
-    return ScoreOptions.of(
-        {"method": method, "adjust_pred_probs": adjust_pred_probs},
-        {"estimation_method": estimation_method},
-    )
+    try:
+        return ScoreOptions.of(
+            {"method": method, "adjust_pred_probs": adjust_pred_probs},
+            {"estimation_method": estimation_method},
+        )
+    except InputError as error:  # here they are arguments of their own
+        raise InputError(error.message.partition("_kwargs: ")[2]) from None
 
 
 def plan_examples_audit(
