@@ -6,9 +6,9 @@ from dask_labelqc.pipeline.example_audit import (
     plan_examples_audit,
 )
 from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
+from dask_labelqc.pipeline.measures import Failure
 from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan
 from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport
-from dask_labelqc.pipeline.stages import Failure
 
 __all__ = [
     "BoxPlan",

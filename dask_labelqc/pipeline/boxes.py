@@ -37,7 +37,8 @@ from dask_labelqc.object_detection.passes import (
     score_images,
     survey_images,
 )
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results, without
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
+from dask_labelqc.pipeline.runs import apart, copy_part, merged, touched, without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, stamps_by
 from dask_labelqc.pipeline.tasks import damaged_record
@@ -204,7 +205,7 @@ class BoxInputs:
 
         def groups_of(position: Shape) -> Iterable[int]:
             first, stop = position[0] * length, (position[0] + 1) * length
-            return range(*_touched(edges, first, min(stop, array.shape[0])))
+            return range(*touched(edges, first, min(stop, array.shape[0])))
 
         return stamps_by(name, array, self.num_groups, groups_of)
 
@@ -317,7 +318,7 @@ class BoxInputs:
                 block, tuple(OUTPUTS), self.options, how.smallest_similarity, how.precision
             )
             for name, values in zip(OUTPUTS, found, strict=True):
-                _copy(values, span.along(OUTPUTS[name])[0], dense[name], chunks[name])
+                copy_part(values, span.along(OUTPUTS[name])[0], dense[name], chunks[name])
         return Painted(dense, None, int(dense["label_issues"].sum()), num_bytes)
 
     def _spans_of(
@@ -327,17 +328,17 @@ class BoxInputs:
         runs = [
             self._images_of(dim, *chunk) for dim, chunk in wanted.items() if chunk[0] < chunk[1]
         ]
-        for first, stop in _apart(_merged(runs), left_out):
+        for first, stop in apart(merged(runs), left_out):
             yield from cut_images(first, *self._offsets(first, stop), self.block_boxes)
 
     def _images_of(self, dim: str, first: int, stop: int) -> tuple[int, int]:
         """Return the images that have these images or boxes."""
         if dim == "image":
             return first, stop
-        groups = _touched(self.edges[DIMS.index(dim)], first, stop)
+        groups = touched(self.edges[DIMS.index(dim)], first, stop)
         images = int(self.edges[0, groups[0]]), int(self.edges[0, groups[1]])
         offsets = self._offsets(*images)[DIMS.index(dim) - 1]
-        a, b = _touched(offsets, first, stop)
+        a, b = touched(offsets, first, stop)
         return images[0] + a, images[0] + b
 
     def find(self, stages: JobStages) -> Results:
@@ -384,67 +385,9 @@ def _edges(spans: Sequence[Span]) -> Ints:
     return np.array([*starts, (ends.images[1], ends.given[1], ends.predicted[1])], np.int64).T
 
 
-def _touched(edges: Ints, first: int, stop: int) -> tuple[int, int]:
-    """Return the first of the runs between edges that has one of these, and that after the last.
-
-    Examples
-    --------
-    >>> _touched(np.array([0, 2, 2, 5, 9]), 1, 3)
-    (0, 3)
-    """
-    last = len(edges) - 2
-    a = int(np.searchsorted(edges, first, side="right")) - 1
-    b = int(np.searchsorted(edges, stop, side="left"))
-    return min(a, last), min(b, last + 1)
-
-
-def _merged(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join runs that overlap or touch.
-
-    Examples
-    --------
-    >>> _merged([(4, 6), (0, 2), (1, 3)])
-    [(0, 3), (4, 6)]
-    """
-    merged: list[tuple[int, int]] = []
-    for first, stop in sorted(runs):
-        if merged and first <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(merged[-1][1], stop)
-        else:
-            merged.append((first, stop))
-    return merged
-
-
-def _apart(
-    runs: Iterable[tuple[int, int]], left_out: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    """Yield what is left of runs.
-
-    Examples
-    --------
-    >>> list(_apart([(0, 5), (7, 9)], [(1, 2), (4, 8)]))
-    [(0, 1), (2, 4), (8, 9)]
-    """
-    for first, stop in runs:
-        for a, b in left_out:
-            if first < b and a < stop:
-                if first < a:
-                    yield first, a
-                first = max(first, b)
-        if first < stop:
-            yield first, stop
-
-
 def _chunk(output: DenseOutput, number: int) -> tuple[int, int]:
     (size,), (length,) = output.shape, output.chunks
     return min(number * length, size), min((number + 1) * length, size)
-
-
-def _copy(values: AnyArray, start: int, target: AnyArray, chunk: tuple[int, int]) -> None:
-    """Copy what lies in a chunk of values that begin at a place."""
-    first, stop = max(start, chunk[0]), min(start + len(values), chunk[1])
-    if first < stop:
-        target[first - chunk[0] : stop - chunk[0]] = values[first - start : stop - start]
 
 
 def _precision(

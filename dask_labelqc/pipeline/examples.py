@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from typing import Any, ClassVar, Self
 
@@ -18,10 +18,8 @@ from dask.utils import format_bytes
 from dask_labelqc.classification.absent import warn_of_labels, warn_of_predictions
 from dask_labelqc.classification.facts import (
     Candidates,
-    Confidences,
     ExampleFacts,
     Learned,
-    LeftOut,
 )
 from dask_labelqc.classification.inputs import LazyExamples, normalize
 from dask_labelqc.classification.lazy import read_labels, read_region
@@ -34,10 +32,11 @@ from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.errors import InputError, LabelQCError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.graph.select import Search
-from dask_labelqc.method.statistics import WorstSum
+from dask_labelqc.pipeline.example_records import facts_of, joined_facts, learned_of, to_arrays
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.images import check_group_bytes
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results, without
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
+from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.region import Box
@@ -243,7 +242,7 @@ class ExampleInputs:
             seconds, num_bytes = seconds + reads.seconds, num_bytes + reads.num_bytes
             labels = zlib.crc32(reads.labels.data, labels)
         total = reduce(add, (found.total for found in scans))
-        kept = total, _joined(first, [found.kept for found in scans])
+        kept = total, joined_facts(first, [found.kept for found in scans])
         return Found(total, kept, dense, num_bytes, seconds, labels)
 
     def _writes(self, how: Keeping) -> bool:
@@ -256,48 +255,16 @@ class ExampleInputs:
         return zlib.crc32(np.ascontiguousarray(values).data)
 
     def to_record(self, kept: tuple[Learned, ExampleFacts]) -> dict[str, AnyArray]:
-        learned, facts = kept
-        statistics, left_out = learned.statistics, learned.left_out
-        return {
-            "class_sum": statistics.class_sum.astype(np.int64),
-            "class_count": statistics.class_count,
-            "worst_sum": np.array([statistics.worst_sum.deviation, statistics.worst_sum.total]),
-            "worst_place": np.array(statistics.worst_sum.place, np.int64),
-            "absent_labels": np.array(sorted(statistics.absent_labels), np.int64),
-            "absent_pred_probs": np.array(sorted(statistics.absent_pred_probs), np.int64),
-            **{LEFT_OUT + name: np.asarray(value) for name, value in vars(left_out).items()},
-            **_arrays(DISAGREEING, facts.disagreeing),
-            **_arrays(AGREEING, facts.agreeing),
-            **({} if facts.confidences is None else _arrays(CONFIDENCES, facts.confidences)),
-        }
+        return to_arrays(*kept)
 
     def to_lists(self, number: int, kept: Any) -> dict[int, dict[str, AnyArray]]:
         return {}
 
     def total(self, record: Mapping[str, AnyArray]) -> Learned:
-        deviation, worst = record["worst_sum"].tolist()
-        place = tuple(record["worst_place"].tolist())
-        statistics = ExampleStatistics(
-            record["class_sum"].astype(object),
-            record["class_count"],
-            WorstSum(deviation, place, worst),
-            frozenset(record["absent_labels"].tolist()),
-            frozenset(record["absent_pred_probs"].tolist()),
-        )
-        left_out = _named(LEFT_OUT, record)
-        return Learned(
-            statistics,
-            LeftOut(int(left_out["kept"]), left_out["lowest"], float(left_out["largest_total"])),
-        )
+        return learned_of(record)
 
     def kept(self, number: int, record: Mapping[str, AnyArray]) -> ExampleFacts:
-        confidences = _named(CONFIDENCES, record)
-        return ExampleFacts(
-            self.items(number)[0],
-            Candidates(**_named(DISAGREEING, record)),
-            Candidates(**_named(AGREEING, record)),
-            Confidences(**confidences) if confidences else None,
-        )
+        return facts_of(self.items(number)[0], record)
 
     def paint(
         self, how: tuple[Search, Floats], number: int, record: Mapping[str, AnyArray]
@@ -431,34 +398,3 @@ def open_examples(
     form, chunk = examples.form, probs.chunks[int(examples.transposed)]
     plan = plan_blocks(form.shape, (chunk,), form.item_bytes, group_bytes=group_bytes)
     return ExampleInputs(examples, options, plan, group_bytes, str(dim), quality, predicted)
-
-
-LEFT_OUT, DISAGREEING, AGREEING, CONFIDENCES = "out_", "disagree_", "agree_", "confidence_"
-
-
-def _arrays(prefix: str, lists: Any) -> dict[str, AnyArray]:
-    return {prefix + name: values for name, values in vars(lists).items()}
-
-
-def _named(prefix: str, record: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """Return the arrays whose names begin so, without that."""
-    return {n.removeprefix(prefix): a for n, a in record.items() if n.startswith(prefix)}
-
-
-def _joined(start: int, runs: Sequence[ExampleFacts]) -> ExampleFacts:
-    """Put together what is kept of runs of a group that begins at a place."""
-    if len(runs) == 1 and runs[0].start == start:
-        return runs[0]
-    moved = partial(_moved, start)
-    return ExampleFacts(
-        start,
-        Candidates.joined([moved(run, run.disagreeing) for run in runs]),
-        Candidates.joined([moved(run, run.agreeing) for run in runs]),
-        Confidences.joined([run.confidences for run in runs if run.confidences is not None])
-        if runs[0].confidences is not None
-        else None,
-    )
-
-
-def _moved(start: int, run: ExampleFacts, lists: Candidates) -> Candidates:
-    return replace(lists, position=lists.position.astype(np.int64) + (run.start - start))

@@ -32,8 +32,9 @@ from dask_labelqc.method.sequence import select
 from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics, summarize
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.image_results import Images
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results, without
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
 from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_of, to_arrays
+from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.region import Gaps

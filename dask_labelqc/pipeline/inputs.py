@@ -28,7 +28,6 @@ __all__ = [
     "Painted",
     "Part",
     "Results",
-    "without",
 ]
 
 PROCESS_BYTES = 200 * 2**20
@@ -67,21 +66,6 @@ class Part:
         if not first < middle < stop:
             return ()
         return Part(self.number, (first, middle)), Part(self.number, (middle, stop))
-
-
-def without(items: tuple[int, int], left_out: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the runs of the other items.
-
-    Examples
-    --------
-    >>> list(without((3, 9), (4, 5)))
-    [(3, 4), (6, 9)]
-    """
-    first, stop = items
-    for item in (*left_out, stop):
-        if first < item:
-            yield first, item
-        first = item + 1
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dask_labelqc.pipeline.fit import fit, kinds_of, threads_that_fit
 from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.leftovers import discarded_if_empty
+from dask_labelqc.pipeline.measures import Failure, Measures
 from dask_labelqc.pipeline.output import (
     INPUTS,
     Output,
@@ -32,7 +33,7 @@ from dask_labelqc.pipeline.output import (
     write_small,
     writing,
 )
-from dask_labelqc.pipeline.stages import Failure, JobStages, Measures
+from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.tasks import Job
 from dask_labelqc.pipeline.window import open_workers
 from dask_labelqc.pipeline.workers import check_workers

@@ -11,7 +11,7 @@ import xarray as xr
 from dask.utils import format_bytes
 
 from dask_labelqc.errors import Advice
-from dask_labelqc.pipeline.stages import Failure
+from dask_labelqc.pipeline.measures import Failure
 from dask_labelqc.storage.stores import open_store, without_keys
 from dask_labelqc.typing import Floats, Ints
 

@@ -6,10 +6,9 @@ import hashlib
 import logging
 import pickle
 import time
-from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from typing import Any, TypeAlias, TypeVar, cast
@@ -18,7 +17,6 @@ import numpy as np
 
 from dask_labelqc.engine.regions import Eager
 from dask_labelqc.errors import (
-    Advice,
     BlockError,
     LabelQCError,
     OutputError,
@@ -27,6 +25,7 @@ from dask_labelqc.errors import (
 )
 from dask_labelqc.pipeline.inputs import Part
 from dask_labelqc.pipeline.lease import Lease
+from dask_labelqc.pipeline.measures import Failure, Measures
 from dask_labelqc.pipeline.output import scan_records
 from dask_labelqc.pipeline.tasks import (
     GroupSummary,
@@ -47,7 +46,7 @@ from dask_labelqc.pipeline.window import ATTEMPTS, Outcome, Workers, run_window
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.records import Records
 
-__all__ = ["Failure", "JobStages", "Measures"]
+__all__ = ["JobStages"]
 
 R = TypeVar("R")
 Item: TypeAlias = int | Numbers | Part
@@ -57,50 +56,6 @@ LONGEST_BATCH = 16
 """Records that one task reads at the most."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Images, or examples, that could not be audited.
-
-    Attributes
-    ----------
-    images
-        The first, and the one after the last.
-    cause
-        What went wrong, and where.
-    advice
-        What to do about it.
-    """
-
-    images: tuple[int, int]
-    cause: str
-    advice: Advice | None = field(default=None, compare=False)
-
-
-class Measures:
-    """What a run took.
-
-    Attributes
-    ----------
-    seconds
-        Of each stage.
-    bytes_read
-        Of predictions, decoded.
-    task_seconds, read_seconds
-        Of the tasks that read the predictions, and how much of that they waited for data.
-    peak_bytes
-        The most memory that a worker has held.
-    num_resumed
-        Groups that an earlier run had finished.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.bytes_read = 0
-        self.task_seconds = self.read_seconds = 0.0
-        self.peak_bytes = 0
-        self.num_resumed = 0
 
 
 class JobStages(Eager):
