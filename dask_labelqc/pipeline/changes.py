@@ -66,7 +66,7 @@ class InputStamps:
 
     def tell_of_labels(self) -> bool:
         """Say if the stores tell whether labels changed."""
-        return self._inputs.labels <= self.listed.keys()
+        return self._inputs.labels & self._inputs.arrays.keys() <= self.listed.keys()
 
     def look(self) -> None:
         """List the inputs, unless that is done."""

@@ -412,8 +412,9 @@ def test_a_job_that_fails_at_once_leaves_nothing(kind: str, tmp_path: Path) -> N
     with pytest.raises(InputError, match="99"):
         dataset.audit(tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(BlockError, match="could be audited"):
-        dataset.audit(tmp_path / "out", keep_going=True)
+    if kind == "examples":  # images without a given box can be audited
+        with pytest.raises(BlockError, match="no example could be audited: labels: "):
+            dataset.audit(tmp_path / "out", keep_going=True)
 
 
 @pytest.mark.parametrize("kind", ["examples", "boxes"])
