@@ -117,7 +117,8 @@ class BoxInputs:
         columns = {name: boxes.columns[name] for name in COLUMNS if name in boxes.columns}
         offsets = np.stack([boxes.given_offsets, boxes.predicted_offsets]).astype("<i8")
         hashed = hashlib.sha256(offsets.tobytes()).hexdigest()[:16]
-        coords = {name: coord.drop_encoding() for name, coord in (boxes.coords or {}).items()}
+        # In the same order, whatever that is in which the store lists them.
+        coords = {n: coord.drop_encoding() for n, coord in sorted((boxes.coords or {}).items())}
         edges = _edges(boxes.spans(block_boxes))
         return cls(columns, boxes.num_classes, options, block_boxes, edges, hashed, coords, boxes)
 
