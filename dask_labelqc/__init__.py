@@ -10,26 +10,51 @@ from importlib import import_module as _import_module
 if _typing.TYPE_CHECKING:
     from dask_labelqc import classification, experimental, object_detection, segmentation
     from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
-    from dask_labelqc.pipeline import JobPlan, JobReport, audit_zarr, plan_audit
+    from dask_labelqc.pipeline import (
+        BoxPlan,
+        BoxReport,
+        ExamplePlan,
+        ExampleReport,
+        JobPlan,
+        JobReport,
+        audit_boxes_zarr,
+        audit_examples_zarr,
+        audit_zarr,
+        plan_audit,
+        plan_boxes_audit,
+        plan_examples_audit,
+    )
 
 __all__ = [
+    "BoxPlan",
+    "BoxReport",
+    "ExamplePlan",
+    "ExampleReport",
     "InputError",
     "JobPlan",
     "JobReport",
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
+    "audit_boxes_zarr",
+    "audit_examples_zarr",
     "audit_zarr",
     "classification",
     "experimental",
     "object_detection",
     "plan_audit",
+    "plan_boxes_audit",
+    "plan_examples_audit",
     "segmentation",
 ]
 
 _PLACES = {
     "errors": ("InputError", "LabelQCError", "LabelQCWarning", "OutputError"),
-    "pipeline": ("JobPlan", "JobReport", "audit_zarr", "plan_audit"),
+    "pipeline": (
+        *("BoxPlan", "ExamplePlan", "JobPlan", "BoxReport", "ExampleReport", "JobReport"),
+        *("audit_boxes_zarr", "audit_examples_zarr", "audit_zarr"),
+        *("plan_audit", "plan_boxes_audit", "plan_examples_audit"),
+    ),
 }
 
 

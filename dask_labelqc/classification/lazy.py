@@ -30,7 +30,7 @@ from dask_labelqc.storage.arrays import decoding, read_into
 from dask_labelqc.storage.gaps import watched
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["on_scheduler"]
+__all__ = ["Labels", "on_scheduler", "read_labels", "read_region"]
 
 REGION_BYTES = 192 * 2**20
 """Predictions that one task reads from Zarr."""
@@ -50,7 +50,7 @@ def on_scheduler(
     else:
         plan, blocks = _plan(examples), None
         (chunks,) = plan.chunks
-        read = partial(_read_region, scan, plan, examples.pred_probs, examples.transposed)
+        read = partial(read_region, scan, plan, examples.pred_probs, examples.transposed)
     found = partial(_scanned, read, chunks, _labels(examples, chunks), blocks)
     return ScheduledGraph(found, progress, form.num_examples * form.example_bytes)
 
@@ -58,8 +58,8 @@ def on_scheduler(
 def _labels(examples: LazyExamples, chunks: Shape) -> da.Array:
     """Return the labels of the regions as objects."""
     if isinstance(examples.labels, zarr.Array):
-        return from_blocks(partial(_read_labels, examples.labels), (chunks,), [])
-    return map_objects(_Labels, as_blocks(examples.labels, (chunks,)))
+        return from_blocks(partial(read_labels, examples.labels), (chunks,), [])
+    return map_objects(Labels, as_blocks(examples.labels, (chunks,)))
 
 
 def _scanned(
@@ -73,25 +73,26 @@ def _scanned(
 
 
 @dataclass(frozen=True)
-class _Labels:
+class Labels:
     """The labels of a region, and which chunks of them are not in the store."""
 
     values: AnyArray
     absent: frozenset[int] = frozenset()
 
 
-def _read_labels(labels: zarr.Array[Any], box: Box) -> _Labels:
+def read_labels(labels: zarr.Array[Any], box: Box) -> Labels:
+    """Read the labels of a region."""
     reads = watched(labels)
     with decoding("labels", name_examples(*box.start, *box.stop)):
         values = np.asarray(reads.array[box.slices])
-    return _Labels(values, reads.chunks_missing_in(box))
+    return Labels(values, reads.chunks_missing_in(box))
 
 
 def _scan_block(
     scan: Callable[..., Scanned],
     keeping: Keeping,
     box: Box,
-    labels: _Labels,
+    labels: Labels,
     pred_probs: list[AnyArray],
 ) -> Scanned:
     (block,) = pred_probs
@@ -101,14 +102,14 @@ def _scan_block(
     return _with_absent(region, labels.absent)
 
 
-def _read_region(
+def read_region(
     scan: Callable[..., Scanned],
     plan: Plan,
     pred_probs: zarr.Array[Any],
     transposed: bool,
     keeping: Keeping,
     region: Box,
-    labels: _Labels,
+    labels: Labels,
 ) -> Scanned:
     """Scan a region of a Zarr array, decoding one block after the other into one buffer."""
     start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]

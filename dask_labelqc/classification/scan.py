@@ -136,19 +136,25 @@ def scan_region(
     form: ExampleFormat,
     options: ScoreOptions,
     keeping: Keeping,
+    see: Callable[[Candidates], None] | None = None,
 ) -> Scanned:
     """Scan the blocks of a region one after the other; see `scan_runs` for the parameters.
 
-    What is returned of it is `Learned`, what is kept are `ExampleFacts`.
+    What is returned of it is `Learned`, what is kept are `ExampleFacts`. `see` is called with what
+    was found of every example, run by run.
     """
     statistics = ExampleStatistics.nothing(form.num_classes)
     kept = _Kept(labels.size, form, options, keeping)
-    every = keeping.confidences or keeping.thresholds is not None
+    every = keeping.confidences or keeping.thresholds is not None or see is not None
     bound = float("inf") if every else keeping.bound
     parameters = options.scan(bound, keeping.thresholds)
     for run, scan in scan_runs(start, blocks, labels, read, form, parameters):
         statistics = statistics + ExampleStatistics.of(scan, start + run.start)
-        kept.add(Candidates.of(scan), run.stop - run.start, statistics)
+        found = Candidates.of(scan)
+        if see is not None:
+            known = keeping.thresholds
+            see(found if known is None else found.adjusted(known))
+        kept.add(found, run.stop - run.start, statistics)
     facts = kept.facts(start, statistics)
     return Scanned(Learned(statistics, kept.left_out), facts)
 

@@ -57,7 +57,7 @@ class ExampleMethod:
         return counts.num_issues(self.options.calibrated)
 
     def again(self, learned: Learned, thresholds: Floats, number: int) -> Keeping | None:
-        return self._known(thresholds) if self._reads_twice else None
+        return self.known(thresholds) if self._reads_twice else None
 
     def start(self, learned: Learned, number: int) -> Search:
         return Search.start(self.form.key_space(self.options), min(number, learned.left_out.kept))
@@ -82,7 +82,7 @@ class ExampleMethod:
         last = float(issues.score.max(initial=-np.inf))
         if last < learned.left_out.lowest_score(unscored):
             return None
-        return replace(self._known(thresholds), bound=last, lowest=False)
+        return replace(self.known(thresholds), bound=last, lowest=False)
 
     def below(self, facts: ExampleFacts, bound: float, thresholds: Floats) -> int:
         """Count the examples of a region that were kept and have scores up to a bound."""
@@ -90,7 +90,7 @@ class ExampleMethod:
         scores = facts.disagreeing.label_quality, facts.agreeing.label_quality
         return sum(int(np.count_nonzero(some <= np.float64(bound))) for some in scores)
 
-    def _known(self, thresholds: Floats) -> Keeping:
+    def known(self, thresholds: Floats) -> Keeping:
         """Return what is kept once the thresholds are known."""
         known = thresholds if self.options.rescored else None
         keeping = Keeping.at_first(self.form, self.options)
@@ -109,7 +109,7 @@ def find(regions: Regions, method: ExampleMethod) -> tuple[Selection, FoundIssue
     thresholds, number = selection.thresholds, selection.number
 
     def issues(search: Any) -> FoundIssues:
-        return regions.reduce("paint", method.find, search, thresholds)
+        return regions.reduce("rank", method.find, search, thresholds)
 
     found = issues(selection.search)
     how = method.missed(selection.known, thresholds, found)

@@ -30,7 +30,7 @@ from dask_labelqc.object_detection.stored import (
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
 
-__all__ = ["BLOCK_BOXES", "Boxes", "Span", "open_boxes", "read_block"]
+__all__ = ["BLOCK_BOXES", "Boxes", "Span", "cut_images", "open_boxes", "read_block"]
 
 BLOCK_BOXES = 2**19
 """Boxes that a task holds at a time: 60 MB at 120 bytes a box, with everything computed."""
@@ -55,13 +55,17 @@ class Span:
             return slice(self.images[0], self.images[1] + 1)
         return slice(*(self.given if column.startswith("given") else self.predicted))
 
-    def size(self, dim: str) -> int:
-        """Return the number of images, given boxes or predicted boxes."""
-        start, stop = {
+    def along(self, dim: str) -> tuple[int, int]:
+        """Return the first image, given box or predicted box, and the one after the last."""
+        return {
             "image": self.images,
             "given_box": self.given,
             "predicted_box": self.predicted,
         }[dim]
+
+    def size(self, dim: str) -> int:
+        """Return the number of images, given boxes or predicted boxes."""
+        start, stop = self.along(dim)
         return stop - start
 
     def at_zero(self) -> Span:
@@ -72,6 +76,25 @@ class Span:
             given=(0, self.size("given_box")),
             predicted=(0, self.size("predicted_box")),
         )
+
+
+def cut_images(
+    first_image: int, given_offsets: Ints, predicted_offsets: Ints, block_boxes: int
+) -> list[Span]:
+    """Cut a run of images, whose offsets these are, into spans; see `Boxes.spans`."""
+    num_images = len(given_offsets) - 1
+    # An image weighs one more than its boxes, so that empty ones count too.
+    weight = given_offsets + predicted_offsets + np.arange(num_images + 1)
+    spans, start = [], 0
+    while start < num_images:
+        fits = int(np.searchsorted(weight, weight[start] + block_boxes, side="right")) - 1
+        stop = max(fits, start + 1)
+        given = int(given_offsets[start]), int(given_offsets[stop])
+        predicted = int(predicted_offsets[start]), int(predicted_offsets[stop])
+        images = first_image + start, first_image + stop
+        spans.append(Span(images[0], images, given, predicted))
+        start = stop
+    return spans
 
 
 @dataclass(frozen=True)
@@ -126,17 +149,7 @@ class Boxes:
         """Cut the images into runs of at most `block_boxes` boxes, at least one image each."""
         if not isinstance(block_boxes, int | np.integer) or block_boxes < 1:
             raise InputError(f"block_boxes must be a number of at least 1, got {block_boxes!r}")
-        # An image weighs one more than its boxes, so that empty ones count too.
-        weight = self.given_offsets + self.predicted_offsets + np.arange(self.num_images + 1)
-        spans, start = [], 0
-        while start < self.num_images:
-            fits = int(np.searchsorted(weight, weight[start] + block_boxes, side="right")) - 1
-            stop = max(fits, start + 1)
-            given = int(self.given_offsets[start]), int(self.given_offsets[stop])
-            predicted = int(self.predicted_offsets[start]), int(self.predicted_offsets[stop])
-            spans.append(Span(start, (start, stop), given, predicted))
-            start = stop
-        return spans
+        return cut_images(0, self.given_offsets, self.predicted_offsets, block_boxes)
 
     def pieces(self, block_boxes: int, after: Any = None) -> Iterator[tuple[Any, Span]]:
         """Yield (columns, span) for `read_block`, block by block.
@@ -157,7 +170,9 @@ class Boxes:
                 yield columns, span
 
 
-def open_boxes(labels: Any, predictions: Any = None) -> Boxes:
+def open_boxes(
+    labels: Any, predictions: Any = None, storage_options: Mapping[str, Any] | None = None
+) -> Boxes:
     """Find out what the arguments of a public function are.
 
     Parameters
@@ -167,12 +182,14 @@ def open_boxes(labels: Any, predictions: Any = None) -> Boxes:
         or the path or URL of one. A Dataset without Dask arrays is loaded and computed at once.
     predictions
         cleanlab's list; None with a columnar dataset.
+    storage_options
+        Of the store that a URL names.
     """
     columnar = isinstance(labels, (xr.Dataset, zarr.Group, str, Path))
     if columnar and predictions is not None:
         raise InputError("predictions must be None: the columnar dataset in labels has them")
     if columnar:
-        return _open_columnar(labels)
+        return _open_columnar(labels, storage_options)
     if labels is None or predictions is None:
         raise InputError(
             "labels and predictions are needed, both as lists, or labels as a columnar dataset"
@@ -182,10 +199,10 @@ def open_boxes(labels: Any, predictions: Any = None) -> Boxes:
     return _boxes(columns, num_classes, "numpy", None)
 
 
-def _open_columnar(dataset: Any) -> Boxes:
+def _open_columnar(dataset: Any, storage_options: Mapping[str, Any] | None) -> Boxes:
     if isinstance(dataset, (str, Path)):
         try:
-            dataset = zarr.open_group(open_store(dataset), mode="r")
+            dataset = zarr.open_group(open_store(dataset, storage_options), mode="r")
         except (FileNotFoundError, ContainsArrayError) as error:
             raise InputError(f"there is no Zarr group at {str(dataset)!r}") from error
         except StoreError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from dask_labelqc.kernels.boxes import minimum_similarity, pool_softmin
+from dask_labelqc.kernels.boxes import BoxBlock, minimum_similarity, pool_softmin
 from dask_labelqc.kernels.boxes_matches import (
     IOU_THRESHOLDS,
     LEFT_OUT,
@@ -33,7 +33,18 @@ from dask_labelqc.object_detection.options import (
 )
 from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints
 
-__all__ = ["OUTPUTS", "Survey", "precision_by_class", "score", "survey"]
+__all__ = [
+    "OUTPUTS",
+    "Survey",
+    "num_class_groups",
+    "output_dtype",
+    "precision_by_class",
+    "precision_of_group",
+    "score",
+    "score_images",
+    "survey",
+    "survey_images",
+]
 
 OUTPUTS: Mapping[str, str] = {
     "image_score": "image",
@@ -73,6 +84,9 @@ class Survey:
     predicted_count: Ints
     true_positives: Ints
 
+    def __add__(self, other: Survey) -> Survey:
+        return Survey.combine([self, other])
+
     @staticmethod
     def combine(parts: Sequence[Survey]) -> Survey:
         return Survey(
@@ -96,10 +110,8 @@ def survey(
         With `matches`, for each group of classes the match lists of all blocks, in order:
         what `precision_by_class` takes. A group holds about `MATCHES_AT_ONCE` predictions.
     """
-    groups = 0
-    if matches:
-        wanted = -(-int(boxes.predicted_offsets[-1]) // MATCHES_AT_ONCE)
-        groups = max(1, min(wanted, boxes.num_classes, MAX_GROUPS))
+    num_predicted = int(boxes.predicted_offsets[-1])
+    groups = num_class_groups(num_predicted, boxes.num_classes) if matches else 0
     step = boxes.call(_survey_block, nout=1 + groups)
     parts = [
         step(columns, span, boxes.num_classes, alpha, groups)
@@ -109,9 +121,20 @@ def survey(
     return total, [[part[1 + group] for part in parts] for group in range(groups)]
 
 
+def num_class_groups(num_predicted: int, num_classes: int) -> int:
+    """Return in how many groups of classes the average precision is found.
+
+    Examples
+    --------
+    >>> num_class_groups(1000, 80), num_class_groups(10**7, 80), num_class_groups(10**7, 2)
+    (1, 5, 2)
+    """
+    return max(1, min(-(-num_predicted // MATCHES_AT_ONCE), num_classes, MAX_GROUPS))
+
+
 def precision_by_class(boxes: Boxes, total: Any, matched: Sequence[Sequence[Any]]) -> Any:
     """Return the average precision of each class, float32 (K,), mean over the IoU thresholds."""
-    step = boxes.call(_precision_of_group)
+    step = boxes.call(precision_of_group)
     groups = len(matched)
     return boxes.call(_sum)([step(total, i, groups, parts) for i, parts in enumerate(matched)])
 
@@ -142,7 +165,7 @@ def score(
         }
     sizes = {name: [span.size(OUTPUTS[name]) for span, _ in parts] for name in names}
     return {
-        name: _evenly_chunked([part[i] for _, part in parts], sizes[name], _dtype(name))
+        name: _evenly_chunked([part[i] for _, part in parts], sizes[name], output_dtype(name))
         for i, name in enumerate(names)
     }
 
@@ -154,7 +177,8 @@ def _evenly_chunked(parts: Sequence[Any], sizes: Sequence[int], dtype: type[np.g
     return array.rechunk(-(-sum(sizes) // len(sizes))) if sum(sizes) else array
 
 
-def _dtype(name: str) -> type[np.generic]:
+def output_dtype(name: str) -> type[np.generic]:
+    """Return the dtype of one of the `OUTPUTS`."""
     return np.bool_ if name == "label_issues" else np.float64
 
 
@@ -173,7 +197,15 @@ def _sum(parts: Sequence[Floats]) -> Floats:
 def _survey_block(
     columns: Any, span: Span, num_classes: int, alpha: float, groups: int
 ) -> tuple[Any, ...]:
-    block = read_block(columns, span, num_classes)
+    return survey_images(read_block(columns, span, num_classes), num_classes, alpha, groups)
+
+
+def survey_images(block: BoxBlock, num_classes: int, alpha: float, groups: int) -> tuple[Any, ...]:
+    """Return the `Survey` of a block and, for each group of classes, what was matched.
+
+    That is int64 counts of its predictions class by class, their probabilities, and for each the
+    IoU thresholds at which it is right.
+    """
     smallest = minimum_similarity(block, alpha)
     given_count = np.bincount(block.given_classes[~block.given_crowd], minlength=num_classes)
     none = np.zeros(num_classes, np.int64)
@@ -195,9 +227,10 @@ def _survey_block(
     return (Survey(smallest, given_count, predicted_count, hits), *by_group)
 
 
-def _precision_of_group(
+def precision_of_group(
     total: Survey, group: int, groups: int, parts: Sequence[tuple[Ints, Floats, AnyArray]]
 ) -> Floats:
+    """Return the average precision of a group's classes, 0 for the others, float32 (K,)."""
     precision = np.zeros(len(total.given_count), np.float32)
     ends = [np.cumsum(counts) for counts, _, _ in parts]
     for i, k in enumerate(range(group, len(precision), groups)):
@@ -218,6 +251,17 @@ def _score_block(
     precision: Floats | None,
 ) -> tuple[AnyArray, ...]:
     block = read_block(columns, span, num_classes)
+    return score_images(block, names, options, total.smallest_similarity, precision)
+
+
+def score_images(
+    block: BoxBlock,
+    names: Sequence[str],
+    options: ScoreOptions,
+    smallest_similarity: float,
+    precision: Floats | None,
+) -> tuple[AnyArray, ...]:
+    """Return the outputs `names` of a block of images, given what is known of all of them."""
     with_spurious = options.weights.get("spurious", 0) > 0
     by_box = dict(
         zip(
@@ -228,7 +272,7 @@ def _score_block(
                 options.low_probability_threshold,
                 options.high_probability_threshold,
                 options.overlapping_label_check,
-                total.smallest_similarity,
+                smallest_similarity,
                 with_spurious or any(name.startswith("spurious") for name in names),
             ),
             strict=True,

@@ -1,7 +1,27 @@
 """The resumable job: Zarr in, Zarr out."""
 
-from dask_labelqc.pipeline.info import JobPlan, plan_audit
-from dask_labelqc.pipeline.job import JobReport, audit_zarr
-from dask_labelqc.pipeline.stages import Failure
+from dask_labelqc.pipeline.box_audit import audit_boxes_zarr, plan_boxes_audit
+from dask_labelqc.pipeline.example_audit import (
+    audit_examples_zarr,
+    plan_examples_audit,
+)
+from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
+from dask_labelqc.pipeline.measures import Failure
+from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan
+from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport
 
-__all__ = ["Failure", "JobPlan", "JobReport", "audit_zarr", "plan_audit"]
+__all__ = [
+    "BoxPlan",
+    "BoxReport",
+    "ExamplePlan",
+    "ExampleReport",
+    "Failure",
+    "JobPlan",
+    "JobReport",
+    "audit_boxes_zarr",
+    "audit_examples_zarr",
+    "audit_zarr",
+    "plan_audit",
+    "plan_boxes_audit",
+    "plan_examples_audit",
+]

@@ -11,10 +11,9 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.graph.blocks import Plan
-from dask_labelqc.pipeline.stamps import Stamps, group_stamps, summed_up
-from dask_labelqc.storage.arrays import BlockReader, location
-from dask_labelqc.storage.layout import Layout
+from dask_labelqc.pipeline.inputs import Inputs
+from dask_labelqc.pipeline.stamps import Stamps, summed_up
+from dask_labelqc.storage.arrays import location
 
 __all__ = ["InputStamps"]
 
@@ -35,14 +34,14 @@ class InputStamps:
         Nothing is to be looked at.
     """
 
-    def __init__(self, reader: BlockReader, plan: Plan, *, trusted: bool) -> None:
-        self._reader, self._plan, self.trusted = reader, plan, trusted
+    def __init__(self, inputs: Inputs, *, trusted: bool) -> None:
+        self._inputs, self.trusted = inputs, trusted
 
-    def of(self, plan: Plan) -> InputStamps:
-        """Return the same for another plan; of the same plan, what was listed is kept."""
-        if plan == self._plan:
+    def of(self, inputs: Inputs) -> InputStamps:
+        """Return the same for other groups; of the same groups, what was listed is kept."""
+        if inputs.groups == self._inputs.groups:
             return self
-        return InputStamps(self._reader, plan, trusted=self.trusted)
+        return InputStamps(inputs, trusted=self.trusted)
 
     @cached_property
     def listed(self) -> dict[str, Stamps]:
@@ -56,21 +55,18 @@ class InputStamps:
         if self.trusted:
             return {}
         found = {}
-        for name, layout in self._layouts().items():
-            # Without the classes: a group has all of them.
-            keep = [i for i in range(len(layout.axes)) if name == "labels" or i != 1]
-            axes, order = [layout.axes[i] for i in keep], [layout.order[i] for i in keep]
+        for name in self._inputs.arrays:
             try:
-                stamps = group_stamps(name, getattr(self._reader, name), axes, self._plan, order)
+                stamps = self._inputs.stamps(name)
             except StoreError as error:
                 raise InputError(f"{name}: {error}") from error
             if stamps is not None:
                 found[name] = stamps
         return found
 
-    def _layouts(self) -> dict[str, Layout]:
-        lineup = self._reader.lineup
-        return {"labels": lineup.labels, "pred_probs": lineup.pred_probs}
+    def tell_of_labels(self) -> bool:
+        """Say if the stores tell whether labels changed."""
+        return self._inputs.labels & self._inputs.arrays.keys() <= self.listed.keys()
 
     def look(self) -> None:
         """List the inputs, unless that is done."""
@@ -89,7 +85,7 @@ class InputStamps:
 
     def changed(self, checkpoint: zarr.Group) -> list[int]:
         """Return the groups whose chunks are not those that their records were made of."""
-        changed = np.zeros(self._plan.num_groups, bool)
+        changed = np.zeros(self._inputs.num_groups, bool)
         known = set()
         for name, now in self.listed.items():
             before = _read(checkpoint, name)
@@ -108,9 +104,8 @@ class InputStamps:
     def _tell_what_is_trusted(self, known: set[str]) -> None:
         if self.trusted:
             return
-        for name in ("labels", "pred_probs"):
+        for name, array in self._inputs.arrays.items():
             if name not in known:
-                array = getattr(self._reader, name)
                 log.warning(
                     "%s: whether %s changed since it was read is not known (its store does not "
                     "tell, or was not asked then); it is trusted not to have",

@@ -10,8 +10,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 
-from dask_labelqc.method.outputs import OUTPUTS
-from dask_labelqc.pipeline.info import Inputs
+from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.storage.arrays import location
 from dask_labelqc.storage.objects import is_absent
 from dask_labelqc.typing import Shape
@@ -34,10 +33,9 @@ FINGERPRINT = "fingerprint"
 
 def fingerprint(inputs: Inputs) -> Fingerprint:
     """Return what makes an output this one: its inputs, parameters and groups, as plain JSON."""
-    reader, params = inputs.reader, inputs.params
     what: Fingerprint = {
         f"{name}.{key}": value
-        for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs))
+        for name, array in inputs.arrays.items()
         for key, value in (
             ("location", location(array)),
             ("shape", array.shape),
@@ -46,19 +44,8 @@ def fingerprint(inputs: Inputs) -> Fingerprint:
             ("fill_value", str(array.fill_value)),
         )
     }
-    plain: Fingerprint = json.loads(
-        json.dumps(
-            what
-            | params.attributes()
-            | reader.lineup.fingerprint()
-            | {output.name: params.wants(output.name) for output in OUTPUTS if output.optional}
-            | {
-                "dims": reader.dims,
-                "group_bytes": inputs.group_bytes,
-                "groups": inputs.plan.group,
-            }
-        )
-    )
+    everything = {**what, **inputs.fingerprint(), "groups": inputs.groups}
+    plain: Fingerprint = json.loads(json.dumps(everything))
     return plain
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from dask.utils import format_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from dask_labelqc.errors import InputError, advise
-from dask_labelqc.graph.blocks import plan_blocks
-from dask_labelqc.pipeline.info import PROCESS_BYTES, Inputs, worker_bytes
+from dask_labelqc.pipeline.inputs import PROCESS_BYTES, Inputs
 from dask_labelqc.pipeline.on_cluster import ask
 from dask_labelqc.typing import Shape
 
-__all__ = ["Kind", "check_size", "fit", "kinds_of", "threads_that_fit"]
+__all__ = ["Kind", "check_shape", "fit", "kinds_of", "threads_that_fit"]
 
 IMAGE_BYTES = 56
 """Of scores, counts and softmin states of an image, all of which this process holds at the end."""
@@ -27,6 +26,8 @@ GROUP_NOTE_BYTES = 100
 """Of the number of a group in the lists of what is to be done."""
 CLASS_PAIR_BYTES = 24
 """Of the matrix of issues, as it is added up."""
+
+T = TypeVar("T", bound=Inputs)
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def kinds_of(client: Client) -> list[Kind]:
     return sorted(found, key=lambda kind: kind.limit / kind.threads)
 
 
-def check_size(shape: Shape, num_groups: int) -> None:
+def check_shape(shape: Shape, num_groups: int) -> None:
     r"""Raise InputError if the results of the images alone would not fit into this process.
 
     Metadata may claim any shape, and then every array that has an entry for each image counts.
@@ -91,9 +92,7 @@ def check_size(shape: Shape, num_groups: int) -> None:
         )
 
 
-def fit(
-    inputs: Inputs, kinds: Sequence[Kind], group_bytes: int, groups: Shape | None = None
-) -> Inputs:
+def fit(inputs: T, kinds: Sequence[Kind], groups: Shape | None = None) -> T:
     """Return the inputs with a plan that fits each kind of worker, the nearest to what was asked.
 
     Parameters
@@ -102,8 +101,6 @@ def fit(
         With the plan that was asked for.
     kinds
         Of workers.
-    group_bytes
-        By which the plan was made.
     groups
         Those of an output that is to be finished, and so cannot be others.
 
@@ -112,10 +109,10 @@ def fit(
     InputError
         None does; says which chunk, how much it needs, and what to change.
     """
-    candidates = list(_candidates(inputs, group_bytes))
+    candidates = list(inputs.smaller())
     if groups is not None:
         # Others than any of these are by another `group_bytes`, which is said elsewhere.
-        candidates = [c for c in candidates if c.plan.group == groups] or [inputs]
+        candidates = [c for c in candidates if c.groups == groups] or [inputs]
     for candidate in candidates:
         if all(_needed(candidate, kind.threads) <= kind.limit for kind in kinds):
             if candidate is not candidates[0]:
@@ -124,9 +121,7 @@ def fit(
     raise _too_large(candidates[-1], kinds, kept=groups is not None)
 
 
-def threads_that_fit(
-    inputs: Inputs, n_jobs: int | None, group_bytes: int, groups: Shape | None = None
-) -> tuple[Inputs, int]:
+def threads_that_fit(inputs: T, n_jobs: int | None, groups: Shape | None = None) -> tuple[T, int]:
     """Return the inputs as `fit` does for threads of this process, and how many threads.
 
     If their number was not asked for, there are fewer where memory is short.
@@ -134,7 +129,7 @@ def threads_that_fit(
     most = threads = n_jobs or os.cpu_count() or 1
     while True:
         try:
-            fitting = fit(inputs, [Kind(0, threads, MEMORY_LIMIT)], group_bytes, groups)
+            fitting = fit(inputs, [Kind(0, threads, MEMORY_LIMIT)], groups)
         except InputError:
             if n_jobs is not None or threads == 1:
                 raise
@@ -145,35 +140,16 @@ def threads_that_fit(
         return fitting, threads
 
 
-def _candidates(inputs: Inputs, group_bytes: int) -> Iterator[Inputs]:
-    """Yield the inputs with smaller and smaller groups, and less and less reading ahead."""
-    params, chunk = inputs.params, inputs.reader.chunk
-    plans = [inputs.plan]
-    while group_bytes > 1:
-        group_bytes //= 2
-        smaller = plan_blocks(
-            params.shape, chunk, params.pixel_bytes, params.factors, group_bytes=group_bytes
-        )
-        if smaller.group != plans[-1].group:
-            plans.append(smaller)
-    most = inputs.reader.ahead
-    steps = sorted((i + j, i, j) for i in range(len(plans)) for j in range(most + 1))
-    yield inputs
-    for _, i, j in steps[1:]:
-        reader = replace(inputs.reader, most_ahead=most - j) if j else inputs.reader
-        yield replace(inputs, reader=reader, plan=plans[i])
-
-
 def _needed(inputs: Inputs, threads: int) -> int:
-    return PROCESS_BYTES + threads * worker_bytes(inputs)
+    return PROCESS_BYTES + threads * inputs.worker_bytes()
 
 
 def _say(inputs: Inputs, wanted: Inputs, tightest: Kind) -> None:
     what = []
-    if inputs.plan.group != wanted.plan.group:
-        what.append(f"groups of {_times(inputs.plan.group)} instead of {_times(wanted.plan.group)}")
-    if inputs.reader.ahead != wanted.reader.ahead:
-        what.append(f"{inputs.reader.ahead} instead of {wanted.reader.ahead} blocks read ahead")
+    if inputs.groups != wanted.groups:
+        what.append(f"groups of {_times(inputs.groups)} instead of {_times(wanted.groups)}")
+    if inputs.ahead != wanted.ahead:
+        what.append(f"{inputs.ahead} instead of {wanted.ahead} blocks read ahead")
     log.warning(
         "%s, to fit into %s: %s are needed instead of %s",
         " and ".join(what),
@@ -185,10 +161,7 @@ def _say(inputs: Inputs, wanted: Inputs, tightest: Kind) -> None:
 
 def _too_large(least: Inputs, kinds: Sequence[Kind], kept: bool) -> InputError:
     """Return the error of who needs more than the least there is, which says what to change."""
-    reader, itemsize = least.reader, least.params.dtype.itemsize
     kind = next(kind for kind in kinds if _needed(least, kind.threads) > kind.limit)
-    stored = format_bytes(math.prod(reader.pred_probs.chunks) * itemsize)
-    block = (least.plan.block[0], reader.shape[1], *least.plan.block[1:])
     needed = format_bytes(_needed(least, kind.threads))
     change = (
         "give each worker {memory_limit} or more, or fewer threads"
@@ -196,16 +169,15 @@ def _too_large(least: Inputs, kinds: Sequence[Kind], kept: bool) -> InputError:
         else "use fewer threads (n_jobs) or a larger machine"
     )
     kept_groups = (
-        f"; the groups of this unfinished output, {_times(least.plan.group)}, are kept, "
+        f"; the groups of this unfinished output, {_times(least.groups)}, are kept, "
         "{overwrite} begins with smaller ones"
         if kept
         else ""
     )
     return InputError(
-        f"{'client' if kind.number else 'n_jobs'}: {kind} cannot work on chunks of pred_probs of "
-        f"{_times(reader.pred_probs.chunks)} {least.params.dtype} ({stored}): blocks of "
-        f"{_times(block)} need {needed}, which is {format_bytes(PROCESS_BYTES)} and "
-        f"{format_bytes(worker_bytes(least))} for each thread",
+        f"{'client' if kind.number else 'n_jobs'}: {kind} cannot work on "
+        f"{least.too_large()} need {needed}, which is {format_bytes(PROCESS_BYTES)} and "
+        f"{format_bytes(least.worker_bytes())} for each thread",
         advise(
             f"{change}, or store the predictions in smaller chunks{kept_groups}",
             memory_limit=needed,

@@ -25,7 +25,6 @@ from dask_labelqc.errors import (
     TakenOverError,
     advise,
 )
-from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.identity import is_alive, own_identity
 from dask_labelqc.storage.fence import Claim, FencedStore
 from dask_labelqc.storage.objects import (
@@ -36,8 +35,10 @@ from dask_labelqc.storage.objects import (
     write_object,
 )
 
-__all__ = ["CLAIMS", "Lease", "hold", "is_claimed"]
+__all__ = ["CHECKPOINT", "CLAIMS", "Lease", "hold", "is_claimed"]
 
+CHECKPOINT = "checkpoint"
+"""The group in an output that is deleted once it is complete."""
 CLAIMS = f"{CHECKPOINT}/claims"
 BEAT = 5.0
 """Seconds between two renewals."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dask_labelqc.errors import Advice, InputError, TakenOverError
-from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.output import Output
 from dask_labelqc.storage.objects import remove_folder
 
@@ -41,7 +40,8 @@ def _discard(output: Output) -> bool:
     if not output.created:
         return False
     try:
-        if output.arrays[CHECKPOINT].nchunks_initialized:
+        assert output.records is not None
+        if output.records.array.nchunks_initialized:
             return False
         remove_folder(output.group.store, output.group.path)
     except TakenOverError:

@@ -33,10 +33,9 @@ from dask_labelqc.pipeline.fingerprint import (
     stored_fingerprint,
     to_text,
 )
-from dask_labelqc.pipeline.groups import CHECKPOINT
-from dask_labelqc.pipeline.info import Inputs
-from dask_labelqc.pipeline.lease import Lease, is_claimed
-from dask_labelqc.storage.arrays import BlockReader, location
+from dask_labelqc.pipeline.inputs import Inputs
+from dask_labelqc.pipeline.lease import CHECKPOINT, Lease, is_claimed
+from dask_labelqc.storage.arrays import location
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.objects import is_absent, list_names, tag_of
@@ -52,6 +51,7 @@ __all__ = [
     "finish_output",
     "open_output",
     "output_store",
+    "scan_records",
     "tidy_output",
     "write_small",
     "writing",
@@ -62,6 +62,9 @@ INPUTS = "inputs"
 CLAIMED = "claims"
 PARTIAL = re.compile(r"zarr\..*\.partial")
 LOOKED_AT_ONCE = 16
+RECORDS = "summaries"
+MOST_SCANS = 3
+"""Of examples; what is on record of any but the first is of no use once inputs have changed."""
 
 log = logging.getLogger(__name__)
 REPLACE = advise("{overwrite} replaces it", overwrite=True)
@@ -80,9 +83,11 @@ class Output:
     created
         Nothing at all was at its place before this run.
     arrays
-        What the tasks write, by name: the dense outputs and the records.
+        What the tasks write, by name: the dense outputs.
     claims
         Under which the records that count were written; the last is our own.
+    records, lists
+        What is on record of the groups, and beside that.
     """
 
     group: zarr.Group
@@ -90,6 +95,8 @@ class Output:
     created: bool = False
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
+    records: Records | None = None
+    lists: Records | None = None
 
 
 def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Store:
@@ -106,10 +113,10 @@ def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = No
         raise InputError(f"output: {error}") from error
 
 
-def check_apart(url: str | Path, store: Store, reader: BlockReader) -> None:
+def check_apart(url: str | Path, store: Store, inputs: Inputs) -> None:
     """Raise OutputError if an input lies in the output, which would overwrite it, or around it."""
     place = store_url(store).rstrip("/")
-    for name, array in (("labels", reader.labels), ("pred_probs", reader.pred_probs)):
+    for name, array in inputs.arrays.items():
         if f"{location(array)}/".startswith(f"{place}/"):
             raise OutputError(
                 f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "
@@ -204,7 +211,7 @@ def open_output(
                     "all %d groups are audited again",
                     url,
                     " and ".join(changed),
-                    inputs.plan.num_groups,
+                    inputs.num_groups,
                 )
                 overwrite = True
             created = found is None
@@ -214,11 +221,32 @@ def open_output(
                 found.attrs["status"] = "unfinished"
             arrays = _create_arrays(found, inputs)
             checkpoint = found.require_group(CHECKPOINT)
+            records = scan_records(found, 0, inputs.num_groups)
+            lists = (
+                Records.open(checkpoint, "lists", inputs.num_lists) if inputs.num_lists else None
+            )
             claims = _claims(checkpoint, lease.id)
-            _drop_changed(checkpoint, Records(arrays[CHECKPOINT]), known, resumed=len(claims) > 1)
+            _drop_changed(checkpoint, records, known, resumed=len(claims) > 1)
     except ValueError as error:
         raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
-    return Output(found, complete=False, created=created, arrays=arrays, claims=claims)
+    return Output(
+        found,
+        complete=False,
+        created=created,
+        arrays=arrays,
+        claims=claims,
+        records=records,
+        lists=lists,
+    )
+
+
+def scan_records(group: zarr.Group, scan: int, num_groups: int) -> Records:
+    """Return what is on record of the groups from one of the scans, the first of which is 0."""
+    return Records.open(group.require_group(CHECKPOINT), _name(scan), num_groups)
+
+
+def _name(scan: int) -> str:
+    return f"{RECORDS}_{scan + 1}" if scan else RECORDS
 
 
 def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -> zarr.Group:
@@ -253,6 +281,9 @@ def _drop_changed(
         changed = known.changed(checkpoint)
         records.remove(changed)
         if changed:
+            for scan in range(1, MOST_SCANS):
+                if _name(scan) in checkpoint:
+                    del checkpoint[_name(scan)]
             log.warning(
                 "%d of %d groups are audited again: their labels or predictions changed since",
                 len(changed),
@@ -350,32 +381,28 @@ def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume:
 
 
 def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[Any]]:
-    params, plan, layout = inputs.params, inputs.plan, inputs.reader.lineup.labels
     arrays = {}
-    for output in params.outputs:
-        if output.over != "pixel":
-            continue
-        name = output.name
-        found = group.get(name)
+    for output in inputs.outputs():
+        found = group.get(output.name)
         if not isinstance(found, zarr.Array):
             found = group.create_array(
-                name,
-                shape=layout.own(params.shape),
-                chunks=layout.own(plan.group),
-                dtype=output.dtype_for(params),
-                fill_value=output.fill,
-                dimension_names=inputs.reader.dims,
+                output.name,
+                shape=output.shape,
+                chunks=output.chunks,
+                dtype=output.dtype,
+                fill_value=output.fill_value,
+                dimension_names=output.dims,
                 overwrite=True,  # chunks without metadata: a deletion that was cut short
             )
-        arrays[name] = found
-    checkpoint = group.require_group(CHECKPOINT)
-    return arrays | {CHECKPOINT: Records.open(checkpoint, "summaries", plan.num_groups).array}
+        arrays[output.name] = found
+    return arrays
 
 
 def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any) -> None:
     """Write a small output whole."""
     data = np.asarray(values)
-    group.create_array(name, data=data, chunks=data.shape, dimension_names=dims, overwrite=True)
+    chunks = tuple(max(length, 1) for length in data.shape)  # of no issues there are none
+    group.create_array(name, data=data, chunks=chunks, dimension_names=dims, overwrite=True)
 
 
 def check_written(group: zarr.Group) -> None:

@@ -2,34 +2,198 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+import xarray as xr
 from dask.utils import format_bytes
 
 from dask_labelqc.errors import Advice
+from dask_labelqc.pipeline.measures import Failure
+from dask_labelqc.storage.stores import open_store, without_keys
+from dask_labelqc.typing import Floats, Ints
 
-if TYPE_CHECKING:
-    from dask_labelqc.pipeline.job import JobReport
+__all__ = ["BoxReport", "ExampleReport", "JobReport", "lowest", "most", "summary_of"]
 
-__all__ = ["summary_of"]
-
+WORST = 5
+"""Images and classes that a report names."""
 SHOWN = 20
 """Causes that are listed; the output's attribute has all images that were left out."""
 
 
-def summary_of(report: JobReport, told: Callable[[Advice], str] = str) -> dict[str, str]:
+class _Written:
+    """A report of an output."""
+
+    item: ClassVar[str] = "image"
+    output: str
+    storage_options: Mapping[str, Any] | None
+
+    def open(self) -> xr.Dataset:
+        """Open the output, lazily."""
+        dataset: xr.Dataset = xr.open_zarr(open_store(self.output, self.storage_options))
+        return dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"storage_options": without_keys(self.storage_options)}
+
+    def summary(self) -> dict[str, str]:
+        """Return what was done, as text by name; the command line prints it at the end."""
+        return summary_of(self)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class JobReport(_Written):
+    """What a job did; everything else is in its output.
+
+    Attributes
+    ----------
+    output
+        Where it is.
+    num_images, num_pixels, num_issues
+        Of the dataset.
+    num_groups, num_resumed
+        Groups in all, and those that an earlier run had finished.
+    bytes_read
+        Of predictions, decoded.
+    seconds
+        Of each stage.
+    worst_images
+        (image, softmin score) of those with the lowest scores, the lowest first.
+    read_ratio
+        Part of the time of the tasks that read the predictions for which they waited for data.
+    peak_bytes
+        The most memory that a worker process has held, 0 if nothing was run.
+    failures
+        Images that were left out, and why.
+    worst_classes
+        (name or index, issues) of the given classes with the most, the most first.
+    storage_options
+        With which it was written. A report that is pickled keeps none of the keys: where it is
+        unpickled, keys are those of the environment.
+    """
+
+    output: str
+    num_images: int
+    num_pixels: int
+    num_issues: int
+    num_groups: int
+    num_resumed: int
+    bytes_read: int
+    seconds: Mapping[str, float]
+    worst_images: tuple[tuple[int, float], ...]
+    read_ratio: float = 0.0
+    peak_bytes: int = 0
+    failures: tuple[Failure, ...] = ()
+    worst_classes: tuple[tuple[str, int], ...] = ()
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def found(self) -> dict[str, str]:
+        """Return what was found, as text by name."""
+        return {
+            "images": f"{self.num_images:,}",
+            "pixels": f"{self.num_pixels:,}",
+            "label issues": _share(self.num_issues, self.num_pixels, "pixels"),
+            "worst images": _named_scores(self.worst_images),
+        } | _of_classes(self.worst_classes)
+
+
+@dataclass(frozen=True)
+class ExampleReport(_Written):
+    """What a job on examples did; everything else is in its output.
+
+    Attributes
+    ----------
+    output
+        Where it is.
+    num_examples, num_issues
+        Of the dataset.
+    num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures, worst_classes
+        As in `JobReport`, of examples.
+    worst_examples
+        The issues with the lowest scores, the lowest first.
+    storage_options
+        With which it was written; of a report that is pickled without keys.
+    """
+
+    item: ClassVar[str] = "example"
+    output: str
+    num_examples: int
+    num_issues: int
+    num_groups: int
+    num_resumed: int
+    bytes_read: int
+    seconds: Mapping[str, float]
+    worst_examples: tuple[int, ...]
+    read_ratio: float = 0.0
+    peak_bytes: int = 0
+    failures: tuple[Failure, ...] = ()
+    worst_classes: tuple[tuple[str, int], ...] = ()
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def found(self) -> dict[str, str]:
+        """Return what was found, as text by name."""
+        return {
+            "examples": f"{self.num_examples:,}",
+            "label issues": _share(self.num_issues, self.num_examples, "examples"),
+            "worst examples": ", ".join(map(str, self.worst_examples)),
+        } | _of_classes(self.worst_classes)
+
+
+@dataclass(frozen=True)
+class BoxReport(_Written):
+    """What a job on boxes did; everything else is in its output.
+
+    Attributes
+    ----------
+    output
+        Where it is.
+    num_images, num_given, num_predicted
+        Images, given and predicted boxes of the dataset.
+    num_issues
+        Images that are almost certainly wrong.
+    num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures
+        As in `JobReport`.
+    worst_images
+        (image, score) of those with the lowest scores, the lowest first.
+    storage_options
+        With which it was written; of a report that is pickled without keys.
+    """
+
+    output: str
+    num_images: int
+    num_given: int
+    num_predicted: int
+    num_issues: int
+    num_groups: int
+    num_resumed: int
+    bytes_read: int
+    seconds: Mapping[str, float]
+    worst_images: tuple[tuple[int, float], ...]
+    read_ratio: float = 0.0
+    peak_bytes: int = 0
+    failures: tuple[Failure, ...] = ()
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def found(self) -> dict[str, str]:
+        """Return what was found, as text by name."""
+        return {
+            "images": f"{self.num_images:,}",
+            "boxes": f"{self.num_given:,} given, {self.num_predicted:,} predicted",
+            "label issues": _share(self.num_issues, self.num_images, "images"),
+            "worst images": _named_scores(self.worst_images),
+        }
+
+
+Report: TypeAlias = "JobReport | ExampleReport | BoxReport"
+
+
+def summary_of(report: Report, told: Callable[[Advice], str] = str) -> dict[str, str]:
     """Return the facts of a report, as text by name; `told` writes advice."""
-    issues = report.num_issues / max(report.num_pixels, 1)
     resumed = f", {report.num_resumed:,} of them by an earlier run" if report.num_resumed else ""
-    worst = ", ".join(f"{image} ({score:.3f})" for image, score in report.worst_images)
-    classes = ", ".join(f"{name} ({count:,})" for name, count in report.worst_classes)
     rows = {
-        "images": f"{report.num_images:,}",
-        "pixels": f"{report.num_pixels:,}",
-        "label issues": f"{report.num_issues:,} pixels ({issues:.2%})",
-        "worst images": worst,
-        "worst classes": classes,
+        **report.found(),
         "groups": f"{report.num_groups:,}{resumed}",
         "predictions read": _read(report),
         "seconds": _seconds(report),
@@ -37,8 +201,6 @@ def summary_of(report: JobReport, told: Callable[[Advice], str] = str) -> dict[s
         "peak of a worker": format_bytes(report.peak_bytes),
         "output": report.output,
     }
-    if not report.worst_classes:
-        del rows["worst classes"]
     if not report.bytes_read:
         del rows["waited for data"]
     if not report.peak_bytes:
@@ -46,25 +208,25 @@ def summary_of(report: JobReport, told: Callable[[Advice], str] = str) -> dict[s
     return rows | _left_out(report, told)
 
 
-def _read(report: JobReport) -> str:
+def _read(report: Report) -> str:
     seconds = report.seconds.get("summarize", 0)
     rate = f", {report.bytes_read / seconds / 1e9:.2f} GB/s" if seconds else ""
     return f"{format_bytes(report.bytes_read)}{rate}"
 
 
-def _seconds(report: JobReport) -> str:
+def _seconds(report: Report) -> str:
     if not report.seconds:
         return "0"
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in report.seconds.items())
     return f"{sum(report.seconds.values()):.1f}: {stages}"
 
 
-def _left_out(report: JobReport, told: Callable[[Advice], str]) -> dict[str, str]:
-    """Name the images that were left out, each run of them with its cause."""
+def _left_out(report: Report, told: Callable[[Advice], str]) -> dict[str, str]:
+    """Name what was left out, each run with its cause."""
     if not report.failures:
         return {}
     count = sum(stop - first for first, stop in (f.images for f in report.failures))
-    rows = {"not audited": "1 image" if count == 1 else f"{count:,} images"}
+    rows = {"not audited": f"{count:,} {report.item}{'s' * (count != 1)}"}
     for failure in report.failures[:SHOWN]:
         first, last = failure.images[0], failure.images[1] - 1
         cause = failure.cause + (f"; {told(failure.advice)}" if failure.advice else "")
@@ -73,3 +235,40 @@ def _left_out(report: JobReport, told: Callable[[Advice], str]) -> dict[str, str
         more = len(report.failures) - SHOWN
         rows["  ..."] = f"and {more:,} more; the output's attribute not_audited has all"
     return rows
+
+
+def _share(count: int, of: int, what: str) -> str:
+    return f"{count:,} {what} ({count / max(of, 1):.2%})"
+
+
+def _of_classes(worst: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    text = ", ".join(f"{name} ({count:,})" for name, count in worst)
+    return {"worst classes": text} if worst else {}
+
+
+def _named_scores(worst: tuple[tuple[int, float], ...]) -> str:
+    return ", ".join(f"{place} ({score:.3f})" for place, score in worst)
+
+
+def lowest(scores: Floats) -> tuple[tuple[int, float], ...]:
+    """Return the places of the lowest scores, and the scores.
+
+    Examples
+    --------
+    >>> lowest(np.array([0.5, np.nan, 0.25]))
+    ((2, 0.25), (0, 0.5))
+    """
+    worst = np.argsort(scores, kind="stable")[:WORST]
+    return tuple((int(i), float(scores[i])) for i in worst if not np.isnan(scores[i]))
+
+
+def most(counts: Ints, names: Mapping[int, str]) -> tuple[tuple[str, int], ...]:
+    """Return the classes of which most were counted, by name or number, and the counts.
+
+    Examples
+    --------
+    >>> most(np.array([0, 3, 7]), {1: "road"})
+    (('2', 7), ('road', 3))
+    """
+    classes = np.argsort(-counts, kind="stable")[:WORST].tolist()
+    return tuple((names.get(k, str(k)), int(counts[k])) for k in classes if counts[k])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import pickle
 import time
-from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from typing import Any, TypeAlias, TypeVar, cast
@@ -16,39 +17,36 @@ import numpy as np
 
 from dask_labelqc.engine.regions import Eager
 from dask_labelqc.errors import (
-    Advice,
     BlockError,
     LabelQCError,
     OutputError,
     TakenOverError,
     advise,
 )
-from dask_labelqc.graph.select import Search
-from dask_labelqc.method.outputs import Parts, summed_parts
-from dask_labelqc.method.summary import Statistics
-from dask_labelqc.pipeline.groups import (
-    CHECKPOINT,
+from dask_labelqc.pipeline.inputs import Part
+from dask_labelqc.pipeline.lease import Lease
+from dask_labelqc.pipeline.measures import Failure, Measures
+from dask_labelqc.pipeline.output import scan_records
+from dask_labelqc.pipeline.tasks import (
+    GroupSummary,
     Job,
     Numbers,
-    Part,
-    blank_group,
+    PaintedGroups,
     blank_groups,
     mend_groups,
     paint_groups,
     reduce_groups,
-    stored_statistics,
+    sift_part,
+    stored_totals,
     summarize_group,
     summarize_others,
     try_part,
 )
-from dask_labelqc.pipeline.images import Images
-from dask_labelqc.pipeline.lease import Lease
-from dask_labelqc.pipeline.stamps import group_stamps
 from dask_labelqc.pipeline.window import ATTEMPTS, Outcome, Workers, run_window
 from dask_labelqc.progress import Progress
-from dask_labelqc.region import name_images
+from dask_labelqc.storage.records import Records
 
-__all__ = ["Failure", "JobStages", "Measures"]
+__all__ = ["JobStages"]
 
 R = TypeVar("R")
 Item: TypeAlias = int | Numbers | Part
@@ -60,50 +58,6 @@ LONGEST_BATCH = 16
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Images that could not be audited.
-
-    Attributes
-    ----------
-    images
-        The first, and the one after the last.
-    cause
-        What went wrong, and where.
-    advice
-        What to do about it.
-    """
-
-    images: tuple[int, int]
-    cause: str
-    advice: Advice | None = field(default=None, compare=False)
-
-
-class Measures:
-    """What a run took.
-
-    Attributes
-    ----------
-    seconds
-        Of each stage.
-    bytes_read
-        Of predictions, decoded.
-    task_seconds, read_seconds
-        Of the tasks that read the predictions, and how much of that they waited for data.
-    peak_bytes
-        The most memory that a worker has held.
-    num_resumed
-        Groups that an earlier run had finished.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.bytes_read = 0
-        self.task_seconds = self.read_seconds = 0.0
-        self.peak_bytes = 0
-        self.num_resumed = 0
-
-
 class JobStages(Eager):
     """Runs each stage on the workers, over the groups that are still to be audited.
 
@@ -112,11 +66,13 @@ class JobStages(Eager):
     groups
         Their numbers.
     left_out
-        The images that are left out of those groups that have others.
+        The items that are left out of those groups that have others.
     failures
         All that was left out, and why.
     measures
         What it took so far.
+    how
+        The last scan read.
     """
 
     def __init__(
@@ -131,104 +87,130 @@ class JobStages(Eager):
     ) -> None:
         self._job, self._workers, self._lease, self._progress = job, workers, lease, progress
         self._resume, self._keep_going = resume, keep_going
-        self.groups: Sequence[int] = range(job.plan.num_groups)
+        self.groups: Sequence[int] = range(job.inputs.num_groups)
         self.left_out: dict[int, tuple[int, ...]] = {}
         self.failures: list[Failure] = []
         self.measures = Measures()
         # By group: those that tasks report of what they wrote.
-        self._dense, self._masks = np.zeros((2, job.plan.num_groups), np.uint64)
-        self._bound: float | None = None
+        self._dense, self._painted = np.zeros((2, job.inputs.num_groups), np.uint64)
+        self._scans = 0
+        self.how: Any = None
+        self._paint: Any = None
+        self._to_paint: Sequence[int] = ()
 
-    def scan(
-        self, how: float | None, then: Callable[[Statistics], Statistics] | None = None
-    ) -> Statistics:
-        statistics = self._summarize(how)
-        return statistics if then is None else then(statistics)
+    def scan(self, how: Any, then: Callable[[Any], Any] | None = None) -> Any:
+        """Read every group as `how` says and put it on record; return the sum of the totals."""
+        total = self._scanned(how)
+        return total if then is None else then(total)
 
-    def reduce(self, stage: str, function: Callable[..., R], *values: Any) -> R:
-        task = partial(reduce_groups, self._job, function, values)
-        return cast(R, reduce(add, self._in_batches(stage, task)))
-
-    def _summarize(self, bound: float | None) -> Statistics:
-        self._bound = bound
-        total: list[Statistics] = []
+    def _scanned(self, how: Any) -> Any:
+        job, first = self._job, self._scans == 0
+        if not first:
+            records = scan_records(job.output, self._scans, job.inputs.num_groups)
+            job = replace(job, records=records)
+        self._job = job = replace(job, how=_hashed(how))
+        self._scans += 1
+        self.how = how
+        total: list[Any] = []
         missing = self.groups
-        if bound is None and self._resume:
+        if self._resume:
             stored, total = self._stored("resume")
-            self.measures.num_resumed = len(stored)
+            if first:
+                self.measures.num_resumed = len(stored)
             missing = [n for n in self.groups if n not in stored]
         failed: dict[int, Outcome[Any]] = {}
-        task = partial(summarize_group, self._job, bound)
-        may_fail = failed.__setitem__ if self._keep_going and bound is None else None
+        may_fail = failed.__setitem__ if self._keep_going and first else None
         done = len(self.groups) - len(missing)
         whole = [n for n in missing if n not in self.left_out]
+        task = partial(summarize_group, job, how)
         for found in self._reading("summarize", task, whole, may_fail, done):
             total = [reduce(add, total, found)]
-        task = partial(summarize_others, self._job, bound, self.left_out)
-        for found in self._reading("summarize", task, list(self.left_out)):
+        others = partial(summarize_others, job, how, self.left_out)
+        for found in self._reading("summarize", others, list(self.left_out)):
             total = [reduce(add, total, found)]
         return self._without(failed) if failed else total[0]
 
-    def _reading(self, name: str, *stage: Any) -> Iterator[Statistics]:
-        """Run a stage that reads the predictions; the arguments are those of `_stage`."""
-        for found, seconds in self._stage(name, *stage):
+    def _reading(
+        self,
+        name: str,
+        task: Callable[[T], GroupSummary],
+        items: Sequence[T],
+        may_fail: Callable[[T, Outcome[GroupSummary]], None] | None = None,
+        done: int = 0,
+    ) -> Iterator[Any]:
+        """Run a stage that reads the predictions; yield the totals."""
+        for found, seconds in self._stage(name, task, items, may_fail, done):
             self.measures.bytes_read += found.num_bytes
             self.measures.read_seconds += found.read_seconds
             self.measures.task_seconds += seconds
             self._dense[found.number] = found.stamp
-            yield found.statistics
+            yield found.total
 
-    def _without(self, failed: dict[int, Outcome[Any]]) -> Statistics:
-        """Leave the images out that groups failed for, and sum up what is left."""
-        bad = self._bad_images(failed)
+    def _without(self, failed: dict[int, Outcome[Any]]) -> Any:
+        """Leave the items out that groups failed for, and sum up what is left."""
+        bad = self._bad_items(failed)
         again: dict[int, tuple[int, ...]] = {}
-        for number in {n for group in failed for n in self._job.groups_beside(group)}:
-            images = range(*self._part(number).images)
-            left_out = tuple(image for image in images if image in bad)
-            if len(left_out) < len(images) and (left_out or number in failed):
+        for number in {n for group in failed for n in self._job.inputs.beside(group)}:
+            items = range(*self._job.inputs.items(number))
+            left_out = tuple(item for item in items if item in bad)
+            if len(left_out) < len(items) and (left_out or number in failed):
                 again[number] = left_out
         unstable: dict[int, Outcome[Any]] = {}
-        task = partial(summarize_others, self._job, None, again)
+        task = partial(summarize_others, self._job, self.how, again)
         for _ in self._reading("summarize", task, sorted(again), unstable.__setitem__):
             pass
         for number, outcome in unstable.items():  # now this, now that: none of it
-            bad |= dict.fromkeys(range(*self._part(number).images), outcome)
+            bad |= dict.fromkeys(range(*self._job.inputs.items(number)), outcome)
         dropped = [n for n in self.groups if self._is_left_out(n, bad)]
-        for _ in self._stage("sift", partial(blank_group, self._job), dropped):
+        for _ in self._in_batches("sift", partial(blank_groups, self._job), dropped):
             pass
         kept = set(self.groups) - set(dropped)
         self.groups = sorted(kept)
-        self.left_out = {n: images for n, images in again.items() if images and n in kept}
+        self.left_out = {n: items for n, items in again.items() if items and n in kept}
         self.failures += self._failures(bad)
         _, total = self._stored("sum", whole=False)
         if not total:
             first = self.failures[0]
-            raise BlockError(f"no image could be audited: {first.cause}", first.advice)
+            raise BlockError(
+                f"no {self._job.inputs.item} could be audited: {first.cause}", first.advice
+            )
         return total[0]
 
     def _is_left_out(self, number: int, bad: Container[int]) -> bool:
-        return all(image in bad for image in range(*self._part(number).images))
+        return all(item in bad for item in range(*self._job.inputs.items(number)))
 
-    def _part(self, number: int) -> Part:
-        """Return all images of a group."""
-        images = self._job.box(number).images
-        return Part(number, (images.start, images.stop))
-
-    def _bad_images(self, failed: dict[int, Outcome[Any]]) -> dict[int, Outcome[Any]]:
-        """Find the images for which groups failed: halves of what fails are tried, and theirs."""
-        bad: dict[int, Outcome[Any]] = {}
-        parts = {self._part(number): outcome for number, outcome in failed.items()}
+    def _bad_items(self, failed: dict[int, Outcome[Any]]) -> dict[int, Outcome[Any]]:
+        """Find the items for which groups failed: halves of what fails are tried, and theirs."""
+        smallest: dict[Part, Outcome[Any]] = {}
+        parts = {self._job.part(number): outcome for number, outcome in failed.items()}
         while parts:
-            bad |= {part.images[0]: o for part, o in parts.items() if part.num_images == 1}
-            halves = [half for part in parts if part.num_images > 1 for half in part.halves()]
+            halves: list[Part] = []
+            for part, outcome in parts.items():
+                cut = part.halves(self._job.inputs.together)
+                halves += cut
+                if not cut:
+                    smallest[part] = outcome
             parts = {}
-            task = partial(try_part, self._job)
+            task = partial(try_part, self._job, self.how)
             for _ in self._reading("sift", task, halves, parts.__setitem__):
                 pass
+        return self._bad_items_of(smallest)
+
+    def _bad_items_of(self, parts: Mapping[Part, Outcome[Any]]) -> dict[int, Outcome[Any]]:
+        """Find the items for which the smallest parts failed."""
+        bad: dict[int, Outcome[Any]] = {}
+        several = [part for part in parts if part.num_items > 1]
+        unread: dict[Part, Outcome[Any]] = {}
+        task = partial(sift_part, self._job, self.how)
+        for found, _ in self._stage("sift", task, several, unread.__setitem__):
+            bad |= {item: Outcome(None, error, ("",)) for item, error in found.items()}
+        whole = unread | {part: o for part, o in parts.items() if part not in several}
+        for part, outcome in whole.items():
+            bad |= dict.fromkeys(range(*part.items), outcome)
         return bad
 
     def _failures(self, bad: Mapping[int, Outcome[Any]]) -> list[Failure]:
-        """Put images together that follow one another and failed alike."""
+        """Put items together that follow one another and failed alike."""
         runs: list[list[int]] = []
         for image in sorted(bad):
             if runs and image == runs[-1][-1] + 1 and _alike(bad[image], bad[runs[-1][0]]):
@@ -237,35 +219,52 @@ class JobStages(Eager):
                 runs.append([image])
         return [self._failure((run[0], run[-1] + 1), bad[run[0]]) for run in runs]
 
-    def _stored(self, name: str, whole: bool = True) -> tuple[set[int], list[Statistics]]:
+    def _stored(self, name: str, whole: bool = True) -> tuple[set[int], list[Any]]:
         """Return the groups that are on record, and the sum of their statistics, if any are.
 
-        Those of which images were left out count unless all of their images have to be `whole`.
+        Those of which something was left out count unless they have to be `whole`.
         Every group is asked for: a listing would stumble over records that were cut short.
         """
         stored: set[int] = set()
-        total: list[Statistics] = []
-        task = partial(stored_statistics, self._job, whole)
-        for numbers, found in self._in_batches(name, task):
+        total: list[Any] = []
+        for numbers, found in self._in_batches(name, partial(stored_totals, self._job, whole)):
             stored.update(numbers)
             for number, stamp in numbers.items():
                 self._dense[number] = stamp
-            if found is not None:
-                total = [reduce(add, total, found)]
+            total = [reduce(add, total, part) for part in found] or total
         return stored, total
 
-    def paint(self, search: Search) -> tuple[Images, Parts]:
-        """Write the outputs of pixels; return the parts of those of images and of the dataset."""
-        images = Images(self._job)
-        sums: Parts = {}
-        for found, part in self._in_batches("paint", partial(paint_groups, self._job, search)):
-            for number, issues in found.items():
-                images.add(number, issues)
-                self._masks[number] = issues.stamp
-            sums = summed_parts(sums, part)
-        return images, sums
+    def reduce(self, stage: str, function: Callable[..., R], *values: Any) -> R:
+        """Add up ``function(kept, *values)`` of what was kept of each group."""
+        task = partial(reduce_groups, self._job, function, values)
+        return cast(R, reduce(add, self._in_batches(stage, task)))
 
-    def verify(self, search: Search) -> None:
+    def of_lists(
+        self, stage: str, function: Callable[..., R], number: int, *values: Any
+    ) -> Iterator[R]:
+        """Yield ``function(lists, *values, i)`` of the lists on record, for each i below number."""
+        every = (0, self._job.inputs.items(self._job.inputs.num_groups - 1)[1])
+        assert self._job.lists is not None
+        task = partial(_of_lists, function, self._job.lists, values)
+        return (
+            found for found, _ in self._stage(stage, task, [Part(i, every) for i in range(number)])
+        )
+
+    def paint(self, how: Any) -> Iterator[PaintedGroups]:
+        """Write the outputs of the last stage, and yield what is to be told of the groups."""
+        self._paint, most = how, LONGEST_BATCH
+        if self._job.inputs.paints_alone:
+            self._to_paint, most = range(self._job.inputs.num_groups), 1
+        else:
+            self._to_paint = self.groups
+        task = partial(paint_groups, self._job, how)
+        for found in self._in_batches("paint", task, self._to_paint, most):
+            for number, stamp in found.stamps.items():
+                self._painted[number] = stamp
+            self.measures.bytes_read += found.num_bytes
+            yield found
+
+    def verify(self) -> None:
         """See that what tasks reported to have written is what is there; write again what differs.
 
         The store is asked what it holds, which costs a request for a thousand groups. Only of
@@ -276,7 +275,7 @@ class JobStages(Eager):
         OutputError
             What was written again is not what is there either.
         """
-        audited = set(self.groups)
+        audited = set(self._to_paint)
         doubtful = self._doubtful()
         others = [n for n in doubtful if n not in audited]
         for _ in self._in_batches("verify", partial(blank_groups, self._job), others):
@@ -285,12 +284,12 @@ class JobStages(Eager):
         for _ in range(ATTEMPTS):
             painted: list[int] = []
             spoiled: list[int] = []
-            mend = partial(mend_groups, self._job, search)
+            mend = partial(mend_groups, self._job, self._paint)
             for painted_now, spoiled_now in self._in_batches("verify", mend, doubtful):
                 painted += painted_now
                 spoiled += spoiled_now
             left_out = {n: self.left_out.get(n, ()) for n in spoiled}
-            again = partial(summarize_others, self._job, self._bound, left_out)
+            again = partial(summarize_others, self._job, self.how, left_out)
             for _ in self._stage("summarize", again, spoiled):
                 pass
             doubtful = sorted({*painted, *spoiled})
@@ -308,24 +307,27 @@ class JobStages(Eager):
 
     def _doubtful(self) -> list[int]:
         """Return the groups of which the store does not say what the tasks did."""
-        plan, found = self._job.plan, np.zeros(self._job.plan.num_groups, np.uint64)
+        inputs = self._job.inputs
+        found = np.zeros(inputs.num_groups, np.uint64)
         for name, array in self._job.arrays.items():
-            if name == CHECKPOINT:
-                continue
-            stamps = group_stamps(name, array, self._job.reader.lineup.labels.axes, plan)
+            stamps = inputs.output_stamps(name, array)
             if stamps is None:
-                return list(range(plan.num_groups))
+                return list(range(inputs.num_groups))
             found ^= stamps
-        audited = np.zeros(plan.num_groups, bool)
-        audited[self.groups] = True
-        return [int(n) for n in np.flatnonzero(found != (self._dense ^ self._masks) * audited)]
+        audited = np.zeros(inputs.num_groups, bool)
+        audited[self._to_paint] = True
+        return [int(n) for n in np.flatnonzero(found != (self._dense ^ self._painted) * audited)]
 
     def _in_batches(
-        self, name: str, function: Callable[[Numbers], R], groups: Sequence[int] | None = None
+        self,
+        name: str,
+        function: Callable[[Numbers], R],
+        groups: Sequence[int] | None = None,
+        most: int = LONGEST_BATCH,
     ) -> Iterator[R]:
         """Run a stage that reads records only: several to a task, or scheduling would cost more."""
         groups = self.groups if groups is None else groups
-        length = min(max(len(groups) // (2 * self._workers.window()), 1), LONGEST_BATCH)
+        length = min(max(len(groups) // (2 * self._workers.window()), 1), most)
         batches = [tuple(groups[i : i + length]) for i in range(0, len(groups), length)]
         return (result for result, _ in self._stage(name, function, batches))
 
@@ -370,10 +372,11 @@ class JobStages(Eager):
             return
         numbers = _numbers(item)
         log.debug(
-            "stage=%s block=%s images=%s seconds=%.3f bytes=%d worker=%s attempts=%d error=%r",
+            "stage=%s block=%s %ss=%s seconds=%.3f bytes=%d worker=%s attempts=%d error=%r",
             name,
             numbers[0] if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}",
-            "{}-{}".format(*self._images(item)),
+            self._job.inputs.item,
+            "{}-{}".format(*self._items(item)),
             outcome.seconds,
             getattr(outcome.result, "num_bytes", 0),
             outcome.workers[-1],
@@ -381,17 +384,20 @@ class JobStages(Eager):
             outcome.error,
         )
 
-    def _images(self, item: Item) -> tuple[int, int]:
-        """Return the first and the last image of a part, or of groups that follow one another."""
+    def _items(self, item: Item) -> tuple[int, int]:
+        """Return the first and the last item of a part, or of groups that follow one another."""
         if isinstance(item, Part):
-            return item.images[0], item.images[1] - 1
-        numbers = _numbers(item)
-        return self._job.box(numbers[0]).start[0], self._job.box(numbers[-1]).stop[0] - 1
+            return item.items[0], item.items[1] - 1
+        numbers, items = _numbers(item), self._job.inputs.items
+        return items(numbers[0])[0], items(numbers[-1])[1] - 1
+
+    def _named(self, first: int, last: int) -> str:
+        what = self._job.inputs.item
+        return f"{what} {first}" if first == last else f"{what}s {first} to {last}"
 
     def _failure(self, images: tuple[int, int], outcome: Outcome[Any]) -> Failure:
         error = self._error("summarize", Part(0, images), outcome)
-        named = name_images(images[0], images[1] - 1)
-        log.warning("%s left out: %s", named, error.message)
+        log.warning("%s left out: %s", self._named(images[0], images[1] - 1), error.message)
         return Failure(images, error.message, error.advice)
 
     def _stopped(self, name: str, item: Item, outcome: Outcome[Any]) -> LabelQCError:
@@ -401,8 +407,8 @@ class JobStages(Eager):
         stopped = BlockError(
             f"{error}; the output is unfinished",
             advise(
-                "{resume} goes on from here, with {keep_going} besides without images that cannot "
-                "be read",
+                "{resume} goes on from here, with {keep_going} besides without "
+                f"{self._job.inputs.item}s that cannot be read",
                 resume=True,
                 keep_going=True,
             ),
@@ -416,11 +422,11 @@ class JobStages(Eager):
         assert error is not None
         if isinstance(error, LabelQCError):
             return error
-        images = name_images(*self._images(item))
+        items = self._named(*self._items(item))
         tried = len(outcome.workers)
         places = f" on {', '.join(outcome.workers)}" if any(outcome.workers) else ""
         return BlockError(
-            f"{name}: {images} failed {tried} times{places}: {type(error).__name__}: {error}"
+            f"{name}: {items} failed {tried} times{places}: {type(error).__name__}: {error}"
         )
 
 
@@ -428,6 +434,14 @@ def _numbers(item: Item) -> Numbers:
     if isinstance(item, Part):
         return (item.number,)
     return item if isinstance(item, tuple) else (item,)
+
+
+def _of_lists(function: Callable[..., R], lists: Records, values: Sequence[Any], part: Part) -> R:
+    return function(lists, *values, part.number)
+
+
+def _hashed(how: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(pickle.dumps(how), digest_size=8).digest())
 
 
 def _alike(a: Outcome[Any], b: Outcome[Any]) -> bool:

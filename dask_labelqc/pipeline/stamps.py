@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.storage.objects import list_tags
 from dask_labelqc.typing import Ints, Shape
 
-__all__ = ["Stamps", "group_stamps", "stamp", "summed_up"]
+__all__ = ["Stamps", "group_stamps", "stamp", "stamps_by", "summed_up"]
 
 Stamps: TypeAlias = NDArray[np.uint64]
 """One for each group: two of the same group are equal if nothing was written in between."""
@@ -58,10 +58,6 @@ def group_stamps(
     uint64 (num_groups,) or None
         Zero where nothing is stored; None if the store does not tell.
     """
-    listed = list_tags(array.store, array.path)
-    if listed is None:
-        return None
-    stamps = np.zeros(plan.num_groups, np.uint64)
     grid = array.shards or array.chunks
     touched = [
         _Touched(length, group, 1 if axis is None else grid[axis], positions)
@@ -69,16 +65,34 @@ def group_stamps(
             axes, plan.shape, plan.group, order or [None] * len(axes), strict=True
         )
     ]
+
+    def groups_of(position: Shape) -> Iterator[int]:
+        along = [
+            groups.of_chunk(0 if axis is None else position[axis])
+            for axis, groups in zip(axes, touched, strict=True)
+        ]
+        return (_number(place, plan.grid) for place in itertools.product(*along))
+
+    return stamps_by(name, array, plan.num_groups, groups_of)
+
+
+def stamps_by(
+    name: str,
+    array: zarr.Array[Any],
+    num_groups: int,
+    groups_of: Callable[[Shape], Iterable[int]],
+) -> Stamps | None:
+    """Do as `group_stamps`, where `groups_of` says which groups hold a part of an object."""
+    listed = list_tags(array.store, array.path)
+    if listed is None:
+        return None
+    stamps = np.zeros(num_groups, np.uint64)
     for key, tag in listed:
         position = _position(array, key)
         if position is not None:
             one = np.uint64(stamp(name, key, tag))
-            along = [
-                groups.of_chunk(0 if axis is None else position[axis])
-                for axis, groups in zip(axes, touched, strict=True)
-            ]
-            for place in itertools.product(*along):
-                stamps[_number(place, plan.grid)] ^= one
+            for number in groups_of(position):
+                stamps[number] ^= one
     return stamps
 
 

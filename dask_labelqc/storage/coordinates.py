@@ -37,7 +37,7 @@ __all__ = [
 CLASS_DIMS = ("class", "given_class", "predicted_class")
 """Dimensions of what an audit finds of the classes."""
 OUTPUTS = (
-    *("label_issues", "pixel_scores", "predicted_label"),
+    *("label_issues", "pixel_scores", "predicted_label", "label_quality", "issue_index"),
     *("image_score", "image_issue_fraction", "image_issue_count"),
     *("confident_threshold", "class_count", "class_issue_count", "issue_matrix", "checkpoint"),
 )

@@ -17,14 +17,14 @@ from distributed import Client, LocalCluster
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline import audit_zarr
-from dask_labelqc.pipeline.info import Inputs, open_inputs
+from dask_labelqc.pipeline.images import ImageInputs, open_images
 from dask_labelqc.pipeline.window import open_workers, run_window
 from dask_labelqc.segmentation import find_label_issues
 from tests.benchmarks.data import IMAGE_BYTES, first_images, write_zarr
 from tests.benchmarks.table import Row, medians, print_rows
 
 
-def read_groups(inputs: Inputs, client: Client) -> None:
+def read_groups(inputs: ImageInputs, client: Client) -> None:
     """Only read and decode: the job's groups, its reader, its window."""
     with open_workers(client) as workers:
         numbers = range(inputs.plan.num_groups)
@@ -32,7 +32,7 @@ def read_groups(inputs: Inputs, client: Client) -> None:
             assert outcome.error is None, outcome.error
 
 
-def _read_group(inputs: Inputs, number: int) -> None:
+def _read_group(inputs: ImageInputs, number: int) -> None:
     position = [int(i) for i in np.unravel_index(number, inputs.plan.grid)]
     region = inputs.plan.group_box(position)
     with inputs.reader.for_region(region, inputs.plan.blocks(region)) as read:
@@ -68,7 +68,7 @@ def rows(root: Path, gigabytes: float = 8, runs: int = 3) -> list[Row]:
     write_zarr(root / "job-12.zarr", int(12e9 / IMAGE_BYTES))
     first_images(root / "job-12.zarr", path, num_images)
     labels, pred_probs = str(path / "labels"), str(path / "pred_probs")
-    inputs = open_inputs(labels, pred_probs, Options.of(outputs=every_output()))
+    inputs = open_images(labels, pred_probs, Options.of(outputs=every_output()))
     output = root / "audit.zarr"
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,

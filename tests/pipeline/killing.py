@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_killed(runs: Sequence[dict[str, Any]]) -> list[int]:
-    """Return the exit status of each run: keys output, kill_at, and arguments of `audit_zarr`."""
+    """Return the exit status of each run.
+
+    Keys are output, kill_at, and arguments of `audit_zarr`; or job, the name of another one, whose
+    inputs are places.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "tests.pipeline.killing", json.dumps(runs)],
         cwd=ROOT,
@@ -67,17 +72,23 @@ def _run(
     kill_at: int = 0,
     kinds: Sequence[str] = ("half", "put", "deleted"),
     scheduler: str | None = None,
+    job: str = "audit_zarr",
+    places: Sequence[str] = (),
     **arguments: Any,
 ) -> None:
+    from dask_labelqc import pipeline
     from dask_labelqc.cluster import open_client
     from dask_labelqc.graph import blocks
-    from dask_labelqc.pipeline import audit_zarr
 
     if kill_at:
         die_at_write(kill_at, kinds)
     blocks.BLOCK_BYTES = 1
+    if job == "audit_zarr":
+        arguments = {"group_bytes": 1} | arguments
+    output = arguments.pop("output")
     with open_client(scheduler, workers=0) as client:
-        audit_zarr(progress=False, group_bytes=1, n_jobs=2, client=client, **arguments)
+        run = partial(getattr(pipeline, job), *places, output=output, progress=False)
+        run(n_jobs=2, client=client, **arguments)
 
 
 def _fork(run: dict[str, Any]) -> int:
@@ -96,14 +107,29 @@ def _fork(run: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    import numpy as np
-
     import dask_labelqc.pipeline
-    from dask_labelqc.segmentation import audit
 
     assert dask_labelqc.pipeline
-    audit(np.zeros((1, 1, 1), int), np.full((1, 2, 1, 1), 0.5, np.float32))  # loads the kernels
-    print(json.dumps([_fork(run) for run in json.loads(sys.argv[1])]))
+    runs = json.loads(sys.argv[1])
+    for job in {run.get("job", "audit_zarr") for run in runs}:
+        _load_kernels(job)
+    print(json.dumps([_fork(run) for run in runs]))
+
+
+def _load_kernels(job: str) -> None:
+    import numpy as np
+
+    from dask_labelqc import classification, object_detection, segmentation
+
+    if job == "audit_zarr":
+        segmentation.audit(np.zeros((1, 1, 1), int), np.full((1, 2, 1, 1), 0.5, np.float32))
+    elif job == "audit_examples_zarr":
+        probs = np.full((2, 2), 0.5, np.float32)
+        classification.find_label_issues_batched(np.arange(2), probs, verbose=False)
+    else:
+        boxes = np.array([[0.0, 0, 9, 9]])
+        labels = [{"bboxes": boxes, "labels": np.array([0])}]
+        object_detection.audit(labels, [[np.append(boxes, [[0.9]], axis=1)]])
 
 
 if __name__ == "__main__":

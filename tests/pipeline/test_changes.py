@@ -89,12 +89,12 @@ def test_trusted_inputs_are_not_looked_at(
     if finished:
         audit(stored, half, resume=True)
     replaced(stored, "labels", [2])
-    from dask_labelqc.pipeline import changes
+    from dask_labelqc.pipeline import images
 
     def look(*args: Any) -> None:
         pytest.fail("looked")
 
-    monkeypatch.setattr(changes, "group_stamps", look)
+    monkeypatch.setattr(images.ImageInputs, "stamps", look)
     assert audit(stored, half, resume=True, trust_inputs=True).num_resumed == 10
     check(half, CASE)
 

@@ -18,7 +18,9 @@ from dask_labelqc.errors import InputError, OutputError
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline import fit as fitting
 from dask_labelqc.pipeline.fit import Kind, fit, threads_that_fit
-from dask_labelqc.pipeline.info import PROCESS_BYTES, Inputs, open_inputs, worker_bytes
+from dask_labelqc.pipeline.images import ImageInputs as Inputs
+from dask_labelqc.pipeline.images import open_images, worker_bytes
+from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.storage import ahead, arrays
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.strategies import make_case
@@ -41,7 +43,7 @@ def claimed(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Stor
 
 
 def inputs_of(stored: Stored, **arguments) -> Inputs:
-    return open_inputs(*stored, Options.of(), **arguments)
+    return open_images(*stored, Options.of(), **arguments)
 
 
 @pytest.fixture
@@ -55,12 +57,12 @@ def needed(inputs: Inputs, threads: int = 1) -> int:
 
 def test_what_fits_is_left_as_it_is(usual: Inputs, caplog: pytest.LogCaptureFixture) -> None:
     kinds = [Kind(2, 1, needed(usual)), Kind(1, 4, needed(usual, 4))]
-    assert fit(usual, kinds, GROUP_BYTES) is usual
+    assert fit(usual, kinds) is usual
     assert not caplog.messages
 
 
 def test_smaller_groups(usual: Inputs, caplog: pytest.LogCaptureFixture) -> None:
-    smaller = fit(usual, [Kind(2, 1, needed(usual) - 1)], GROUP_BYTES)
+    smaller = fit(usual, [Kind(2, 1, needed(usual) - 1)])
     assert usual.plan.group == (15, 512, 512)
     assert smaller.plan.group == (7, 512, 512)
     assert smaller.plan.block == usual.plan.block
@@ -74,7 +76,7 @@ def test_smaller_groups(usual: Inputs, caplog: pytest.LogCaptureFixture) -> None
 def test_each_kind_of_worker_counts(usual: Inputs) -> None:
     """Threads share the limit of their process."""
     large, small = Kind(7, 1, 10**10), Kind(1, 8, needed(usual, 8) - 1)
-    assert fit(usual, [large, small], GROUP_BYTES).plan.group < usual.plan.group
+    assert fit(usual, [large, small]).plan.group < usual.plan.group
 
 
 def test_less_is_read_ahead(
@@ -82,11 +84,11 @@ def test_less_is_read_ahead(
 ) -> None:
     monkeypatch.setattr(arrays, "reads_ahead", lambda store: ahead.AHEAD)  # as if it were remote
     assert usual.reader.ahead == 3
-    fitted = fit(usual, [Kind(1, 1, needed(usual) - 1)], GROUP_BYTES)
+    fitted = fit(usual, [Kind(1, 1, needed(usual) - 1)])
     assert fitted.reader.ahead == 2
     assert fitted.plan == usual.plan
     assert "2 instead of 3 blocks read ahead, to fit into 1 worker of 1 thread" in caplog.text
-    least = fit(usual, [Kind(1, 1, needed(usual) - 140 * MB)], GROUP_BYTES)
+    least = fit(usual, [Kind(1, 1, needed(usual) - 140 * MB)])
     assert least.reader.ahead < 2
     assert needed(least) <= needed(usual) - 140 * MB
 
@@ -103,20 +105,20 @@ def test_what_cannot_fit(tmp_path: Path) -> None:
         "chunks"
     )
     with pytest.raises(InputError, match=message):
-        fit(inputs_of(stored), [Kind(3, 2, 64 * 10**9), Kind(2, 1, 10**9)], GROUP_BYTES)
+        fit(inputs_of(stored), [Kind(3, 2, 64 * 10**9), Kind(2, 1, 10**9)])
 
 
 def test_threads_of_this_process(usual: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "MEMORY_LIMIT", needed(usual, 5) - 1)
     monkeypatch.setattr(fitting.os, "cpu_count", lambda: 32)
-    assert threads_that_fit(usual, 4, GROUP_BYTES) == (usual, 4)
-    assert threads_that_fit(usual, None, GROUP_BYTES) == (usual, 4)
-    fitted, threads = threads_that_fit(usual, 5, GROUP_BYTES)
+    assert threads_that_fit(usual, 4) == (usual, 4)
+    assert threads_that_fit(usual, None) == (usual, 4)
+    fitted, threads = threads_that_fit(usual, 5)
     assert threads == 5
     assert fitted.plan.group < usual.plan.group
     message = "n_jobs: this process, 32 threads on a machine of .*, cannot work on .*; use fewer "
     with pytest.raises(InputError, match=message):
-        threads_that_fit(usual, 32, GROUP_BYTES)
+        threads_that_fit(usual, 32)
 
 
 # The job

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dask_labelqc.errors import BlockError, InputError
 from dask_labelqc.method.summary import RegionSummary
-from dask_labelqc.pipeline import groups
+from dask_labelqc.pipeline import images as images_module
 from tests import reference
 from tests.pipeline.datasets import Stored, audit, files, write, write_case
 from tests.pipeline.test_faults import mend, spoil
@@ -194,14 +194,14 @@ def test_a_group_that_fails_now_and_then(tmp_path: Path, monkeypatch: pytest.Mon
     """Its images can be read one by one, but it cannot be put on record."""
     case = make_case(128, (6, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
-    to_arrays = groups.to_arrays
+    to_arrays = images_module.to_arrays
 
     def failing(summary: RegionSummary) -> dict:
         if summary.box.start[0] == 2:
             raise OSError("no space")
         return to_arrays(summary)
 
-    monkeypatch.setattr(groups, "to_arrays", failing)
+    monkeypatch.setattr(images_module, "to_arrays", failing)
     how = {"group_bytes": 2 * case.pred_probs[0].nbytes, **DENSE}
     report = audit(stored, tmp_path / "out", keep_going=True, **how)
     (failure,) = report.failures

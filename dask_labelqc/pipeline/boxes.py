@@ -1,0 +1,419 @@
+"""Boxes of images, as the job takes them: a group of images is surveyed, then all are scored.
+
+The outputs of images, of given boxes and of predicted boxes are each cut into as many chunks as
+there are groups, of one size. So the chunks that a task writes are not those of the images that one
+surveyed, and it reads the images to which they belong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import xarray as xr
+import zarr
+from dask.utils import format_bytes
+
+from dask_labelqc.arguments import positive_integer
+from dask_labelqc.errors import LabelQCError
+from dask_labelqc.kernels.boxes import BoxBlock
+from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
+from dask_labelqc.object_detection.dataset import COLUMNS
+from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.passes import (
+    OUTPUTS,
+    Survey,
+    num_class_groups,
+    output_dtype,
+    precision_of_group,
+    score_images,
+    survey_images,
+)
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
+from dask_labelqc.pipeline.runs import apart, copy_part, merged, touched, without
+from dask_labelqc.pipeline.stages import JobStages
+from dask_labelqc.pipeline.stamps import Stamps, stamps_by
+from dask_labelqc.pipeline.tasks import damaged_record
+from dask_labelqc.storage.coordinates import Carried
+from dask_labelqc.storage.records import Records
+from dask_labelqc.storage.stores import open_store
+from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
+
+__all__ = ["BoxInputs", "Scoring", "hold_boxes"]
+
+DIMS = ("image", "given_box", "predicted_box")
+LEAST_BOXES = 2**12
+"""Groups of fewer are not tried where memory is short."""
+BOX_BYTES = 120
+"""That a task holds of each box; see `object_detection.blocks`."""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What is kept of a group: the survey, and for each group of classes what was matched."""
+
+    survey: Survey
+    matched: Sequence[Sequence[tuple[Ints, Floats, AnyArray]]]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What the scores of an image need to know of all the others.
+
+    Attributes
+    ----------
+    smallest_similarity, precision
+        Of the dataset, and of each class.
+    left_out
+        Runs of images that are not scored.
+    """
+
+    smallest_similarity: float
+    precision: Floats
+    left_out: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class BoxInputs:
+    """The boxes of a dataset in Zarr, and how they are scored; see `inputs.Inputs`.
+
+    Attributes
+    ----------
+    columns
+        The arrays of the columnar dataset.
+    edges
+        int64 (3, num_groups + 1): the images, given and predicted boxes at which groups begin.
+    offsets
+        A hash of those of the images, which say where groups may begin.
+    """
+
+    columns: Mapping[str, zarr.Array[Any]]
+    num_classes: int
+    options: ScoreOptions
+    block_boxes: int
+    edges: Ints
+    offsets: str
+    coords: Mapping[str, xr.Variable]
+    boxes: Boxes | None = None
+
+    item: ClassVar[str] = "image"
+    labels: ClassVar[frozenset[str]] = frozenset(n for n in COLUMNS if n.startswith("given"))
+    ahead: ClassVar[int] = 0
+    together: ClassVar[int] = 1
+    paints_alone: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, boxes: Boxes, options: ScoreOptions, block_boxes: int) -> Self:
+        """Cut boxes in Zarr into groups of about so many."""
+        positive_integer("block_boxes", block_boxes)
+        columns = {name: boxes.columns[name] for name in COLUMNS if name in boxes.columns}
+        offsets = np.stack([boxes.given_offsets, boxes.predicted_offsets]).astype("<i8")
+        hashed = hashlib.sha256(offsets.tobytes()).hexdigest()[:16]
+        # In the same order, whatever that is in which the store lists them.
+        coords = {n: coord.drop_encoding() for n, coord in sorted((boxes.coords or {}).items())}
+        edges = _edges(boxes.spans(block_boxes))
+        return cls(columns, boxes.num_classes, options, block_boxes, edges, hashed, coords, boxes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of a million images the offsets are too much for each task to bring.
+        return {**vars(self), "boxes": None, "coords": {}}
+
+    @property
+    def arrays(self) -> Mapping[str, zarr.Array[Any]]:
+        return self.columns
+
+    @property
+    def num_groups(self) -> int:
+        return self.edges.shape[1] - 1
+
+    @property
+    def groups(self) -> Shape:
+        return (self.block_boxes,)
+
+    @property
+    def num_lists(self) -> int:
+        return self.num_groups * self.class_groups
+
+    @property
+    def class_groups(self) -> int:
+        """Groups of classes, of which lists are kept apart."""
+        return num_class_groups(self.sizes["predicted_box"], self.num_classes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many images and boxes there are."""
+        return dict(zip(DIMS, map(int, self.edges[:, -1]), strict=True))
+
+    def check_size(self) -> None:
+        pass  # the offsets fit into this process, and nothing else is kept of each image
+
+    def smaller(self) -> Iterator[Self]:
+        yield self
+        assert self.boxes is not None
+        block_boxes = self.block_boxes
+        while block_boxes > LEAST_BOXES:
+            block_boxes //= 2
+            edges = _edges(self.boxes.spans(block_boxes))
+            yield replace(self, block_boxes=block_boxes, edges=edges)
+
+    def worker_bytes(self) -> int:
+        """Return what one thread of a worker holds.
+
+        120 bytes for each box of a group, 9 more of a prediction for the lists, the outputs of a
+        group, and the chunks of each column as they are stored and decoded.
+        """
+        images, given, predicted = np.diff(self.edges).max(axis=1).tolist()
+        held = (BOX_BYTES + 16) * (given + predicted) + 16 * images
+        outputs = sum(output.dtype.itemsize * output.chunks[0] for output in self.outputs())
+        return held + outputs + 2 * self._chunk_bytes
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return sum(
+            array.dtype.itemsize * math.prod(array.chunks) for array in self.columns.values()
+        )
+
+    def too_large(self) -> str:
+        most = int(np.diff(self.edges[1:].sum(axis=0)).max())
+        stored = format_bytes(self._chunk_bytes)
+        return f"groups of {most} boxes, in chunks of the columns that are {stored} together: they"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            **self._parameters(),
+            "num_classes": self.num_classes,
+            "offsets": self.offsets,
+        }
+
+    def _parameters(self) -> dict[str, float]:
+        """Return the parameters as `object_detection.audit` tells them."""
+        parameters = {**vars(self.options)}
+        weights = {f"weight_{kind}": value for kind, value in parameters.pop("weights").items()}
+        return {name: float(value) for name, value in (parameters | weights).items()}
+
+    def stamps(self, name: str) -> Stamps | None:
+        array = self.columns[name]
+        edges = self.edges[0 if name.endswith("offsets") else 1 + name.startswith("predicted")]
+        length = (array.shards or array.chunks)[0]
+
+        def groups_of(position: Shape) -> Iterable[int]:
+            first, stop = position[0] * length, (position[0] + 1) * length
+            return range(*touched(edges, first, min(stop, array.shape[0])))
+
+        return stamps_by(name, array, self.num_groups, groups_of)
+
+    def outputs(self) -> list[DenseOutput]:
+        found = []
+        for name, dim in OUTPUTS.items():
+            size, dtype = self.sizes[dim], np.dtype(output_dtype(name))
+            chunk = max(-(-size // self.num_groups), 1)
+            fill = np.nan if dtype.kind == "f" else False
+            found.append(DenseOutput(name, (size,), (chunk,), dtype, fill, (dim,)))
+        return found
+
+    def output_stamps(self, name: str, array: zarr.Array[Any]) -> Stamps | None:
+        return stamps_by(name, array, self.num_groups, lambda position: position)
+
+    def carried(self) -> Carried:
+        coords = {name: coord for name, coord in self.coords.items() if name not in OUTPUTS}
+        others = [name for name in coords if name not in (*DIMS, "class")]
+        return Carried(
+            xr.Dataset(coords=coords), {"coordinates": " ".join(others)} if others else {}
+        )
+
+    def items(self, number: int) -> tuple[int, int]:
+        return int(self.edges[0, number]), int(self.edges[0, number + 1])
+
+    def beside(self, number: int) -> range:
+        return range(number, number + 1)
+
+    def position(self, number: int) -> Shape:
+        return (number,)
+
+    def bad_items(self, how: Any, part: Part) -> dict[int, LabelQCError]:
+        return {}  # each is read by itself
+
+    def scan(self, how: None, part: Part, left_out: Sequence[int] = ()) -> Found:
+        waited, num_bytes, labels = 0.0, 0, 0
+        surveys: list[Survey] = []
+        matched: list[list[Any]] = [[] for _ in range(self.class_groups)]
+        for run in without(part.items, left_out):
+            begun = time.monotonic()
+            block = self._read(self._span(*run))
+            waited += time.monotonic() - begun
+            labels, num_bytes = _hashed(block, labels), num_bytes + _predicted_bytes(block)
+            survey, *lists = survey_images(
+                block, self.num_classes, self.options.alpha, self.class_groups
+            )
+            surveys.append(survey)
+            for group, found in zip(matched, lists, strict=True):
+                group.append(found)
+        survey = Survey.combine(surveys)
+        return Found(survey, Surveyed(survey, matched), {}, num_bytes, waited, labels)
+
+    def labels_hash(self, number: int) -> int:
+        return _hashed(self._read(self._span(*self.items(number))), 0)
+
+    def _offsets(self, first: int, stop: int) -> tuple[Ints, Ints]:
+        """Read where the boxes of some images lie."""
+        given, predicted = (
+            np.asarray(self.columns[f"{side}_offsets"][first : stop + 1]).astype(np.int64)
+            for side in ("given", "predicted")
+        )
+        return given, predicted
+
+    def _span(self, first: int, stop: int) -> Span:
+        given, predicted = self._offsets(first, stop)
+        return Span(
+            first,
+            (first, stop),
+            (int(given[0]), int(given[-1])),
+            (int(predicted[0]), int(predicted[-1])),
+        )
+
+    def _read(self, span: Span) -> BoxBlock:
+        return read_block(self.columns, span, self.num_classes)
+
+    def to_record(self, kept: Surveyed) -> dict[str, AnyArray]:
+        return {name: np.asarray(value) for name, value in vars(kept.survey).items()}
+
+    def to_lists(self, number: int, kept: Surveyed) -> dict[int, dict[str, AnyArray]]:
+        return {
+            number * self.class_groups + group: {
+                "counts": np.stack([counts for counts, _, _ in parts]),
+                "scores": np.concatenate([scores for _, scores, _ in parts]),
+                "matches": np.concatenate([matches for _, _, matches in parts]),
+            }
+            for group, parts in enumerate(kept.matched)
+        }
+
+    def total(self, record: Mapping[str, AnyArray]) -> Survey:
+        smallest, *counts = (record[name] for name in vars(NO_SURVEY))
+        return Survey(float(smallest), *counts)
+
+    def kept(self, number: int, record: Mapping[str, AnyArray]) -> Survey:
+        return self.total(record)
+
+    def paint(self, how: Scoring, number: int, record: Mapping[str, AnyArray]) -> Painted:
+        chunks = {output.name: _chunk(output, number) for output in self.outputs()}
+        dense = {
+            output.name: np.full(
+                chunks[output.name][1] - chunks[output.name][0], output.fill_value, output.dtype
+            )
+            for output in self.outputs()
+        }
+        wanted = {OUTPUTS[name]: chunk for name, chunk in chunks.items()}
+        num_bytes = 0
+        for span in self._spans_of(wanted, how.left_out):
+            block = self._read(span)
+            num_bytes += _predicted_bytes(block)
+            found = score_images(
+                block, tuple(OUTPUTS), self.options, how.smallest_similarity, how.precision
+            )
+            for name, values in zip(OUTPUTS, found, strict=True):
+                copy_part(values, span.along(OUTPUTS[name])[0], dense[name], chunks[name])
+        return Painted(dense, None, int(dense["label_issues"].sum()), num_bytes)
+
+    def _spans_of(
+        self, wanted: Mapping[str, tuple[int, int]], left_out: Sequence[tuple[int, int]]
+    ) -> Iterator[Span]:
+        """Yield the images that have a part of what is wanted, in spans of a group's size."""
+        runs = [
+            self._images_of(dim, *chunk) for dim, chunk in wanted.items() if chunk[0] < chunk[1]
+        ]
+        for first, stop in apart(merged(runs), left_out):
+            yield from cut_images(first, *self._offsets(first, stop), self.block_boxes)
+
+    def _images_of(self, dim: str, first: int, stop: int) -> tuple[int, int]:
+        """Return the images that have these images or boxes."""
+        if dim == "image":
+            return first, stop
+        groups = touched(self.edges[DIMS.index(dim)], first, stop)
+        images = int(self.edges[0, groups[0]]), int(self.edges[0, groups[1]])
+        offsets = self._offsets(*images)[DIMS.index(dim) - 1]
+        a, b = touched(offsets, first, stop)
+        return images[0] + a, images[0] + b
+
+    def find(self, stages: JobStages) -> Results:
+        total: Survey = stages.scan(None)
+        about = self, stages.groups, total
+        parts = stages.of_lists("precision", _precision, self.class_groups, *about)
+        precision: Floats = np.stack(list(parts)).sum(axis=0, dtype=np.float32)
+        left_out = tuple(failure.images for failure in stages.failures)
+        how = Scoring(total.smallest_similarity, precision, left_out)
+        num_issues = sum(painted.total for painted in stages.paint(how))
+        small: list[tuple[str, tuple[str, ...], Any]] = [
+            ("average_precision", ("class",), precision),
+            ("given_count", ("class",), total.given_count),
+            ("predicted_count", ("class",), total.predicted_count),
+            ("min_possible_similarity", (), np.float64(total.smallest_similarity)),
+        ]
+        assert self.boxes is not None
+        for side in ("given", "predicted"):
+            name = f"{side}_offsets"
+            small.append((name, ("image_edge",), getattr(self.boxes, name)))
+        return Results(small, {**self._parameters(), "num_issues": num_issues})
+
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """Names of the classes, as far as there are any."""
+        found = self.coords.get("class_name")
+        return {} if found is None else dict(enumerate(map(str, found.values.tolist())))
+
+
+NO_SURVEY = Survey(1.0, *np.zeros((3, 0), np.int64))
+
+
+def hold_boxes(store: str | Path, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Say if there is a columnar dataset of boxes in a store."""
+    try:
+        return "given_boxes" in zarr.open_group(open_store(store, storage_options), mode="r")
+    except (OSError, ValueError):
+        return False  # whoever opens it will say what it is
+
+
+def _edges(spans: Sequence[Span]) -> Ints:
+    starts = [(s.images[0], s.given[0], s.predicted[0]) for s in spans]
+    ends = spans[-1]
+    return np.array([*starts, (ends.images[1], ends.given[1], ends.predicted[1])], np.int64).T
+
+
+def _chunk(output: DenseOutput, number: int) -> tuple[int, int]:
+    (size,), (length,) = output.shape, output.chunks
+    return min(number * length, size), min((number + 1) * length, size)
+
+
+def _precision(
+    lists: Records, inputs: BoxInputs, groups: Sequence[int], total: Survey, group: int
+) -> Floats:
+    """Return the average precision of the classes of a group, from what is on record."""
+    parts: list[tuple[Ints, Floats, AnyArray]] = []
+    numbers = [number * inputs.class_groups + group for number in groups]
+    with lists.reading(numbers) as records:
+        for number, record in records:
+            if record is None:
+                raise damaged_record(number // inputs.class_groups, lists.array)
+            cuts = np.cumsum(record["counts"].sum(axis=1))[:-1]
+            scores, matches = (np.split(record[name], cuts) for name in ("scores", "matches"))
+            parts += zip(record["counts"], scores, matches, strict=True)
+    return precision_of_group(total, group, inputs.class_groups, parts)
+
+
+def _hashed(block: BoxBlock, before: int) -> int:
+    """Return a hash of the labels of a block, and of those before."""
+    for column in (block.given_boxes, block.given_classes, block.given_crowd):
+        before = zlib.crc32(np.ascontiguousarray(column).data, before)
+    return before
+
+
+def _predicted_bytes(block: BoxBlock) -> int:
+    columns = (block.predicted_boxes, block.predicted_classes, block.predicted_scores)
+    return sum(column.nbytes for column in columns)
