@@ -8,8 +8,12 @@ from typing import Any
 
 import numba
 from numba.core import event
+from numba.extending import register_jitable
 
-__all__ = ["compiled", "when_compiling"]
+__all__ = ["compiled", "compiled_within", "when_compiling"]
+
+DEFAULTS = {"nogil": True, "error_model": "numpy"}
+UNWRAPPED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -35,11 +39,31 @@ def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     """
     if function is None:
         return lambda later: compiled(later, **options)
-    options = {"nogil": True, "error_model": "numpy"} | options
+    options = DEFAULTS | options
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written
         return numba.njit(**options)(function)
+
+
+def compiled_within(function: Callable[..., Any]) -> Any:
+    """Compile a function for the kernels that call it; a decorator.
+
+    It has no entry for Python, which calls the function as it is written: to take the arguments
+    from Python is up to half of what there is to compile.
+
+    Examples
+    --------
+    >>> @compiled_within
+    ... def half(x):
+    ...     return x / 2
+    >>> @compiled
+    ... def quarter(x):
+    ...     return half(half(x))
+    >>> half(3), quarter(3)
+    (1.5, 0.75)
+    """
+    return register_jitable(**DEFAULTS, **UNWRAPPED)(function)
 
 
 class _Once(event.Listener):

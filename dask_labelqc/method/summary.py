@@ -101,14 +101,18 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The cells of a region that can be selected, and those that disagree.
+    """The cells of a region that can be selected.
 
     Attributes
     ----------
     box
         The region, in cells.
     position, score, confidence, given, predicted
-        (C,): flat position in the region, s, m, y and a.
+        (C,): flat position in the region, s, m, y and a; unless downsampled only of the cells that
+        disagree.
+    agreeing
+        (A,): s of the cells that agree, in any order; empty if downsampled. None of them can be an
+        issue, they only take up ranks.
     pixel_cell, pixel_position, pixel_given, pixel_predicted
         (D,), empty unless downsampled: the full-size pixels of the candidates that disagree;
         `pixel_cell` is the ordinal of the candidate, `pixel_position` the flat position in the
@@ -121,6 +125,7 @@ class Candidates:
     confidence: Floats
     given: Ints
     predicted: Ints
+    agreeing: Floats
     pixel_cell: Ints
     pixel_position: Ints
     pixel_given: Ints
@@ -129,7 +134,8 @@ class Candidates:
     def keys(self, params: Parameters) -> Keys:
         """Return the sort keys of the candidates."""
         flat = self.box.flat_index(self.position, params.cells_shape)
-        return Keys.of(self.score, self.given == self.predicted, flat, params.key_space)
+        agrees = self.given == self.predicted
+        return Keys.of(self.score, agrees, flat, params.key_space, self.agreeing)
 
     def __sizeof__(self) -> int:
         return sum(a.nbytes for a in self.arrays().values())
@@ -272,7 +278,7 @@ class _Parts:
     def _add_candidates(self, local: Box, scan: BlockScan) -> None:
         cells = local.coarsened(self.params.factors)
         small = np.min_scalar_type(max(self.region.size - 1, 1))
-        lists = {name: getattr(scan, name) for name in CANDIDATE_ARRAYS}
+        lists: dict[str, AnyArray] = {name: getattr(scan, name) for name in CANDIDATE_ARRAYS}
         lists["position"] = cells.flat_index(scan.position, self.cells.shape).astype(small)
         lists["pixel_position"] = local.flat_index(scan.pixel_position, self.region.shape).astype(
             small
@@ -282,23 +288,27 @@ class _Parts:
         self.candidates += scan.position.size
 
     def finish(self) -> RegionSummary:
-        arrays = {
-            name: np.concatenate([part[name] for part in self.lists]) for name in CANDIDATE_ARRAYS
-        }
+        arrays = {name: _joined([part[name] for part in self.lists]) for name in CANDIDATE_ARRAYS}
         candidates = Candidates(self.cells, **arrays)
         disagreeing = candidates.score[candidates.given != candidates.predicted]
+        bound = np.float64(self.params.bound)
+        below_bound = [np.count_nonzero(s <= bound) for s in (candidates.score, candidates.agreeing)]
         statistics = Statistics(
             self.class_sum,
             self.class_count,
             self.pixel_count,
             candidates.keys(self.params).histogram(()),
-            int(np.count_nonzero(candidates.score <= np.float64(self.params.bound))),
+            int(sum(below_bound)),
             float(disagreeing.max(initial=0.0)),
             self.worst_sum,
             self.missing,
         )
         images = ImageStatistics(self.softmin, self.count)
         return RegionSummary(self.region, statistics, images, candidates, self.dense)
+
+
+def _joined(parts: list[AnyArray]) -> AnyArray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 CANDIDATE_ARRAYS = tuple(f.name for f in fields(Candidates) if f.name != "box")
