@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dask_labelqc.kernels.compiled import compiled_within
-from dask_labelqc.kernels.tiles import scan_classes
+from dask_labelqc.kernels.tiles import scan
 from dask_labelqc.typing import BoolArray, Floats, Ints, Shape
 
 __all__ = ["CellScratch", "Geometry", "cell_scratch", "geometry", "scan_unit"]
@@ -193,7 +193,7 @@ def scan_unit(planes, base, codes, shape, best, arg, total, cells):  # type: ign
     first, signs = 0, np.int64(0)
     while first < num_classes:
         stop = min(first + (5 if first == 0 else 4), num_classes)  # four at a time, as there
-        signs |= scan_classes(planes, first, stop, base, length, best, arg, total)
+        signs |= scan(planes, first, stop, base, length, best, arg, total)
         for k in range(first, stop):
             plane = planes[k, base : base + length]
             _sum_plane(plane, codes, all_valid, shape, cells.columns, cells.sums[k])

@@ -67,7 +67,8 @@ def _accumulate(scores, scale, state, exponents, weights, helper, lanes):  # typ
     multiple of `LANES`. Plain loops: what NumPy has for them takes a second to compile.
     """
     lows, totals, weighted = lanes[0], lanes[1], lanes[2]
-    lows[:] = state[0]
+    for lane in range(LANES):
+        lows[lane], totals[lane], weighted[lane] = state[0], 0.0, 0.0
     for start in range(0, scores.size, LANES):
         part = scores[start : start + LANES]
         for lane in range(LANES):
@@ -80,8 +81,6 @@ def _accumulate(scores, scale, state, exponents, weights, helper, lanes):  # typ
     for i in range(scores.size):
         exponents[i] = (lowest - scores[i]) * scale
     exp_nonpositive(exponents, weights, helper)
-    totals[:] = 0.0
-    weighted[:] = 0.0
     for start in range(0, scores.size, LANES):
         part, part_weights = scores[start : start + LANES], weights[start : start + LANES]
         for lane in range(LANES):
@@ -111,7 +110,8 @@ def _accumulate_images(scores, temperature, states, wide, lanes):  # type: ignor
             for i in range(count):
                 value = row[start + i]
                 values[i] = value if value == value else np.inf
-            values[count:] = np.inf
+            for i in range(count, padded):
+                values[i] = np.inf
             parts = wide[1, :padded], wide[2, :padded], wide[3, :padded]
             _accumulate(values, 1.0 / temperature, states[image], *parts, lanes)
 

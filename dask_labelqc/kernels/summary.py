@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dask_labelqc.kernels.bits import bits_of
 from dask_labelqc.kernels.cells import Geometry, cell_scratch, geometry, scan_unit
-from dask_labelqc.kernels.compiled import compiled, compiled_within
+from dask_labelqc.kernels.compiled import bits_of, compiled, compiled_within
 from dask_labelqc.kernels.fixed_point import fixed_point
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.predictions import decoded_runs
@@ -224,7 +223,7 @@ def _scan_run(  # type: ignore[no-untyped-def]
             here = codes[image, start : start + count]
             best, arg, total = tile.best, tile.arg, tile.total
             if cells is None:
-                signs = scan(planes[n], base, count, best, arg, total)
+                signs = scan(planes[n], 0, planes.shape[1], base, count, best, arg, total)
             else:
                 signs = scan_unit(planes[n], base, here, shape, best, arg, total, cells)
             if check:
@@ -244,7 +243,7 @@ def _scan_run(  # type: ignore[no-untyped-def]
 @compiled_within
 def _scan_cells(codes, first_cell, first_pixel, bound, shape, arg, cells, out):  # type: ignore[no-untyped-def]
     """Tally the cells of a unit and list the disagreeing pixels of those that are candidates."""
-    scan(cells.planes, 0, shape.cells, cells.best, cells.arg, cells.total)
+    scan(cells.planes, 0, cells.planes.shape[0], 0, shape.cells, cells.best, cells.arg, cells.total)
     gather(cells.planes, 0, shape.cells, cells.codes, cells.score)
     ordinal = out.facts[CANDIDATES]
     _tally(shape.cells, first_cell, cells.codes, cells.best, cells.arg, cells.score, bound, out)

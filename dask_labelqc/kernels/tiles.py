@@ -11,8 +11,7 @@ import math
 
 import numpy as np
 
-from dask_labelqc.kernels.bits import bits_of
-from dask_labelqc.kernels.compiled import compiled_within
+from dask_labelqc.kernels.compiled import bits_of, compiled_within
 
 __all__ = [
     "ABOVE_ONE",
@@ -24,7 +23,6 @@ __all__ = [
     "first_bad",
     "gather",
     "scan",
-    "scan_classes",
 ]
 
 TILE = 2048
@@ -39,17 +37,11 @@ NOT_FINITE, NEGATIVE, ABOVE_ONE, ZERO_SUM = 1, 2, 3, 4
 
 
 @compiled_within
-def scan(planes, base, length, best, arg, total):  # type: ignore[no-untyped-def]
+def scan(planes, first, stop, base, length, best, arg, total):  # type: ignore[no-untyped-def]
     """Write each pixel's highest probability, its lowest class, and the sum over classes.
 
-    Returns a negative number if any sign bit was set.
-    """
-    return scan_classes(planes, 0, planes.shape[0], base, length, best, arg, total)
-
-
-@compiled_within
-def scan_classes(planes, first, stop, base, length, best, arg, total):  # type: ignore[no-untyped-def]
-    """Do what `scan` does for the classes `first` to `stop`, in going on from those before.
+    Of the classes `first` to `stop`, in going on from those before. Returns a negative number if
+    any sign bit was set.
 
     Four planes at a time: the running values are loaded and stored a fourth as often. Integers
     stay as narrow as the probabilities: SIMD is as wide as the widest type in a loop allows.

@@ -60,6 +60,8 @@ class Parameters:
         What is checked while computing.
     scores, predicted
         Whether dense scores and predicted classes are wanted.
+    issues
+        Whether label issues are; otherwise there are only scores.
     class_names
         Names of labels, as far as there are any; for people, no part of the answers.
     """
@@ -76,6 +78,7 @@ class Parameters:
     validate: Validate = "full"
     scores: bool = False
     predicted: bool = False
+    issues: bool = True
     class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -150,6 +153,7 @@ class Parameters:
             predicted=self.predicted,
             factors=self.factors,
             majority=self.label_downsample == "majority",
+            candidates=self.issues,
         )
 
 
@@ -183,6 +187,7 @@ def make_parameters(
     scores: bool = False,
     predicted: bool = False,
     image_scores: bool = True,
+    issues: bool = True,
     class_names: Mapping[int, str] | None = None,
     fill_labels: tuple[int, ...] = (),
 ) -> Parameters:
@@ -223,6 +228,7 @@ def make_parameters(
         validate=validate,
         scores=scores,
         predicted=predicted,
+        issues=issues,
         class_names=class_names or {},
     )
 

@@ -140,6 +140,24 @@ class Candidates:
     def __sizeof__(self) -> int:
         return sum(a.nbytes for a in self.arrays().values())
 
+    @staticmethod
+    def dtypes(region: Box, params: Parameters) -> dict[str, np.dtype[np.generic]]:
+        """Return the dtype of each array of the candidates of a region, given in pixels."""
+        place = np.min_scalar_type(max(region.size - 1, 1))
+        score, label = params.probability_dtype, params.class_dtype
+        return {
+            "position": place,
+            "score": score,
+            "confidence": score,
+            "given": label,
+            "predicted": label,
+            "agreeing": score,
+            "pixel_cell": place,
+            "pixel_position": place,
+            "pixel_given": label,
+            "pixel_predicted": label,
+        }
+
     def arrays(self) -> dict[str, AnyArray]:
         """Return the arrays by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "box"}
@@ -253,6 +271,7 @@ class _Parts:
         self.missing = Missing()
         self.softmin = empty_softmin(region.shape[0])
         self.count = np.zeros(region.shape[0], np.int64)
+        self.dtypes = Candidates.dtypes(region, params)
         self.lists: list[dict[str, AnyArray]] = []
         self.candidates = 0
 
@@ -277,28 +296,25 @@ class _Parts:
 
     def _add_candidates(self, local: Box, scan: BlockScan) -> None:
         cells = local.coarsened(self.params.factors)
-        small = np.min_scalar_type(max(self.region.size - 1, 1))
-        lists: dict[str, AnyArray] = {name: getattr(scan, name) for name in CANDIDATE_ARRAYS}
-        lists["position"] = cells.flat_index(scan.position, self.cells.shape).astype(small)
-        lists["pixel_position"] = local.flat_index(scan.pixel_position, self.region.shape).astype(
-            small
-        )
-        lists["pixel_cell"] = (scan.pixel_cell + self.candidates).astype(small)
-        self.lists.append(lists)
+        lists: dict[str, AnyArray] = {name: getattr(scan, name) for name in self.dtypes}
+        lists["position"] = cells.flat_index(scan.position, self.cells.shape)
+        lists["pixel_position"] = local.flat_index(scan.pixel_position, self.region.shape)
+        lists["pixel_cell"] = scan.pixel_cell + self.candidates
+        self.lists.append({n: lists[n].astype(d, copy=False) for n, d in self.dtypes.items()})
         self.candidates += scan.position.size
 
     def finish(self) -> RegionSummary:
-        arrays = {name: _joined([part[name] for part in self.lists]) for name in CANDIDATE_ARRAYS}
+        arrays = {name: _joined([part[name] for part in self.lists]) for name in self.dtypes}
         candidates = Candidates(self.cells, **arrays)
         disagreeing = candidates.score[candidates.given != candidates.predicted]
         bound = np.float64(self.params.bound)
-        below_bound = [np.count_nonzero(s <= bound) for s in (candidates.score, candidates.agreeing)]
+        scores = candidates.score, candidates.agreeing
         statistics = Statistics(
             self.class_sum,
             self.class_count,
             self.pixel_count,
             candidates.keys(self.params).histogram(()),
-            int(sum(below_bound)),
+            sum(int(np.count_nonzero(score <= bound)) for score in scores),
             float(disagreeing.max(initial=0.0)),
             self.worst_sum,
             self.missing,
@@ -309,6 +325,3 @@ class _Parts:
 
 def _joined(parts: list[AnyArray]) -> AnyArray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-CANDIDATE_ARRAYS = tuple(f.name for f in fields(Candidates) if f.name != "box")

@@ -36,6 +36,7 @@ from dask_labelqc.pipeline.fingerprint import (
 from dask_labelqc.pipeline.groups import CHECKPOINT
 from dask_labelqc.pipeline.info import Inputs
 from dask_labelqc.pipeline.lease import Lease, is_claimed
+from dask_labelqc.pipeline.recorded import FORM
 from dask_labelqc.storage.arrays import BlockReader, location
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
@@ -60,6 +61,9 @@ __all__ = [
 NOT_AUDITED = "not_audited"
 INPUTS = "inputs"
 CLAIMED = "claims"
+RECORDS, RECORDS_FORM = "summaries", "form"
+FORMER = 1
+"""The form of records that do not say theirs."""
 PARTIAL = re.compile(r"zarr\..*\.partial")
 LOOKED_AT_ONCE = 16
 
@@ -212,8 +216,9 @@ def open_output(
                 found = _create_group(lease.store, found, wanted)
             else:
                 found.attrs["status"] = "unfinished"
-            arrays = _create_arrays(found, inputs)
             checkpoint = found.require_group(CHECKPOINT)
+            _drop_other_form(url, checkpoint, inputs.plan.num_groups)
+            arrays = _create_arrays(found, inputs)
             claims = _claims(checkpoint, lease.id)
             _drop_changed(checkpoint, Records(arrays[CHECKPOINT]), known, resumed=len(claims) > 1)
     except ValueError as error:
@@ -236,8 +241,23 @@ def _claims(checkpoint: zarr.Group, own: str) -> tuple[str, ...]:
     had = checkpoint.attrs.get(CLAIMED, [])
     assert isinstance(had, list)
     claims = (*(str(claim) for claim in had), own)
-    checkpoint.attrs[CLAIMED] = list(claims)
+    checkpoint.update_attributes({CLAIMED: list(claims), RECORDS_FORM: FORM})
     return claims
+
+
+def _drop_other_form(url: str | Path, checkpoint: zarr.Group, num_groups: int) -> None:
+    """Delete the records of an earlier run if another version wrote them, in a form of its own."""
+    had = checkpoint.attrs.get(RECORDS_FORM, FORMER)
+    if CLAIMED in checkpoint.attrs and had != FORM:
+        log.warning(
+            "output: %s was begun by another version of dask-labelqc, whose records (form %s) this "
+            "one, with form %d, does not read: all %d groups are audited again",
+            url,
+            had,
+            FORM,
+            num_groups,
+        )
+        del checkpoint[RECORDS]
 
 
 def _drop_changed(
@@ -371,7 +391,7 @@ def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[An
             )
         arrays[name] = found
     checkpoint = group.require_group(CHECKPOINT)
-    return arrays | {CHECKPOINT: Records.open(checkpoint, "summaries", plan.num_groups).array}
+    return arrays | {CHECKPOINT: Records.open(checkpoint, RECORDS, plan.num_groups).array}
 
 
 def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any) -> None:

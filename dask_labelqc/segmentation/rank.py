@@ -110,6 +110,7 @@ def get_label_quality_scores(
         validate=validate,
         scores=True,
         image_scores=softmin,
+        issues=not softmin,
     )
     if isinstance(inputs, InMemory):
         compute = score_in_memory if softmin else audit_in_memory
