@@ -25,9 +25,6 @@ from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
 __all__ = ["BlockScan", "ScanOptions", "scan_block"]
 
-LANES = 4
-"""Sums of each class that pixels take in turn: neighbours of one class need not wait."""
-
 # Slots of `BlockScan.facts`.
 BAD_PIXEL, BAD_REASON, WORST_SUM_PIXEL, CANDIDATES, PIXELS, AGREEING = range(6)
 
@@ -179,20 +176,20 @@ def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[
         if code < 0:
             continue
         s = np.float64(score[i])
-        lane = i % LANES
-        out.class_sum[lane, code] += fixed_point(s)
-        out.class_count[lane, code] += 1
-        low = s <= bound
-        if arg[i] != code or (low and not listed):
-            out.position[count] = first + i
-            out.score[count] = s
-            out.confidence[count] = best[i]
-            out.given[count] = code
-            out.predicted[count] = arg[i]
-            count += 1
-        elif listed:
+        out.class_sum[code] += fixed_point(s)
+        out.class_count[code] += 1
+        if s > bound and arg[i] == code:
+            continue
+        if listed and arg[i] == code:
             out.agreeing[agreeing] = s + 0.0  # -0.0 becomes 0.0
-            agreeing += low  # without a branch: it would be guessed wrong
+            agreeing += 1
+            continue
+        out.position[count] = first + i
+        out.score[count] = s
+        out.confidence[count] = best[i]
+        out.given[count] = code
+        out.predicted[count] = arg[i]
+        count += 1
     out.facts[CANDIDATES], out.facts[AGREEING] = count, agreeing
 
 
@@ -359,8 +356,8 @@ def _outputs(
     listed = pixels if downsampling else 0
     scores = options.scores or options.temperature < math.inf
     return BlockScan(
-        class_sum=np.zeros((LANES, num_classes), np.int64),
-        class_count=np.zeros((LANES, num_classes), np.int64),
+        class_sum=np.zeros(num_classes, np.int64),
+        class_count=np.zeros(num_classes, np.int64),
         pixel_count=np.zeros(num_classes, np.int64),
         softmin=empty_softmin(num_images),
         image_count=np.zeros(num_images, np.int64),
@@ -382,13 +379,12 @@ def _outputs(
 
 
 def _trimmed(out: BlockScan, downsampling: bool) -> BlockScan:
-    """Copy what was filled of the lists, so that the rest is given back; add up the lanes."""
+    """Copy what was filled of the lists, so that the rest is given back."""
     names = ("position", "score", "confidence", "given", "predicted")
     pixel_names = ("pixel_cell", "pixel_position", "pixel_given", "pixel_predicted")
     lists = {name: getattr(out, name)[: out.facts[CANDIDATES]].copy() for name in names}
     lists |= {name: getattr(out, name)[: out.facts[PIXELS]].copy() for name in pixel_names}
     lists["agreeing"] = out.agreeing[: out.facts[AGREEING]].copy()
-    lists |= {name: getattr(out, name).sum(axis=0) for name in ("class_sum", "class_count")}
     if not downsampling:
-        lists["pixel_count"] = lists["class_count"]
+        lists["pixel_count"] = out.class_count
     return out._replace(**lists)
