@@ -113,6 +113,8 @@ def _sum_plane(values, codes, all_valid, shape, columns, result):  # type: ignor
     First the rows of pixels that share a row of cells, then neighbours pair by pair while their
     number is even. One function of plain loops: SIMD, and no arrays handed on for each few rows.
     """
+    # Four rows at a time take 2.3 instead of 3.2 ns a pixel of 21 classes where eight share a
+    # cell; where four do, 3.1 and 3.0, but rounded in the same order as eight.
     width = shape.width
     row, rows = 0, shape.cell_row.size
     while row < rows:

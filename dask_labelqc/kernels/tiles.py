@@ -46,6 +46,8 @@ def scan(planes, first, stop, base, length, best, arg, total):  # type: ignore[n
     Four planes at a time: the running values are loaded and stored a fourth as often. Integers
     stay as narrow as the probabilities: SIMD is as wide as the widest type in a loop allows.
     """
+    # ns a pixel of 21 classes in float32, within the cache and from memory: one plane at a time
+    # 3.4 and 11.3, two 2.7 and 8.4, four 2.2 and 6.1, eight 2.5 and 6.3, twenty 7.9 and 7.4.
     end = base + length
     signs = bits_of(planes[first, base])
     k = first
