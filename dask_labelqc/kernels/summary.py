@@ -178,9 +178,10 @@ def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[
         s = np.float64(score[i])
         out.class_sum[code] += fixed_point(s)
         out.class_count[code] += 1
-        if s > bound and arg[i] == code:
+        agrees = arg[i] == code
+        if agrees and not s <= bound:
             continue
-        if listed and arg[i] == code:
+        if agrees and listed:
             out.agreeing[agreeing] = s + 0.0  # -0.0 becomes 0.0
             agreeing += 1
             continue
