@@ -7,7 +7,7 @@ histograms travels. A round that finds that all keys of a digit are wanted ends 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,14 +54,23 @@ class Search:
         return self.last is not None
 
     def narrowed(self, histogram: Histogram) -> Search:
-        """Fix the next digit, given the counts of it over all blocks."""
+        """Fix the next digit, given the counts of it over all blocks.
+
+        Of the keys of one score those that have no place are the last, and they are not counted:
+        if more are wanted than were counted, all that have a place are.
+        """
         if self.done:
             return self
         reached = np.cumsum(histogram.counts)
         place = int(np.searchsorted(reached, self.rank))
+        if len(self.prefix) >= self.space.score_levels and place == reached.size:
+            return replace(self, last=self._ending(self.prefix))
         digit, count = int(histogram.digits[place]), int(histogram.counts[place])
         prefix = (*self.prefix, digit)
         rank = self.rank - (int(reached[place]) - count)
-        missing = self.space.levels - len(prefix)
-        last = (*prefix, *(2**DIGIT_BITS - 1,) * missing) if rank == count else None
+        last = self._ending(prefix) if rank == count else None
         return Search(self.space, prefix, rank, last)
+
+    def _ending(self, prefix: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the last of the keys that begin with some digits."""
+        return (*prefix, *(2**DIGIT_BITS - 1,) * (self.space.levels - len(prefix)))

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from dask_labelqc.kernels.compiled import compiled
+from dask_labelqc.kernels.compiled import compiled, compiled_within
 from dask_labelqc.typing import Floats
 
 __all__ = [
@@ -34,7 +34,7 @@ LANES = 32
 """Partial sums, in a fixed order: the same bits on every machine, and SIMD from 32 on."""
 
 
-@compiled
+@compiled_within
 def exp_nonpositive(x, result, scratch):  # type: ignore[no-untyped-def]
     """Write exp(x) to `result` for x <= 0, to 1e-15; loops that the compiler turns into SIMD."""
     bits = scratch.view(np.int64)
@@ -59,40 +59,71 @@ def exp_nonpositive(x, result, scratch):  # type: ignore[no-untyped-def]
         result[i] *= scratch[i]
 
 
-@compiled
-def accumulate_softmin(scores, temperature, state, scratch):  # type: ignore[no-untyped-def]
-    """Add one tile's pixels to `state`, the image's (lowest, sum, weighted sum).
+@compiled_within
+def _accumulate(scores, scale, state, exponents, weights, helper, lanes):  # type: ignore[no-untyped-def]
+    """Add pixels to `state`, the (lowest, sum, weighted sum) of their image.
 
-    `scores` is float64 (n,) with +inf at void pixels and at the padding to a multiple of
-    `LANES`; `scratch` is float64 (3, at least n).
+    `scores` is float64 with +inf at pixels that take part in nothing, and at the padding to a
+    multiple of `LANES`. Plain loops: what NumPy has for them takes a second to compile.
     """
-    n = scores.size
-    lows = np.full(LANES, state[0])
-    for start in range(0, n, LANES):
+    lows, totals, weighted = lanes[0], lanes[1], lanes[2]
+    for lane in range(LANES):
+        lows[lane], totals[lane], weighted[lane] = state[0], 0.0, 0.0
+    for start in range(0, scores.size, LANES):
         part = scores[start : start + LANES]
         for lane in range(LANES):
-            lows[lane] = min(lows[lane], part[lane])
-    lowest = lows.min()
+            lows[lane] = part[lane] if part[lane] < lows[lane] else lows[lane]
+    lowest = state[0]
+    for lane in range(LANES):
+        lowest = min(lowest, lows[lane])
     if lowest == np.inf:
         return
-    scale = 1.0 / temperature
-    exponents, weights = scratch[0, :n], scratch[1, :n]
-    for i in range(n):
+    for i in range(scores.size):
         exponents[i] = (lowest - scores[i]) * scale
-    exp_nonpositive(exponents, weights, scratch[2, :n])
-    total = np.zeros(LANES)
-    weighted = np.zeros(LANES)
-    for start in range(0, n, LANES):
+    exp_nonpositive(exponents, weights, helper)
+    for start in range(0, scores.size, LANES):
         part, part_weights = scores[start : start + LANES], weights[start : start + LANES]
         for lane in range(LANES):
             takes_part = part[lane] < np.inf
             weight = part_weights[lane] if takes_part else 0.0
-            total[lane] += weight
+            totals[lane] += weight
             weighted[lane] += weight * (part[lane] if takes_part else 0.0)
+    total, weighted_total = 0.0, 0.0
+    for lane in range(LANES):
+        total += totals[lane]
+        weighted_total += weighted[lane]
     rescale = math.exp((lowest - state[0]) * scale) if state[1] > 0 else 0.0
     state[0] = lowest
-    state[1] = state[1] * rescale + total.sum()
-    state[2] = state[2] * rescale + weighted.sum()
+    state[1] = state[1] * rescale + total
+    state[2] = state[2] * rescale + weighted_total
+
+
+@compiled
+def _accumulate_images(scores, temperature, states, wide, lanes):  # type: ignore[no-untyped-def]
+    length = wide.shape[1] - LANES
+    for image in range(scores.shape[0]):
+        row = scores[image]
+        for start in range(0, row.size, length):
+            count = min(length, row.size - start)
+            padded = (count + LANES - 1) // LANES * LANES
+            values = wide[0, :padded]
+            for i in range(count):
+                value = row[start + i]
+                values[i] = value if value == value else np.inf
+            for i in range(count, padded):
+                values[i] = np.inf
+            parts = wide[1, :padded], wide[2, :padded], wide[3, :padded]
+            _accumulate(values, 1.0 / temperature, states[image], *parts, lanes)
+
+
+def accumulate_softmin(scores: Floats, temperature: float, states: Floats, tile: int) -> None:
+    """Add the scores (n, S) of images to their states (n, 3), `tile` pixels at a time.
+
+    NaN takes no part. The sums are those of tiles, whose length is so a part of the answer's last
+    bits.
+    """
+    wide = np.empty((4, tile + LANES))
+    _accumulate_images(scores, temperature, states, wide, np.empty((3, LANES)))
 
 
 def empty_softmin(num_images: int) -> Floats:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dask_labelqc.kernels.cells import Geometry, cell_scratch, geometry, scan_unit
-from dask_labelqc.kernels.compiled import compiled
+from dask_labelqc.kernels.compiled import bits_of, compiled, compiled_within
 from dask_labelqc.kernels.fixed_point import fixed_point
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.predictions import decoded_runs
-from dask_labelqc.kernels.softmin import LANES, accumulate_softmin, empty_softmin
+from dask_labelqc.kernels.softmin import accumulate_softmin, empty_softmin
 from dask_labelqc.kernels.tiles import (
     PROBABILITY_TOLERANCE,
     TILE,
@@ -26,7 +26,7 @@ from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 __all__ = ["BlockScan", "ScanOptions", "scan_block"]
 
 # Slots of `BlockScan.facts`.
-BAD_PIXEL, BAD_REASON, WORST_SUM_PIXEL, CANDIDATES, PIXELS = range(5)
+BAD_PIXEL, BAD_REASON, WORST_SUM_PIXEL, CANDIDATES, PIXELS, AGREEING = range(6)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class ScanOptions:
         Of the downsampling, one for each spatial axis.
     majority
         Downsample labels by the most frequent class instead of the mean of the class ids.
+    candidates
+        Find candidates and sum up classes; otherwise only scores, image scores and checks.
     """
 
     bound: float
@@ -60,6 +62,7 @@ class ScanOptions:
     predicted: bool = False
     factors: Shape = ()
     majority: bool = False
+    candidates: bool = True
 
 
 class BlockScan(NamedTuple):
@@ -77,7 +80,11 @@ class BlockScan(NamedTuple):
     image_count
         int64 (n,): full-size pixels of each image that take part.
     position, score, confidence, given, predicted
-        (C,): the candidates, flat position in the block's grid of cells.
+        (C,): the candidates that disagree, flat position in the block's grid of cells; of a
+        downsampled block all candidates.
+    agreeing
+        (A,): the scores of the candidates that agree, of a block that is not downsampled: they
+        are never issues, and only take up ranks.
     pixel_cell, pixel_position, pixel_given, pixel_predicted
         (D,): when downsampling, the full-size pixels of the candidates that disagree with their
         prediction; `pixel_cell` is the ordinal of the candidate.
@@ -85,7 +92,7 @@ class BlockScan(NamedTuple):
         (n, S), or of size zero if not asked for.
     facts
         int64: the first unusable pixel (-1 if there is none), the reason, the pixel whose
-        probabilities' sum is farthest from one, and C and D.
+        probabilities' sum is farthest from one, and C, D and A.
     worst_sum
         float64: how far that sum is from one, and the sum.
     """
@@ -100,6 +107,7 @@ class BlockScan(NamedTuple):
     confidence: Floats
     given: Ints
     predicted: Ints
+    agreeing: Floats
     pixel_cell: Ints
     pixel_position: Ints
     pixel_given: Ints
@@ -116,40 +124,37 @@ class Tile(NamedTuple):
     best: Floats  # (P,)
     arg: Ints  # (P,)
     total: Floats  # (P,)
-    score: Floats  # float64 (P + LANES,)
-    wide: Floats  # float64 (3, P + LANES)
-    best_bits: Ints  # the memory of `best` and `total` as integers
-    total_bits: Ints
-    limit_bits: Ints  # of 1, of the highest probability allowed, of infinity
-    seen_bits: Ints  # of the lowest and the highest sum of a block so far
+    score: Floats  # (P,)
+    limits: Ints  # the bits of 1, of the highest probability allowed, of infinity
+    seen: Ints  # the bits of the lowest and the highest sum of a block so far
 
 
 PIXELWISE = Geometry(TILE, TILE, TILE, 1, np.zeros(0, np.int64), np.zeros(0, np.bool_))
 
 
-@compiled
+@compiled_within
 def _check(planes, base, length, codes, tile, signs, position, out):  # type: ignore[no-untyped-def]
     """Note the first unusable pixel and the worst sum of a tile.
 
     Positive numbers are in the order of their bits, and integers have SIMD minima: only a tile
     with a sum beyond those seen, or with something unusable, is looked at pixel by pixel.
     """
-    one, above_one, infinity = tile.limit_bits
+    one, above_one, infinity = tile.limits[0], tile.limits[1], tile.limits[2]
     low, high, top = one, one, one
     for i in range(length):
-        total = tile.total_bits[i] if codes[i] >= 0 else one
-        best = tile.best_bits[i] if codes[i] >= 0 else one
-        low = min(low, total)
-        high = max(high, total)
-        top = max(top, best)
+        total = bits_of(tile.total[i]) if codes[i] >= 0 else one
+        best = bits_of(tile.best[i]) if codes[i] >= 0 else one
+        low = total if total < low else low
+        high = total if total > high else high
+        top = best if best > top else top
     if signs < 0 or low <= 0 or high >= infinity or top > above_one:
         place, reason = first_bad(planes, base, length, codes)
         if reason != 0 and out.facts[BAD_REASON] == 0:
             out.facts[BAD_PIXEL] = position + place
             out.facts[BAD_REASON] = reason
-    if low < tile.seen_bits[0] or high > tile.seen_bits[1]:
-        tile.seen_bits[0] = min(low, tile.seen_bits[0])
-        tile.seen_bits[1] = max(high, tile.seen_bits[1])
+    if low < tile.seen[0] or high > tile.seen[1]:
+        tile.seen[0] = low if low < tile.seen[0] else tile.seen[0]
+        tile.seen[1] = high if high > tile.seen[1] else tile.seen[1]
         for i in range(length):
             deviation = abs(np.float64(tile.total[i]) - 1.0)
             if codes[i] >= 0 and deviation > out.worst_sum[0]:
@@ -158,80 +163,85 @@ def _check(planes, base, length, codes, tile, signs, position, out):  # type: ig
                 out.facts[WORST_SUM_PIXEL] = position + i
 
 
-@compiled
+@compiled_within
 def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[no-untyped-def]
-    """Add the cells of a tile to the class sums and append its candidates."""
-    count = out.facts[CANDIDATES]
+    """Add the cells of a tile to the class sums, and append the candidates.
+
+    Where `out` has a list for those that agree they go there, by their scores alone.
+    """
+    count, agreeing = out.facts[CANDIDATES], out.facts[AGREEING]
+    listed = out.agreeing.size > 0
     for i in range(length):
         code = codes[i]
         if code < 0:
             continue
-        s = score[i]
+        s = np.float64(score[i])
         out.class_sum[code] += fixed_point(s)
         out.class_count[code] += 1
-        if arg[i] != code or s <= bound:
-            out.position[count] = first + i
-            out.score[count] = s
-            out.confidence[count] = best[i]
-            out.given[count] = code
-            out.predicted[count] = arg[i]
-            count += 1
-    out.facts[CANDIDATES] = count
+        agrees = arg[i] == code
+        if agrees and not s <= bound:
+            continue
+        if agrees and listed:
+            out.agreeing[agreeing] = s + 0.0  # -0.0 becomes 0.0
+            agreeing += 1
+            continue
+        out.position[count] = first + i
+        out.score[count] = s
+        out.confidence[count] = best[i]
+        out.given[count] = code
+        out.predicted[count] = arg[i]
+        count += 1
+    out.facts[CANDIDATES], out.facts[AGREEING] = count, agreeing
 
 
-@compiled
-def _finish_pixels(image, start, length, codes, tile, temperature, out):  # type: ignore[no-untyped-def]
-    """Per-image and dense outputs of a tile of full-size pixels."""
+@compiled_within
+def _finish_pixels(image, start, length, codes, arg, out):  # type: ignore[no-untyped-def]
+    """Count the pixels of a tile that take part, and write their predicted classes."""
     taking_part = 0
     for i in range(length):
         taking_part += codes[i] >= 0
     out.image_count[image] += taking_part
-    if out.dense_score.size:
-        for i in range(length):
-            out.dense_score[image, start + i] = tile.score[i] if codes[i] >= 0 else np.nan
     if out.dense_predicted.size:
         for i in range(length):
-            out.dense_predicted[image, start + i] = tile.arg[i]
-    if temperature < np.inf:
-        padded = (length + LANES - 1) // LANES * LANES
-        tile.score[length:padded] = np.inf
-        accumulate_softmin(tile.score[:padded], temperature, out.softmin[image], tile.wide)
+            out.dense_predicted[image, start + i] = arg[i]
 
 
 @compiled
 def _scan_run(  # type: ignore[no-untyped-def]
-    planes, bits, codes, images, offset, length, size, options, shape, tile, cells, out
+    planes, codes, images, offset, length, size, options, shape, tile, cells, out
 ):
     """Scan columns `offset` to `offset + length` of the images, whose first is image `images`."""
-    bound, temperature, check = options
+    bound, tallied, check = options
     for n in range(planes.shape[0]):
         image = images + n
         for base in range(0, length, shape.pixels):
             count = min(shape.pixels, length - base)
             start = offset + base
+            position = image * size + start
             here = codes[image, start : start + count]
             best, arg, total = tile.best, tile.arg, tile.total
             if cells is None:
-                signs = scan(planes[n], bits[n], base, count, best, arg, total)
+                signs = scan(planes[n], 0, planes.shape[1], base, count, best, arg, total)
             else:
-                signs = scan_unit(planes[n], bits[n], base, here, shape, best, arg, total, cells)
+                signs = scan_unit(planes[n], base, here, shape, best, arg, total, cells)
             if check:
-                _check(planes[n], base, count, here, tile, signs, image * size + start, out)
-            if cells is None or temperature < np.inf or out.dense_score.size:
-                gather(planes[n], base, count, here, tile.score)
-            if cells is None:
-                position = image * size + start
-                _tally(count, position, here, best, arg, tile.score, bound, out)
-            else:
-                first_cell = (image * size + start) // shape.pixels * shape.cells
-                _scan_cells(here, first_cell, image * size + start, bound, shape, tile, cells, out)
-            _finish_pixels(image, start, count, here, tile, temperature, out)
+                _check(planes[n], base, count, here, tile, signs, position, out)
+            dense = out.dense_score.size > 0
+            score = out.dense_score[image, start : start + count] if dense else tile.score
+            if cells is None or dense:
+                gather(planes[n], base, count, here, score)
+            if cells is not None:
+                first_cell = position // shape.pixels * shape.cells
+                _scan_cells(here, first_cell, position, bound, shape, arg, cells, out)
+            elif tallied:
+                _tally(count, position, here, best, arg, score, bound, out)
+            _finish_pixels(image, start, count, here, arg, out)
 
 
-@compiled
-def _scan_cells(codes, first_cell, first_pixel, bound, shape, tile, cells, out):  # type: ignore[no-untyped-def]
+@compiled_within
+def _scan_cells(codes, first_cell, first_pixel, bound, shape, arg, cells, out):  # type: ignore[no-untyped-def]
     """Tally the cells of a unit and list the disagreeing pixels of those that are candidates."""
-    scan(cells.planes, cells.bits, 0, shape.cells, cells.best, cells.arg, cells.total)
+    scan(cells.planes, 0, cells.planes.shape[0], 0, shape.cells, cells.best, cells.arg, cells.total)
     gather(cells.planes, 0, shape.cells, cells.codes, cells.score)
     ordinal = out.facts[CANDIDATES]
     _tally(shape.cells, first_cell, cells.codes, cells.best, cells.arg, cells.score, bound, out)
@@ -245,10 +255,10 @@ def _scan_cells(codes, first_cell, first_pixel, bound, shape, tile, cells, out):
             candidate = cells.place[shape.cell_row[row] * row_cells + column]
             if candidate >= 0:
                 start = row * shape.width + column * shape.factor
-                _list_pixels(start, shape.factor, candidate, first_pixel, codes, tile.arg, out)
+                _list_pixels(start, shape.factor, candidate, first_pixel, codes, arg, out)
 
 
-@compiled
+@compiled_within
 def _count_labels(codes, count):  # type: ignore[no-untyped-def]
     """Count the labels; images have long runs of one label, which are added at once."""
     label, run = codes[0], 0
@@ -262,7 +272,7 @@ def _count_labels(codes, count):  # type: ignore[no-untyped-def]
         count[label] += run
 
 
-@compiled
+@compiled_within
 def _list_pixels(start, length, candidate, first_pixel, codes, arg, out):  # type: ignore[no-untyped-def]
     """List those of a row of a candidate's pixels that disagree with their prediction."""
     count = out.facts[PIXELS]
@@ -299,41 +309,36 @@ def scan_block(
     num_images, num_classes, *spatial = stored.shape
     size = math.prod(spatial)
     dtype = stored.dtype if table is None else table.dtype
-    downsampling = any(f > 1 for f in options.factors)
+    downsampling = options.candidates and any(f > 1 for f in options.factors)
     shape = geometry(tuple(spatial), options.factors) if downsampling else PIXELWISE
     cells = cell_scratch(shape, num_classes, dtype, options.majority) if downsampling else None
     tile = _tile(shape.pixels, dtype)
     out = _outputs(num_images, num_classes, size, dtype, options, downsampling)
-    plain = (options.bound, options.temperature, options.check)
+    plain = (options.bound, options.candidates, options.check)
     flat, flat_codes = (
         stored.reshape(num_images, num_classes, size),
         codes.reshape(num_images, size),
     )
     if table is None and not options.from_logits:
-        bits = flat.view(f"i{dtype.itemsize}")
-        _scan_run(flat, bits, flat_codes, 0, 0, size, size, plain, shape, tile, cells, out)
+        _scan_run(flat, flat_codes, 0, 0, size, size, plain, shape, tile, cells, out)
     else:
         for image, start, planes in decoded_runs(flat, shape.pixels, options.from_logits, table):
-            bits = planes.view(f"i{dtype.itemsize}")
             run = (image, start, planes.shape[2])
-            _scan_run(planes, bits, flat_codes, *run, size, plain, shape, tile, cells, out)
+            _scan_run(planes, flat_codes, *run, size, plain, shape, tile, cells, out)
+    if options.temperature < math.inf:
+        accumulate_softmin(out.dense_score, options.temperature, out.softmin, shape.pixels)
     return _trimmed(out, downsampling)
 
 
 def _tile(pixels: int, dtype: np.dtype[np.generic]) -> Tile:
-    best, total = np.empty(pixels, dtype), np.empty(pixels, dtype)
     bits = f"i{dtype.itemsize}"
-    limits = np.array([1.0, 1.0 + PROBABILITY_TOLERANCE, np.inf], dtype).view(bits)
     return Tile(
-        best=best,
+        best=np.empty(pixels, dtype),
         arg=np.empty(pixels, np.int32),
-        total=total,
-        score=np.empty(pixels + LANES),
-        wide=np.empty((3, pixels + LANES)),
-        best_bits=best.view(bits),
-        total_bits=total.view(bits),
-        limit_bits=limits,
-        seen_bits=np.array([1.0, 1.0], dtype).view(bits),
+        total=np.empty(pixels, dtype),
+        score=np.empty(pixels, dtype),
+        limits=np.array([1.0, 1.0 + PROBABILITY_TOLERANCE, np.inf], dtype).view(bits),
+        seen=np.array([1.0, 1.0], dtype).view(bits),
     )
 
 
@@ -347,9 +352,10 @@ def _outputs(
 ) -> BlockScan:
     """Allocate for the worst case; memory that is never touched is never used."""
     pixels = num_images * size
-    cells = pixels // math.prod(options.factors)
+    cells = pixels // math.prod(options.factors) if options.candidates else 0
     class_dtype = smallest_unsigned(num_classes)
     listed = pixels if downsampling else 0
+    scores = options.scores or options.temperature < math.inf
     return BlockScan(
         class_sum=np.zeros(num_classes, np.int64),
         class_count=np.zeros(num_classes, np.int64),
@@ -361,13 +367,14 @@ def _outputs(
         confidence=np.empty(cells, dtype),
         given=np.empty(cells, class_dtype),
         predicted=np.empty(cells, class_dtype),
+        agreeing=np.empty(0 if downsampling else cells + 1, dtype),
         pixel_cell=np.empty(listed, np.int64),
         pixel_position=np.empty(listed, np.int64),
         pixel_given=np.empty(listed, class_dtype),
         pixel_predicted=np.empty(listed, class_dtype),
-        dense_score=np.empty((num_images, size if options.scores else 0), dtype),
+        dense_score=np.empty((num_images, size if scores else 0), dtype),
         dense_predicted=np.empty((num_images, size if options.predicted else 0), class_dtype),
-        facts=np.array([-1, 0, -1, 0, 0]),
+        facts=np.array([-1, 0, -1, 0, 0, 0]),
         worst_sum=np.array([0.0, 1.0]),
     )
 
@@ -378,6 +385,7 @@ def _trimmed(out: BlockScan, downsampling: bool) -> BlockScan:
     pixel_names = ("pixel_cell", "pixel_position", "pixel_given", "pixel_predicted")
     lists = {name: getattr(out, name)[: out.facts[CANDIDATES]].copy() for name in names}
     lists |= {name: getattr(out, name)[: out.facts[PIXELS]].copy() for name in pixel_names}
+    lists["agreeing"] = out.agreeing[: out.facts[AGREEING]].copy()
     if not downsampling:
         lists["pixel_count"] = out.class_count
     return out._replace(**lists)

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from dask_labelqc.kernels.compiled import compiled
+from dask_labelqc.kernels.compiled import bits_of, compiled_within
 
 __all__ = [
     "ABOVE_ONE",
@@ -23,7 +23,6 @@ __all__ = [
     "first_bad",
     "gather",
     "scan",
-    "scan_classes",
 ]
 
 TILE = 2048
@@ -37,46 +36,32 @@ PROBABILITY_TOLERANCE = 1e-6
 NOT_FINITE, NEGATIVE, ABOVE_ONE, ZERO_SUM = 1, 2, 3, 4
 
 
-@compiled
-def scan(planes, bits, base, length, best, arg, total):  # type: ignore[no-untyped-def]
+@compiled_within
+def scan(planes, first, stop, base, length, best, arg, total):  # type: ignore[no-untyped-def]
     """Write each pixel's highest probability, its lowest class, and the sum over classes.
 
-    `bits` is `planes` seen as integers. Returns a negative number if any sign bit was set.
-    """
-    return scan_classes(planes, bits, 0, planes.shape[0], base, length, best, arg, total)
-
-
-@compiled
-def scan_classes(planes, bits, first, stop, base, length, best, arg, total):  # type: ignore[no-untyped-def]
-    """Do what `scan` does for the classes `first` to `stop`, in going on from those before.
+    Of the classes `first` to `stop`, in going on from those before. Returns a negative number if
+    any sign bit was set.
 
     Four planes at a time: the running values are loaded and stored a fourth as often. Integers
     stay as narrow as the probabilities: SIMD is as wide as the widest type in a loop allows.
     """
+    # ns a pixel of 21 classes in float32, within the cache and from memory: one plane at a time
+    # 3.4 and 11.3, two 2.7 and 8.4, four 2.2 and 6.1, eight 2.5 and 6.3, twenty 7.9 and 7.4.
     end = base + length
-    signs = bits[first, base]
+    signs = bits_of(planes[first, base])
     k = first
     if first == 0:
-        row, row_bits = planes[0, base:end], bits[0, base:end]
+        row = planes[0, base:end]
         for i in range(length):
             best[i] = row[i]
             arg[i] = 0
             total[i] = row[i]
-            signs = bits.dtype.type(signs | row_bits[i])
+            signs |= bits_of(row[i])
         k = 1
     while k + 4 <= stop:
-        p0, p1, p2, p3 = (
-            planes[k, base:end],
-            planes[k + 1, base:end],
-            planes[k + 2, base:end],
-            planes[k + 3, base:end],
-        )
-        b0, b1, b2, b3 = (
-            bits[k, base:end],
-            bits[k + 1, base:end],
-            bits[k + 2, base:end],
-            bits[k + 3, base:end],
-        )
+        p0, p1 = planes[k, base:end], planes[k + 1, base:end]
+        p2, p3 = planes[k + 2, base:end], planes[k + 3, base:end]
         k0, k1, k2, k3 = np.int32(k), np.int32(k + 1), np.int32(k + 2), np.int32(k + 3)
         for i in range(length):
             v0, v1, v2, v3 = p0[i], p1[i], p2[i], p3[i]
@@ -91,29 +76,29 @@ def scan_classes(planes, bits, first, stop, base, length, best, arg, total):  # 
             highest = v3 if v3 > highest else highest
             best[i], arg[i] = highest, winner
             total[i] += (v0 + v1) + (v2 + v3)
-            signs = bits.dtype.type(signs | (b0[i] | b1[i]) | (b2[i] | b3[i]))
+            signs |= (bits_of(v0) | bits_of(v1)) | (bits_of(v2) | bits_of(v3))
         k += 4
     for last in range(k, stop):
-        row, row_bits = planes[last, base:end], bits[last, base:end]
+        row = planes[last, base:end]
         k0 = np.int32(last)
         for i in range(length):
             value = row[i]
             arg[i] = k0 if value > best[i] else arg[i]
             best[i] = value if value > best[i] else best[i]
             total[i] += value
-            signs = bits.dtype.type(signs | row_bits[i])
+            signs |= bits_of(value)
     return signs
 
 
-@compiled
+@compiled_within
 def gather(planes, base, length, codes, scores):  # type: ignore[no-untyped-def]
-    """Write each pixel's self-confidence p[y]; +inf at pixels that take part in nothing."""
+    """Write each pixel's self-confidence p[y]; NaN at pixels that take part in nothing."""
     for i in range(length):
         code = codes[i]
-        scores[i] = np.float64(planes[code, base + i]) if code >= 0 else np.inf
+        scores[i] = planes[code, base + i] if code >= 0 else np.nan
 
 
-@compiled
+@compiled_within
 def first_bad(planes, base, length, codes):  # type: ignore[no-untyped-def]
     """Return (place in the tile, reason) of the first unusable pixel, or (-1, 0)."""
     for i in range(length):

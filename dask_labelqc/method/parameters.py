@@ -197,6 +197,7 @@ class Parameters(Format, Options):
             predicted=self.wants("predicted_label"),
             factors=self.factors,
             majority=self.label_downsample == "majority",
+            candidates=any(output.of("issues", "selection") for output in self.outputs),
         )
 
 

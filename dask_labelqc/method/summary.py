@@ -86,14 +86,18 @@ class Statistics(ClassStatistics):
 
 @dataclass(frozen=True)
 class Candidates:
-    """The cells of a region that can be selected, and those that disagree.
+    """The cells of a region that can be selected.
 
     Attributes
     ----------
     box
         The region, in cells.
     position, score, confidence, given, predicted
-        (C,): flat position in the region, s, m, y and a.
+        (C,): flat position in the region, s, m, y and a; unless downsampled only of the cells that
+        disagree.
+    agreeing
+        (A,): s of the cells that agree, in any order; empty if downsampled. None of them can be an
+        issue, they only take up ranks.
     pixel_cell, pixel_position, pixel_given, pixel_predicted
         (D,), empty unless downsampled: the full-size pixels of the candidates that disagree;
         `pixel_cell` is the ordinal of the candidate, `pixel_position` the flat position in the
@@ -106,6 +110,7 @@ class Candidates:
     confidence: Floats
     given: Ints
     predicted: Ints
+    agreeing: Floats
     pixel_cell: Ints
     pixel_position: Ints
     pixel_given: Ints
@@ -114,10 +119,29 @@ class Candidates:
     def keys(self, params: Parameters) -> Keys:
         """Return the sort keys of the candidates."""
         flat = self.box.flat_index(self.position, params.cells_shape)
-        return Keys.of(self.score, self.given == self.predicted, flat, params.key_space)
+        agrees = self.given == self.predicted
+        return Keys.of(self.score, agrees, flat, params.key_space, self.agreeing)
 
     def __sizeof__(self) -> int:
         return sum(a.nbytes for a in self.arrays().values())
+
+    @staticmethod
+    def dtypes(region: Box, params: Parameters) -> dict[str, np.dtype[np.generic]]:
+        """Return the dtype of each array of the candidates of a region, given in pixels."""
+        place = np.min_scalar_type(max(region.size - 1, 1))
+        score, label = params.probability_dtype, params.class_dtype
+        return {
+            "position": place,
+            "score": score,
+            "confidence": score,
+            "given": label,
+            "predicted": label,
+            "agreeing": score,
+            "pixel_cell": place,
+            "pixel_position": place,
+            "pixel_given": label,
+            "pixel_predicted": label,
+        }
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the arrays by name."""
@@ -218,6 +242,7 @@ class _Parts:
         self.worst_sum = NO_SUM
         self.missing = Missing()
         self.images = ImageParts(params, region.shape[0], "block")
+        self.dtypes = Candidates.dtypes(region, params)
         self.lists: list[dict[str, AnyArray]] = []
         self.candidates = 0
 
@@ -237,33 +262,31 @@ class _Parts:
 
     def _add_candidates(self, local: Box, scan: BlockScan) -> None:
         cells = local.coarsened(self.params.factors)
-        small = np.min_scalar_type(max(self.region.size - 1, 1))
-        lists = {name: getattr(scan, name) for name in CANDIDATE_ARRAYS}
-        lists["position"] = cells.flat_index(scan.position, self.cells.shape).astype(small)
-        lists["pixel_position"] = local.flat_index(scan.pixel_position, self.region.shape).astype(
-            small
-        )
-        lists["pixel_cell"] = (scan.pixel_cell + self.candidates).astype(small)
-        self.lists.append(lists)
+        lists: dict[str, AnyArray] = {name: getattr(scan, name) for name in self.dtypes}
+        lists["position"] = cells.flat_index(scan.position, self.cells.shape)
+        lists["pixel_position"] = local.flat_index(scan.pixel_position, self.region.shape)
+        lists["pixel_cell"] = scan.pixel_cell + self.candidates
+        self.lists.append({n: lists[n].astype(d, copy=False) for n, d in self.dtypes.items()})
         self.candidates += scan.position.size
 
     def finish(self) -> RegionSummary:
-        arrays = {
-            name: np.concatenate([part[name] for part in self.lists]) for name in CANDIDATE_ARRAYS
-        }
+        arrays = {name: _joined([part[name] for part in self.lists]) for name in self.dtypes}
         candidates = Candidates(self.cells, **arrays)
         disagreeing = candidates.score[candidates.given != candidates.predicted]
+        bound = np.float64(self.params.bound)
+        scores = candidates.score, candidates.agreeing
         statistics = Statistics(
             self.class_sum,
             self.class_count,
             self.worst_sum,
             self.sums,
             candidates.keys(self.params).histogram(()),
-            int(np.count_nonzero(candidates.score <= np.float64(self.params.bound))),
+            sum(int(np.count_nonzero(score <= bound)) for score in scores),
             float(disagreeing.max(initial=0.0)),
             self.missing,
         )
         return RegionSummary(self.region, statistics, self.images.arrays, candidates, self.dense)
 
 
-CANDIDATE_ARRAYS = tuple(f.name for f in fields(Candidates) if f.name != "box")
+def _joined(parts: list[AnyArray]) -> AnyArray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -181,7 +181,7 @@ class ImageInputs:
         return found
 
     def to_record(self, kept: RegionSummary) -> dict[str, AnyArray]:
-        return to_arrays(kept)
+        return to_arrays(kept, self.params)
 
     def to_lists(self, number: int, kept: RegionSummary) -> dict[int, dict[str, AnyArray]]:
         return {}

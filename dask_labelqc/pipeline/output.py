@@ -35,6 +35,7 @@ from dask_labelqc.pipeline.fingerprint import (
 )
 from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.pipeline.lease import CHECKPOINT, Lease, is_claimed
+from dask_labelqc.pipeline.recorded import FORM
 from dask_labelqc.storage.arrays import location
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
@@ -60,6 +61,9 @@ __all__ = [
 NOT_AUDITED = "not_audited"
 INPUTS = "inputs"
 CLAIMED = "claims"
+RECORDS_FORM = "form"
+FORMER = 1
+"""The form of records that do not say theirs."""
 PARTIAL = re.compile(r"zarr\..*\.partial")
 LOOKED_AT_ONCE = 16
 RECORDS = "summaries"
@@ -219,8 +223,9 @@ def open_output(
                 found = _create_group(lease.store, found, wanted)
             else:
                 found.attrs["status"] = "unfinished"
-            arrays = _create_arrays(found, inputs)
             checkpoint = found.require_group(CHECKPOINT)
+            _drop_other_form(url, checkpoint, inputs.num_groups)
+            arrays = _create_arrays(found, inputs)
             records = scan_records(found, 0, inputs.num_groups)
             lists = (
                 Records.open(checkpoint, "lists", inputs.num_lists) if inputs.num_lists else None
@@ -264,8 +269,24 @@ def _claims(checkpoint: zarr.Group, own: str) -> tuple[str, ...]:
     had = checkpoint.attrs.get(CLAIMED, [])
     assert isinstance(had, list)
     claims = (*(str(claim) for claim in had), own)
-    checkpoint.attrs[CLAIMED] = list(claims)
+    checkpoint.update_attributes({CLAIMED: list(claims), RECORDS_FORM: FORM})
     return claims
+
+
+def _drop_other_form(url: str | Path, checkpoint: zarr.Group, num_groups: int) -> None:
+    """Delete the records of an earlier run if another version wrote them, in a form of its own."""
+    had = checkpoint.attrs.get(RECORDS_FORM, FORMER)
+    if CLAIMED in checkpoint.attrs and had != FORM:
+        log.warning(
+            "output: %s was begun by another version of dask-labelqc, whose records (form %s) this "
+            "one, with form %d, does not read: all %d groups are audited again",
+            url,
+            had,
+            FORM,
+            num_groups,
+        )
+        for name in list(checkpoint.array_keys()):
+            del checkpoint[name]
 
 
 def _drop_changed(

@@ -1,4 +1,8 @@
-"""What is on record of a group: its summary as arrays by name, and back."""
+"""What is on record of a group: its summary as arrays by name, and back.
+
+The candidates are packed. Of hard predictions, most of whose pixels are candidates that agree, a
+record takes 1 byte a pixel instead of the 14 that places for all of them took.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,23 @@ from typing import Any
 import numpy as np
 
 from dask_labelqc.graph.blocks import Box
-from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.kernels.keys import Histogram, in_order
 from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics
+from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["candidates_of", "images_of", "statistics_of", "to_arrays"]
+__all__ = ["FORM", "candidates_of", "images_of", "statistics_of", "to_arrays"]
 
-LISTS = "candidate_"
+FORM = 2
+"""Of the records; those of another form say something else by the same names."""
+
+LISTS = "packed_"
+ASCENDING = ("position", "agreeing", "pixel_cell", "pixel_position")
+"""Lists that ascend, at least within blocks: their differences are small."""
 MISSING = "missing_"
 SUMS = "sum_"
 IMAGES = "image_"
@@ -26,7 +36,13 @@ IMAGES = "image_"
 
 def candidates_of(group: Box, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
     """Return the candidates of a group from its record."""
-    return Candidates(box=group.coarsened(params.factors), **_named(LISTS, arrays))
+    dtypes = Candidates.dtypes(group, params) | {"agreeing": _bits(params)}
+    lists = {
+        name: unpack(arrays[LISTS + name], dtype, name in ASCENDING)
+        for name, dtype in dtypes.items()
+    }
+    lists["agreeing"] = lists["agreeing"].view(params.probability_dtype)
+    return Candidates(box=group.coarsened(params.factors), **lists)
 
 
 def images_of(arrays: Mapping[str, AnyArray]) -> Parts:
@@ -34,7 +50,17 @@ def images_of(arrays: Mapping[str, AnyArray]) -> Parts:
     return _named(IMAGES, arrays)
 
 
-def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
+def _packed(candidates: Candidates, params: Parameters) -> dict[str, AnyArray]:
+    lists = candidates.arrays()
+    lists["agreeing"] = in_order(lists["agreeing"].view(_bits(params)))
+    return {LISTS + name: pack(values, name in ASCENDING) for name, values in lists.items()}
+
+
+def _bits(params: Parameters) -> np.dtype[np.generic]:
+    return np.dtype(f"u{params.probability_dtype.itemsize}")
+
+
+def to_arrays(summary: RegionSummary, params: Parameters) -> dict[str, AnyArray]:
     """Return what is put on record of a group; its dense outputs are not."""
     statistics = summary.statistics
     deviation, place, total = statistics.worst_sum
@@ -50,7 +76,7 @@ def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
         **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
         **{SUMS + name: values for name, values in statistics.sums.items()},
         **{IMAGES + name: values for name, values in summary.images.items()},
-    } | {LISTS + name: array for name, array in summary.candidates.arrays().items()}
+    } | _packed(summary.candidates, params)
 
 
 def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:

@@ -56,6 +56,24 @@ def test_equals_sorting(drawn, data) -> None:
     assert rounds <= space.levels
 
 
+@given(spread_keys(), st.data())
+def test_those_that_agree_need_no_place(drawn, data) -> None:
+    scores, agrees, places, part_of, space = drawn
+    rank = data.draw(st.sampled_from([0, 1, scores.size]) | st.integers(0, scores.size))
+    placed, parts = [], []
+    for part in range(part_of.max() + 1):
+        here = part_of == part
+        placed.append(np.flatnonzero(here & ~agrees))
+        low = scores[here & agrees] + 0
+        disagree = scores[placed[-1]], np.zeros(placed[-1].size, bool), places[placed[-1]]
+        parts.append(Keys.of(*disagree, space, low))
+    search, rounds = search_of(parts, space, rank)
+    chosen = [i for m, mask in zip(placed, selected(parts, search), strict=True) for i in m[mask]]
+    order = sorted(range(scores.size), key=lambda i: (scores[i], agrees[i], places[i]))
+    assert sorted(chosen) == sorted(i for i in order[:rank] if not agrees[i])
+    assert rounds <= space.levels
+
+
 @pytest.mark.parametrize(("bits", "rounds"), [(32, 2), (64, 4)])
 def test_scores_without_ties_take_one_round_a_digit(bits: int, rounds: int) -> None:
     step = np.finfo(f"f{bits // 8}").eps

@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.kernels.cells import CellScratch, Geometry, cell_of, cell_scratch, geometry
-from dask_labelqc.kernels.cells import scan_unit as compiled_scan_unit
-from dask_labelqc.kernels.tiles import scan
+from dask_labelqc.kernels.cells import scan_unit as scan_unit_within
+from dask_labelqc.kernels.compiled import compiled
+from dask_labelqc.kernels.tiles import scan as scan_within
 from tests import reference
 from tests.strategies import make_probabilities
+
+scan, compiled_scan_unit = compiled(scan_within), compiled(scan_unit_within)
 
 
 @st.composite
@@ -34,13 +37,12 @@ def scan_unit(
     planes: np.ndarray, base: int, codes: np.ndarray, shape: Geometry, cells: CellScratch
 ) -> None:
     """Fill `cells`; what is found of the pixels is what a scan of them finds."""
-    bits = planes.view(f"i{planes.itemsize}")
     found, expected = (
         (np.empty(codes.size, planes.dtype), np.empty(codes.size, np.int32), total)
         for total in np.empty((2, codes.size), planes.dtype)
     )
-    signs = compiled_scan_unit(planes, bits, base, codes, shape, *found, cells)
-    assert (signs < 0) == (scan(planes, bits, base, codes.size, *expected) < 0)
+    signs = compiled_scan_unit(planes, base, codes, shape, *found, cells)
+    assert (signs < 0) == (scan(planes, 0, len(planes), base, codes.size, *expected) < 0)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -69,10 +71,10 @@ def test_a_sign_in_any_group_of_planes_is_seen(num_classes: int) -> None:
     for k in range(num_classes):
         planes = np.full((num_classes, 4), 0.5)
         planes[k, 3] = -0.5
-        bits, found = planes.view("i8"), (np.empty(4), np.empty(4, np.int32), np.empty(4))
+        found = np.empty(4), np.empty(4, np.int32), np.empty(4)
         cells = cell_scratch(shape, num_classes, planes.dtype, majority=False)
         codes = np.zeros(4, np.int32)
-        assert compiled_scan_unit(planes, bits, 0, codes, shape, *found, cells) < 0
+        assert compiled_scan_unit(planes, 0, codes, shape, *found, cells) < 0
 
 
 @pytest.mark.parametrize(

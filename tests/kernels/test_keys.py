@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from dask_labelqc.kernels.keys import DIGIT_BITS, Histogram, Keys, KeySpace, joined
+from dask_labelqc.kernels.keys import DIGIT_BITS, Histogram, Keys, KeySpace, in_order, joined
 
 DIGITS = st.lists(st.integers(0, 2**DIGIT_BITS - 1), max_size=30)
 
@@ -78,6 +79,31 @@ def test_histogram_and_up_to(parts, data) -> None:
         assert histogram.digits.tolist() == digits.tolist()
         assert histogram.counts.tolist() == counts.tolist()
     assert keys.up_to(last).tolist() == [digits <= last for digits in everything]
+
+
+@given(key_parts(), st.data())
+def test_scores_without_a_place_count_in_the_digits_of_scores(parts, data) -> None:
+    scores, agrees, places, space = parts
+    disagreeing = scores[~agrees], agrees[~agrees], places[~agrees]
+    keys = Keys.of(*disagreeing, space, scores[agrees] + scores.dtype.type(0))
+    whole = Keys.of(scores, agrees, places, space)
+    last = data.draw(st.sampled_from([digits_of(whole, i) for i in range(places.size)]))
+    for level in range(space.levels):
+        expected = whole if level < space.score_levels else Keys.of(*disagreeing, space)
+        found, expected = (k.histogram(last[:level]) for k in (keys, expected))
+        assert found.digits.tolist() == expected.digits.tolist()
+        assert found.counts.tolist() == expected.counts.tolist()
+
+
+@given(
+    st.sampled_from([np.uint32, np.uint64]).flatmap(lambda dtype: arrays(dtype, st.integers(0, 50)))
+)
+def test_in_order(numbers: np.ndarray) -> None:
+    before = numbers.copy()
+    found = in_order(numbers)
+    assert found.dtype == numbers.dtype
+    assert found.tolist() == sorted(before.tolist())
+    np.testing.assert_array_equal(numbers, before)
 
 
 @given(st.lists(st.integers(0, 2**16 - 1), max_size=4))

@@ -8,15 +8,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.softmin import (
-    LANES,
     accumulate_softmin,
     combine_softmin,
     empty_softmin,
-    exp_nonpositive,
     finalize_softmin,
 )
+from dask_labelqc.kernels.softmin import exp_nonpositive as exp_within
 from tests import reference
+
+exp_nonpositive = compiled(exp_within)
 
 TEMPERATURES = st.sampled_from([1e-3, 0.05, 0.1, 1.0, 100.0])
 SCORES = st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=60)
@@ -25,11 +27,7 @@ SCORES = st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=60)
 def state_of(scores: list[float], temperature: float, tile: int) -> np.ndarray:
     """The state after `scores` (NaN where void) came in tiles."""
     state = empty_softmin(1)
-    for start in range(0, len(scores), tile):
-        part = np.array(scores[start : start + tile])
-        padded = np.full(-(-part.size // LANES) * LANES, np.inf)
-        padded[: part.size] = np.where(np.isnan(part), np.inf, part)
-        accumulate_softmin(padded, temperature, state[0], np.empty((3, padded.size)))
+    accumulate_softmin(np.array([scores]), temperature, state, tile)
     return state
 
 

@@ -53,7 +53,14 @@ def check_cells(
     sums, counts = reference.class_sums(scores, codes, probs.shape[1])
     assert scan.class_sum.tolist() == sums
     assert scan.class_count.tolist() == counts
-    candidate = (codes >= 0) & ((classes != codes) | (scores.astype(np.float64) <= bound))
+    low = (codes >= 0) & (scores.astype(np.float64) <= bound)
+    candidate = (codes >= 0) & (classes != codes)
+    if case.downsample > 1:
+        candidate |= low
+        assert scan.agreeing.size == 0
+    else:
+        np.testing.assert_array_equal(scan.agreeing, scores[low & (classes == codes)])
+    assert scan.agreeing.dtype == probs.dtype
     (position,) = np.nonzero(candidate.ravel())
     assert scan.position.tolist() == position.tolist()
     for name, values in (
@@ -119,7 +126,7 @@ def test_all_equal_probabilities(num_classes: int) -> None:
     options = ScanOptions(bound=0.5, scores=True, predicted=True)
     scan = scanned(case, options)
     check(case, scan, options)
-    assert scan.position.size == case.labels.size
+    assert scan.position.size + scan.agreeing.size == case.labels.size
     assert (scan.predicted == 0).all()
 
 
@@ -127,6 +134,25 @@ def test_dense_outputs_and_image_scores_only_if_asked_for() -> None:
     scan = scanned(make_case(), ScanOptions(bound=0.5, temperature=np.inf))
     assert scan.dense_score.size == scan.dense_predicted.size == 0
     assert np.isnan(finalize_softmin(scan.softmin)).all()
+
+
+@given(cases())
+def test_scores_alone(case: Case) -> None:
+    case = replace(case, downsample=1)
+    everything = scanned(case, ScanOptions(bound=0.5, scores=True))
+    scan = scanned(case, ScanOptions(bound=0.5, scores=True, candidates=False))
+    assert scan.position.size == scan.agreeing.size == 0
+    for name in ("dense_score", "softmin", "image_count", "facts", "worst_sum"):
+        if name != "facts":
+            np.testing.assert_array_equal(getattr(scan, name), getattr(everything, name))
+    assert scan.facts[:3].tolist() == everything.facts[:3].tolist()
+
+
+def test_scores_that_agree_have_no_negative_zero() -> None:
+    probs = np.array([[[-0.0, 0.25]], [[-0.0, 0.75]]], "f4").reshape(1, 2, 2)
+    options = ScanOptions(bound=0.5, check=False)
+    scan = scan_block(probs, np.zeros((1, 2), np.int32), options)
+    assert scan.agreeing.view("u4").tolist() == [0]
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])

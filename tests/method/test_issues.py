@@ -39,7 +39,8 @@ def candidates(score, confidence, given, predicted, box: Box) -> Candidates:
     score = np.array(score, np.float32)
     position = np.arange(score.size)
     values = np.array(confidence, np.float32), np.array(given), np.array(predicted)
-    return Candidates(box, position, score, *values, none, none, none, none)
+    agreeing = np.zeros(0, np.float32)
+    return Candidates(box, position, score, *values, agreeing, none, none, none, none)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_the_blocks_of_a_region_do_not_show(drawn) -> None:
     for name in ("position", "score", "confidence", "given", "predicted"):
         found = getattr(cut.candidates, name)[order]
         np.testing.assert_array_equal(found, getattr(whole.candidates, name))
+    agreeing = (np.sort(it.candidates.agreeing) for it in (cut, whole))
+    np.testing.assert_array_equal(*agreeing)
     pixels = cut.candidates
     np.testing.assert_array_equal(
         sorted(zip(pixels.pixel_position, pixels.position[pixels.pixel_cell], strict=True)),

@@ -237,6 +237,20 @@ def test_damaged_before_resume(
     check(half, CASE)
 
 
+@pytest.mark.parametrize("form", [None, 3])
+def test_records_of_another_form_are_not_read(
+    form: int | None, stored: Stored, half: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = zarr.open_group(half / "checkpoint", mode="r+")
+    attributes = {k: v for k, v in checkpoint.attrs.items() if k != "form"}
+    checkpoint.attrs.put(attributes | ({} if form is None else {"form": form}))
+    assert audit(stored, half, resume=True).num_resumed == 0
+    (message,) = (r.message for r in caplog.records if "form" in r.message)
+    assert f"records (form {form or 1}) this one, with form 2, does not read" in message
+    assert message.endswith("all 6 groups are audited again")
+    check(half, CASE)
+
+
 def test_a_damaged_output_says_so(stored: Stored, half: Path) -> None:
     truncate(half / "label_issues/zarr.json")
     with pytest.raises(OutputError, match=r"half' is damaged .* overwrite=True"):
