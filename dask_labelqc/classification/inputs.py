@@ -137,7 +137,7 @@ def _read(array: ArrayLike, name: str, examples: LazyExamples) -> tuple[AnyArray
     if isinstance(array, zarr.Array):
         reads = watched(array)
         with decoding(name, name_examples(0, examples.form.num_examples)):
-            values = np.asarray(reads.array[...])
+            values = reads.read()
         return values, reads.chunks_missing_in(Box((0,) * array.ndim, array.shape))
     values = array.compute() if isinstance(array, da.Array) else array[...]
     return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values), frozenset()

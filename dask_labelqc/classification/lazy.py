@@ -31,7 +31,7 @@ from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import Box
-from dask_labelqc.storage.arrays import decoding, read_into
+from dask_labelqc.storage.arrays import decoding
 from dask_labelqc.storage.gaps import watched
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -142,7 +142,7 @@ def _read_labels(labels: zarr.Array[Any], starts: Shape, block_id: Shape) -> _La
     box = Box((starts[position],), (starts[position + 1],))
     reads = watched(labels)
     with decoding("labels", name_examples(*box.start, *box.stop)):
-        values = np.asarray(reads.array[box.slices])
+        values = reads.read(box)
     return _Labels(values, reads.chunks_missing_in(box))
 
 
@@ -181,7 +181,7 @@ def _read_region(
         box = Box(first, last)
         target = buffer[: box.size].reshape(box.shape)
         with decoding("pred_probs", name_examples(*rows)):
-            read_into(reads.array, box.slices, target)
+            reads.reader.read_into(box.slices, target)
         gone = reads.chunks_missing_in(box)
         check_rows(pred_probs, transposed, gone)
         absent.update(gone)

@@ -21,10 +21,10 @@ from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.region import Box, Gaps, name_images
 from dask_labelqc.storage.ahead import AHEAD, reading_ahead, reads_ahead
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.gaps import gaps_of, watched
-from dask_labelqc.storage.layout import read_into
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -40,7 +40,6 @@ __all__ = [
     "name_group",
     "open_array",
     "pixel_scale",
-    "read_into",
     "siblings",
 ]
 
@@ -251,29 +250,35 @@ class BlockReader:
         given = watched(self.labels, self.lineup.labels)
         predicted = watched(self.pred_probs, self.lineup.pred_probs)
         empty = np.empty(0, self.pred_probs.dtype)
-        buffers = [empty] * (self.ahead + 1)
+        buffers = [[empty, empty] for _ in range(self.ahead + 1)]
 
         def read(numbered: tuple[int, Box]) -> AnyArray:
             number, block = numbered
-            size, place = block.size * self.shape[1], number % len(buffers)
-            if buffers[place].size < size:
-                buffers[place] = np.empty(size, self.pred_probs.dtype)
-            return self._predictions(predicted.array, block, buffers[place][:size])
+            size, own = block.size * self.shape[1], buffers[number % len(buffers)]
+            if own[0].size < size:
+                own[0] = np.empty(size, self.pred_probs.dtype)
+            stored = self._predictions(predicted.reader, block, own[0][:size])
+            if stored.flags.c_contiguous:
+                return stored
+            if own[1].size < size:
+                own[1] = np.empty(size, self.pred_probs.dtype)
+            ordered = own[1][:size].reshape(stored.shape)
+            ordered[...] = stored
+            return ordered
 
         with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
-            labels = self.read_labels(region, given.array)
+            labels = self.read_labels(region, given.reader)
             yield BlockReads(region, labels, predictions, partial(gaps_of, given, predicted))
 
-    def read_labels(self, box: Box, labels: zarr.Array[Any] | None = None) -> AnyArray:
-        """Read the labels (n, *spatial) of a box, through another opened array if there is one."""
+    def read_labels(self, box: Box, reader: ChunkReader | None = None) -> AnyArray:
+        """Read the labels (n, *spatial) of a box, with a reader of them if there is one."""
         with decoding("labels", name_images(box.start[0], box.stop[0] - 1)):
-            return self.lineup.labels.read(labels or self.labels, box)
+            return self.lineup.labels.read(reader or self.labels, box)
 
-    def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
+    def _predictions(self, reader: ChunkReader, box: Box, buffer: AnyArray) -> AnyArray:
         """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
         with decoding("pred_probs", name_images(box.start[0], box.stop[0] - 1)):
-            stored = self.lineup.pred_probs.read(pred_probs, box, buffer)
-        return np.ascontiguousarray(stored)
+            return self.lineup.pred_probs.read(reader, box, buffer)
 
 
 @dataclass(frozen=True)
