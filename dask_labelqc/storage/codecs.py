@@ -77,7 +77,12 @@ def _decode_zstd(stored: memoryview, target: AnyArray) -> bool:
 
 
 def _decode_blosc(stored: memoryview, target: AnyArray) -> bool:
-    if stored.nbytes < 16 or struct.unpack_from("<I", stored, 4) != (target.nbytes,):
+    if stored.nbytes < 16:
+        return False
+    size, length = struct.unpack_from("<I4xI", stored, 4)
+    if stored.nbytes < length:  # Blosc would go on reading, whatever lies there
+        raise EOFError(f"{stored.nbytes} of its {length} bytes are there")
+    if size != target.nbytes:
         return False
     blosc.decompress(stored, target)
     return True
@@ -88,11 +93,12 @@ def _zstd_size(stored: memoryview) -> int | None:
 
     With more memory than that, numcodecs would fill a part of it and not tell.
     """
-    if stored.nbytes < 18 or stored[:4] != ZSTD_MAGIC:
+    if stored.nbytes < 9 or stored[:4] != ZSTD_MAGIC:
         return None
     flags = stored[4]
     single, kind = flags >> 5 & 1, flags >> 6
     start = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
     length = (single, 2, 4, 8)[kind]
-    size = int.from_bytes(stored[start : start + length], "little")
-    return None if length == 0 else size + 256 * (length == 2)
+    if length == 0 or stored.nbytes < start + length:
+        return None
+    return int.from_bytes(stored[start : start + length], "little") + 256 * (length == 2)

@@ -131,7 +131,11 @@ def test_a_damaged_chunk_is_what_it_is_to_zarr(kind: str, data: str, tmp_path: P
         "zeros": bytes(len(whole)),
     }
     stored(tmp_path, array).write_bytes(contents[data])
-    assert outcome(lambda: read(array, (slice(0, 64),))) == outcome(lambda: array[:])
+    found = outcome(lambda: read(array, (slice(0, 64),)))
+    if (kind, data) == ("blosc", "cut"):  # which Blosc itself reads on behind the end
+        assert found == (EOFError, f"{len(whole) - 9} of its {len(whole)} bytes are there")
+    else:
+        assert found == outcome(lambda: array[:])
 
 
 def outcome(function: Callable[[], Any]) -> tuple[Any, ...]:
