@@ -25,11 +25,12 @@ from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
 from dask_labelqc.region import Box
 from dask_labelqc.storage.alignment import line_up
-from dask_labelqc.storage.arrays import decoding, open_array
+from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import plain_array, stored_scale
 from dask_labelqc.storage.dimensions import describe, place_attributes
 from dask_labelqc.storage.gaps import watched
+from dask_labelqc.storage.reading import decoding
 from dask_labelqc.typing import AnyArray, BoolArray
 
 __all__ = [
