@@ -22,7 +22,7 @@ from zarr.buffer.cpu import NDBuffer, buffer_prototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dask_labelqc.allocator import keep_freed_memory
-from dask_labelqc.storage.codecs import decoder_of, is_stored_plainly
+from dask_labelqc.storage.codecs import decoder_of, take
 from dask_labelqc.typing import AnyArray, Ints, Shape
 
 __all__ = ["ChunkReader", "ask", "chunk_key", "fill_value"]
@@ -107,7 +107,6 @@ class ChunkReader:
         self.array = array
         self.absent: set[str] = set()
         self._decode = decoder_of(array)
-        self._plain = is_stored_plainly(array)
         self._stored, self._decoded = _Memory(), _Memory()
         store = array.store_path.store
         # Not those that are derived from it: they may do more when they are read from.
@@ -188,7 +187,7 @@ class ChunkReader:
         assert self._decode is not None
         try:
             with open(path, "rb", buffering=0) as file:
-                if self._plain:
+                if self._decode is take:
                     return _fill(file, target.reshape(-1).view(np.uint8)) == target.nbytes
                 with self._stored.of(target.nbytes + target.nbytes // 64 + SPARE) as memory:
                     size = _fill(file, memory)

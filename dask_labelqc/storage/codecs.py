@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, BytesCodec, ZstdCodec
 
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["Decode", "decoder_of", "is_stored_plainly"]
+__all__ = ["Decode", "decoder_of", "take"]
 
 Decode: TypeAlias = Callable[[memoryview, AnyArray], bool]
 """Decodes bytes into contiguous memory, and says whether they were as many as that holds.
@@ -34,17 +34,12 @@ def decoder_of(array: zarr.Array[Any]) -> Decode | None:
         return None
     match array.compressors:
         case ():
-            return _copy
+            return take
         case (ZstdCodec() | zstd.Zstd(),):
             return _decode_zstd
         case (BloscCodec() | blosc.Blosc(),):
             return _decode_blosc
     return None
-
-
-def is_stored_plainly(array: zarr.Array[Any]) -> bool:
-    """Say if what is stored of a chunk is what it is in memory."""
-    return _is_plain(array) and array.compressors == ()
 
 
 def _is_plain(array: zarr.Array[Any]) -> bool:
@@ -62,7 +57,8 @@ def _is_plain(array: zarr.Array[Any]) -> bool:
     return dtype.itemsize == 1 or getattr(serializer.endian, "value", None) == sys.byteorder
 
 
-def _copy(stored: memoryview, target: AnyArray) -> bool:
+def take(stored: memoryview, target: AnyArray) -> bool:
+    """Take what is stored as it is."""
     if stored.nbytes != target.nbytes:
         return False
     target.reshape(-1).view("u1")[:] = stored
