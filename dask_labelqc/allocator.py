@@ -24,8 +24,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD = 32 * 2**20
 """Arrays up to this size are taken out of memory that was used before: the most that all of glibc's
 versions allow."""
-TRIM_THRESHOLD = 128 * 2**20
-"""Free memory at the end of the heap that is kept."""
+TRIM_THRESHOLD = 2 * MMAP_THRESHOLD
+"""Free memory at the end of the heap that is kept; glibc itself would keep as much."""
 
 log = logging.getLogger(__name__)
 
