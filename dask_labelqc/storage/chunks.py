@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -118,12 +119,16 @@ class ChunkReader:
             self._read_by_zarr(box, target)
 
     def _read_by_zarr(self, box: Selection, target: AnyArray) -> None:
-        store = _Watching(self.array.store_path.store, self.absent)
-        array, out = _through(store, self.array), NDBuffer.from_numpy_array(target)
+        out = NDBuffer.from_numpy_array(target)
         if all(isinstance(part, slice) for part in box):
-            array.get_basic_selection(box, out=out)
+            self._by_zarr.get_basic_selection(box, out=out)
         else:
-            array.get_orthogonal_selection(box, out=out)
+            self._by_zarr.get_orthogonal_selection(box, out=out)
+
+    @cached_property
+    def _by_zarr(self) -> zarr.Array[Any]:
+        store = _Watching(self.array.store_path.store, self.absent)
+        return _through(store, self.array)
 
     def _read_chunks(self, box: Selection, target: AnyArray) -> bool:
         """Return False where Zarr has to read, or say what is wrong with a chunk."""
@@ -133,7 +138,7 @@ class ChunkReader:
         axes = zip(parts, self.array.shape, self.array.chunks, strict=True)
         found = list(itertools.product(*(list(_along(*axis)) for axis in axes)))
         keys = [chunk_key(self.array, tuple(place for place, _, _ in chunk)) for chunk in found]
-        places = [target[tuple(outer for _, outer, _ in chunk)] for chunk in found]
+        places = [target[(*(outer for _, outer, _ in chunk), ...)] for chunk in found]
         inner = [tuple(inside for _, _, inside in chunk) for chunk in found]
         if self._folder is None:
             objects = ask(self.array, lambda store: _get(store, keys)) if keys else []
@@ -176,11 +181,9 @@ class ChunkReader:
     def _take(self, found: Buffer | None, target: AnyArray) -> bool | None:
         """Decode an object; return None if there is none."""
         assert self._decode is not None
-        return (
-            None
-            if found is None
-            else self._decode(memoryview(found.as_buffer_like()).cast("B"), target)
-        )
+        if found is None:
+            return None
+        return self._decode(memoryview(found.as_buffer_like()).cast("B"), target)
 
     def _read_file(self, path: str, target: AnyArray) -> bool | None:
         """Read a file and decode it; return None if there is none."""
