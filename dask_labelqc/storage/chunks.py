@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -23,14 +23,14 @@ from zarr.buffer.cpu import NDBuffer, buffer_prototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dask_labelqc.allocator import keep_freed_memory
-from dask_labelqc.storage.codecs import decoder_of, take
-from dask_labelqc.typing import AnyArray, Ints, Shape
+from dask_labelqc.storage.codecs import Decode, decoder_of, take
+from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ChunkReader", "ask", "chunk_key", "fill_value"]
 
 T = TypeVar("T")
 
-Selection: TypeAlias = "tuple[slice | Ints, ...]"
+Selection: TypeAlias = tuple[Any, ...]
 """A slice, or ascending positions, for each axis."""
 
 SPARE = 1024
@@ -133,44 +133,35 @@ class ChunkReader:
     def _read_chunks(self, box: Selection, target: AnyArray) -> bool:
         """Return False where Zarr has to read, or say what is wrong with a chunk."""
         parts = [part for part in box if isinstance(part, slice)]
-        if self._decode is None or len(parts) < len(box) or target.dtype != self.array.dtype:
+        if self._decode is None or target.dtype != self.array.dtype:
+            return False
+        if target.ndim == 0 or len(parts) < len(box):
             return False
         axes = zip(parts, self.array.shape, self.array.chunks, strict=True)
         found = list(itertools.product(*(list(_along(*axis)) for axis in axes)))
         keys = [chunk_key(self.array, tuple(place for place, _, _ in chunk)) for chunk in found]
-        places = [target[(*(outer for _, outer, _ in chunk), ...)] for chunk in found]
+        places = [target[tuple(outer for _, outer, _ in chunk)] for chunk in found]
         inner = [tuple(inside for _, _, inside in chunk) for chunk in found]
         if self._folder is None:
-            objects = ask(self.array, lambda store: _get(store, keys)) if keys else []
-            reads: Iterator[Any] = iter(objects)
-            read = self._take
+            sources: list[Any] = ask(self.array, partial(_get, keys=keys)) if keys else []
         else:
-            reads = (f"{self._folder}/{key}" for key in keys)
-            read = self._read_file
+            sources = [f"{self._folder}/{key}" for key in keys]
         try:
-            return all(
-                self._put(key, read, source, place, inside)
-                for key, source, place, inside in zip(keys, reads, places, inner, strict=True)
-            )
+            return all(map(self._put, keys, sources, places, inner))
         except (RuntimeError, ValueError):  # of numcodecs; Zarr will say what it is
             return False
 
     def _put(
-        self,
-        key: str,
-        read: Callable[[Any, AnyArray], bool | None],
-        source: Any,
-        place: AnyArray,
-        inside: tuple[slice, ...],
+        self, key: str, source: str | Buffer | None, place: AnyArray, inside: tuple[slice, ...]
     ) -> bool:
         """Decode a chunk into its place; return False if it is not what it should be."""
         chunks = self.array.chunks
         if place.shape == chunks and place.flags.c_contiguous:
-            whole = read(source, place)
+            whole = self._read(source, place)
         else:
             with self._decoded.of(math.prod(chunks) * place.itemsize) as memory:
                 chunk = memory.view(place.dtype).reshape(chunks)
-                whole = read(source, chunk)
+                whole = self._read(source, chunk)
                 if whole:
                     place[...] = chunk[inside]
         if whole is None:
@@ -178,25 +169,25 @@ class ChunkReader:
             place[...] = fill_value(self.array)
         return whole is not False
 
-    def _take(self, found: Buffer | None, target: AnyArray) -> bool | None:
-        """Decode an object; return None if there is none."""
+    def _read(self, source: str | Buffer | None, target: AnyArray) -> bool | None:
+        """Decode a file, or the bytes of an object; return None if there is none."""
         assert self._decode is not None
-        if found is None:
+        if source is None:
             return None
-        return self._decode(memoryview(found.as_buffer_like()).cast("B"), target)
+        if isinstance(source, str):
+            return self._read_file(source, self._decode, target)
+        return self._decode(memoryview(source.as_buffer_like()).cast("B"), target)
 
-    def _read_file(self, path: str, target: AnyArray) -> bool | None:
-        """Read a file and decode it; return None if there is none."""
-        assert self._decode is not None
+    def _read_file(self, path: str, decode: Decode, target: AnyArray) -> bool | None:
         try:
             with open(path, "rb", buffering=0) as file:
-                if self._decode is take:
+                if decode is take:
                     return _fill(file, target.reshape(-1).view(np.uint8)) == target.nbytes
                 with self._stored.of(target.nbytes + target.nbytes // 64 + SPARE) as memory:
                     size = _fill(file, memory)
                     if size is None:
                         return False
-                    return self._decode(memory.data[:size], target)
+                    return decode(memory.data[:size], target)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
 
