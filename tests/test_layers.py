@@ -15,6 +15,7 @@ NAME = PACKAGE.name
 RANKS = {
     "errors": 0,
     "terminal": 0,
+    "allocator": 1,
     "typing": 0,
     "arguments": 1,
     "kernels": 1,

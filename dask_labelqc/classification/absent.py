@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
-from dask_labelqc.storage.gaps import fill_value
+from dask_labelqc.storage.chunks import fill_value
 from dask_labelqc.typing import Ints
 
 __all__ = ["check_rows", "warn_of_labels", "warn_of_predictions"]

@@ -24,11 +24,12 @@ from dask_labelqc.classification.absent import (
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
 from dask_labelqc.region import Box
-from dask_labelqc.storage.arrays import decoding, open_array
+from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import stored_scale
 from dask_labelqc.storage.dimensions import place_attributes
 from dask_labelqc.storage.gaps import watched
+from dask_labelqc.storage.reading import decoding
 from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, BoolArray
 
@@ -136,7 +137,7 @@ def _read(array: ArrayLike, name: str, examples: LazyExamples) -> tuple[AnyArray
     if isinstance(array, zarr.Array):
         reads = watched(array)
         with decoding(name, name_examples(0, examples.form.num_examples)):
-            values = np.asarray(reads.array[...])
+            values = reads.read()
         return values, reads.chunks_missing_in(Box((0,) * array.ndim, array.shape))
     values = array.compute() if isinstance(array, da.Array) else array[...]
     return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values), frozenset()

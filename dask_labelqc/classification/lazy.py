@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import dask.array as da
-import numpy as np
 import zarr
 
 from dask_labelqc.classification.absent import check_rows
@@ -26,8 +25,9 @@ from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import Box
-from dask_labelqc.storage.arrays import decoding, read_into
+from dask_labelqc.storage.ahead import reads_ahead
 from dask_labelqc.storage.gaps import watched
+from dask_labelqc.storage.reading import decoding, reading_boxes
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["Labels", "on_scheduler", "read_labels", "read_region"]
@@ -84,7 +84,7 @@ def read_labels(labels: zarr.Array[Any], box: Box) -> Labels:
     """Read the labels of a region."""
     reads = watched(labels)
     with decoding("labels", name_examples(*box.start, *box.stop)):
-        values = np.asarray(reads.array[box.slices])
+        values = reads.read(box)
     return Labels(values, reads.chunks_missing_in(box))
 
 
@@ -111,26 +111,34 @@ def read_region(
     region: Box,
     labels: Labels,
 ) -> Scanned:
-    """Scan a region of a Zarr array, decoding one block after the other into one buffer."""
-    start, num_classes = region.start[0], pred_probs.shape[0 if transposed else 1]
-    blocks = [block.within(region).slices[0] for block in plan.blocks(region)]
-    buffer = np.empty(max(b.stop - b.start for b in blocks) * num_classes, pred_probs.dtype)
+    """Scan a region of a Zarr array, one block after the other."""
+    start, axis = region.start[0], 1 if transposed else 0
+    num_classes = pred_probs.shape[1 - axis]
     reads = watched(pred_probs)
     absent: set[int] = set()
 
-    def read(block: slice) -> AnyArray:
-        rows, classes = (start + block.start, start + block.stop), (0, num_classes)
-        first, last = zip(*((classes, rows) if transposed else (rows, classes)), strict=True)
-        box = Box(first, last)
-        target = buffer[: box.size].reshape(box.shape)
-        with decoding("pred_probs", name_examples(*rows)):
-            read_into(reads.array, box.slices, target)
-        gone = reads.chunks_missing_in(box)
-        check_rows(pred_probs, transposed, gone)
-        absent.update(gone)
-        return target.T if transposed else target
+    def own(rows: Box) -> Box:
+        ends = ((0, num_classes), (rows.start[0], rows.stop[0]))
+        first, last = zip(*(ends if transposed else ends[::-1]), strict=True)
+        return Box(first, last)
 
-    found = scan(start, blocks, labels.values, read, keeping=keeping)
+    def named(box: Box) -> str:
+        return name_examples(box.start[axis], box.stop[axis])
+
+    blocks = list(plan.blocks(region))
+    boxes = map(own, blocks)
+    ahead = reads_ahead(pred_probs.store)
+    with reading_boxes(reads, boxes, ahead, "pred_probs", named) as predictions:
+
+        def read(block: slice) -> AnyArray:
+            target = next(predictions)
+            gone = reads.chunks_missing_in(own(Box((start + block.start,), (start + block.stop,))))
+            check_rows(pred_probs, transposed, gone)
+            absent.update(gone)
+            return target.T if transposed else target
+
+        rows = [block.within(region).slices[0] for block in blocks]
+        found = scan(start, rows, labels.values, read, keeping=keeping)
     return _with_absent(found, labels.absent, frozenset(absent))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -69,9 +69,11 @@ class Missing:
         )
 
 
-def _united(numbers: Iterable[Iterable[int]]) -> Ints:
-    lists = [np.asarray(n, np.int64)[:LISTED] for n in numbers]
-    return np.unique(np.concatenate([_none(), *lists]))[:LISTED]
+def _united(numbers: Iterable[Sequence[int] | Ints]) -> Ints:
+    lists = [np.asarray(n, np.int64)[:LISTED] for n in numbers if len(n)]
+    if not lists:
+        return _none()
+    return np.unique(np.concatenate(lists))[:LISTED]
 
 
 def missing_of(gaps: Gaps, codes: Ints, box: Box, params: Parameters) -> Missing:

@@ -27,6 +27,8 @@ from dask_labelqc.object_detection.stored import (
     check_boxes_are_stored,
     check_offsets_are_stored,
 )
+from dask_labelqc.region import name_images
+from dask_labelqc.storage.reading import read_rows
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
 
@@ -280,7 +282,11 @@ def read_block(columns: Any, span: Span, num_classes: int) -> BoxBlock:
     """
 
     def part(name: str) -> Any:
-        return np.asarray(columns[name][span.of(name)])
+        column = columns[name]
+        if not isinstance(column, zarr.Array):
+            return np.asarray(column[span.of(name)])
+        where = name_images(span.first_image, span.first_image + span.num_images - 1)
+        return read_rows(column, span.of(name), name, where)
 
     given_offsets, predicted_offsets = part("given_offsets"), part("predicted_offsets")
     block = BoxBlock.of(

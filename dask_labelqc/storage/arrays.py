@@ -19,12 +19,13 @@ from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidatio
 
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.region import Box, Gaps, name_images
-from dask_labelqc.storage.ahead import AHEAD, reading_ahead, reads_ahead
+from dask_labelqc.storage.ahead import AHEAD, reads_ahead
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
+from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.gaps import gaps_of, watched
-from dask_labelqc.storage.layout import read_into
+from dask_labelqc.storage.reading import decoding, reading_boxes
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -33,14 +34,12 @@ __all__ = [
     "BlockReads",
     "StoreLocation",
     "decoded_fill",
-    "decoding",
     "dimension_names",
     "fill_labels",
     "location",
     "name_group",
     "open_array",
     "pixel_scale",
-    "read_into",
     "siblings",
 ]
 
@@ -244,36 +243,20 @@ class BlockReader:
     def for_region(self, region: Box, blocks: Iterable[Box]) -> Iterator[BlockReads]:
         """Yield a function that returns the labels and predictions of each block, in this order.
 
-        The labels are read once, for the whole region. The predictions are decoded into the same
-        few buffers, block after block: fresh memory would cost as much time as the decoding. What
-        a call returns is good until the next.
+        The labels are read once, for the whole region. What a call returns is good until the next.
         """
         given = watched(self.labels, self.lineup.labels)
         predicted = watched(self.pred_probs, self.lineup.pred_probs)
-        empty = np.empty(0, self.pred_probs.dtype)
-        buffers = [empty] * (self.ahead + 1)
-
-        def read(numbered: tuple[int, Box]) -> AnyArray:
-            number, block = numbered
-            size, place = block.size * self.shape[1], number % len(buffers)
-            if buffers[place].size < size:
-                buffers[place] = np.empty(size, self.pred_probs.dtype)
-            return self._predictions(predicted.array, block, buffers[place][:size])
-
-        with reading_ahead(read, enumerate(blocks), self.ahead) as predictions:
-            labels = self.read_labels(region, given.array)
+        with reading_boxes(
+            predicted, blocks, self.ahead, "pred_probs", _name_images
+        ) as predictions:
+            labels = self.read_labels(region, given.reader)
             yield BlockReads(region, labels, predictions, partial(gaps_of, given, predicted))
 
-    def read_labels(self, box: Box, labels: zarr.Array[Any] | None = None) -> AnyArray:
-        """Read the labels (n, *spatial) of a box, through another opened array if there is one."""
-        with decoding("labels", name_images(box.start[0], box.stop[0] - 1)):
-            return self.lineup.labels.read(labels or self.labels, box)
-
-    def _predictions(self, pred_probs: zarr.Array[Any], box: Box, buffer: AnyArray) -> AnyArray:
-        """Read the predictions (n, K, *spatial) of a box, each storage chunk once."""
-        with decoding("pred_probs", name_images(box.start[0], box.stop[0] - 1)):
-            stored = self.lineup.pred_probs.read(pred_probs, box, buffer)
-        return np.ascontiguousarray(stored)
+    def read_labels(self, box: Box, reader: ChunkReader | None = None) -> AnyArray:
+        """Read the labels (n, *spatial) of a box, with a reader of them if there is one."""
+        with decoding("labels", _name_images(box)):
+            return self.lineup.labels.read(reader or self.labels, box)
 
 
 @dataclass(frozen=True)
@@ -300,16 +283,5 @@ class BlockReads:
         return self.labels[block.within(self.region).slices], next(self.predictions)
 
 
-@contextmanager
-def decoding(name: str, where: str) -> Iterator[None]:
-    """Say of which array and where data were that cannot be decoded."""
-    try:
-        yield
-    except StoreError as error:
-        raise StoreError(f"{name} of {where}: {error}") from None
-    except OSError:
-        raise  # the file system's own words, with the file's name
-    except Exception as error:
-        raise InputError(
-            f"{name}: a chunk in {where} cannot be decoded ({error}); was it written to the end?"
-        ) from error
+def _name_images(box: Box) -> str:
+    return name_images(box.start[0], box.stop[0] - 1)

@@ -11,22 +11,21 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.buffer import Buffer, BufferPrototype
-from zarr.abc.store import ByteRequest, Store
-from zarr.storage import StorePath, WrapperStore
+from zarr.abc.store import Store
 
 from dask_labelqc.region import Box, Gap, Gaps
+from dask_labelqc.storage.chunks import ChunkReader, ask, chunk_key
 from dask_labelqc.storage.layout import Layout
 from dask_labelqc.storage.stores import store_url
-from dask_labelqc.typing import Shape
+from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = [
     "WatchedReads",
-    "fill_value",
     "gaps_of",
     "missing_objects",
     "object_grid",
@@ -36,62 +35,36 @@ __all__ = [
 ]
 
 
-class _Watching(WrapperStore[Store]):
-    """Notes the keys under which there was nothing to read."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.absent: set[str] = set()
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        found = await super().get(key, prototype, byte_range)
-        if found is None:
-            self.absent.add(key)
-        return found
-
-
-class _Asking(WrapperStore[Store]):
-    """Finds out which of some objects there are when it is read from; what it answers is nothing.
-
-    Zarr reads from all stores in a thread of its own, and connections of fsspec belong to it.
-    """
-
-    def __init__(self, store: Store, prefix: str, keys: Sequence[str]) -> None:
-        super().__init__(store)
-        self._prefix, self._keys = prefix, keys
-        self.there: set[str] = set()
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        store = self._store
-        if store.supports_listing and not store_url(store).startswith(("http://", "https://")):
-            self.there = {key async for key in store.list_prefix(self._prefix)}
-        else:
-            found = await asyncio.gather(*map(store.exists, self._keys))
-            self.there = set(itertools.compress(self._keys, found))
-        return None
-
-
 @dataclass(frozen=True)
 class WatchedReads:
-    """An array to read, and what was not there of what was read so far.
+    """What was not there of what was read of an array so far.
 
     Attributes
     ----------
-    array
-        The same array, by way of a store that notes what it lacks.
+    reader
+        Of the array.
     layout
         How it is seen; places and boxes are those of what is seen.
-    absent
-        Keys of the store.
     """
 
-    array: zarr.Array[Any]
+    reader: ChunkReader
     layout: Layout
-    absent: set[str]
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        return self.reader.array
+
+    @property
+    def absent(self) -> set[str]:
+        """Keys of the store."""
+        return self.reader.absent
+
+    def read(self, box: Box | None = None) -> AnyArray:
+        """Read a box of the array, or all of it; of a plain layout."""
+        box = box or Box((0,) * self.array.ndim, self.array.shape)
+        target = np.empty(box.shape, self.array.dtype)
+        self.reader.read_into(box.slices, target)
+        return target
 
     @property
     def shape(self) -> Shape:
@@ -135,7 +108,7 @@ class WatchedReads:
         >>> array = zarr.create_array({}, shape=(6,), chunks=(2,), dtype="i4")
         >>> array[2:4] = 1
         >>> reads = watched(array)
-        >>> _ = reads.array[...]
+        >>> _ = reads.read()
         >>> sorted(reads.chunks_missing_in(Box((0,), (6,))))
         [0, 2]
         """
@@ -165,19 +138,19 @@ class WatchedReads:
         ]
 
     def _key(self, place: Sequence[int]) -> str:
-        return _key(self.array, self.layout.own(place))
+        return chunk_key(self.array, self.layout.own(place))
 
 
 def watched(array: zarr.Array[Any], layout: Layout | None = None) -> WatchedReads:
-    """Return an array to read that notes what is not there; no request is made."""
-    store = _Watching(array.store_path.store)
-    return WatchedReads(_through(store, array), layout or Layout.plain(array.ndim), store.absent)
+    """Return a reader of an array that notes what is not there; no request is made."""
+    return WatchedReads(ChunkReader(array), layout or Layout.plain(array.ndim))
 
 
 def unread(array: zarr.Array[Any], layout: Layout) -> WatchedReads:
     """Return an array as if all of it had been read, for which the store is asked."""
-    absent = {_key(array, place) for place in missing_objects(array)}
-    return WatchedReads(array, layout, absent)
+    reads = watched(array, layout)
+    reads.absent.update(chunk_key(array, place) for place in missing_objects(array))
+    return reads
 
 
 def missing_objects(array: zarr.Array[Any]) -> list[Shape]:
@@ -193,10 +166,17 @@ def missing_objects(array: zarr.Array[Any]) -> list[Shape]:
     [(0, 0), (2, 0)]
     """
     places = list(itertools.product(*map(range, object_grid(array))))
-    keys = [_key(array, place) for place in places]
-    store = _Asking(array.store_path.store, _key(array), keys)
-    _through(store, array)[(slice(0, 1),) * array.ndim]
-    return [place for place, key in zip(places, keys, strict=True) if key not in store.there]
+    keys = [chunk_key(array, place) for place in places]
+    there = ask(array, partial(_which, prefix=chunk_key(array), keys=keys)) if keys else set()
+    return [place for place, key in zip(places, keys, strict=True) if key not in there]
+
+
+async def _which(store: Store, prefix: str, keys: Sequence[str]) -> set[str]:
+    """Find out which of some objects there are."""
+    if store.supports_listing and not store_url(store).startswith(("http://", "https://")):
+        return {key async for key in store.list_prefix(prefix)}
+    found = await asyncio.gather(*map(store.exists, keys))
+    return set(itertools.compress(keys, found))
 
 
 def object_shape(array: zarr.Array[Any]) -> Shape:
@@ -207,26 +187,6 @@ def object_shape(array: zarr.Array[Any]) -> Shape:
 def object_grid(array: zarr.Array[Any]) -> Shape:
     """Return how many of these an array has along each axis."""
     return tuple(-(-n // c) for n, c in zip(array.shape, object_shape(array), strict=True))
-
-
-def fill_value(array: zarr.Array[Any]) -> Any:
-    """Return what a chunk that is not there reads as."""
-    fill: Any = array.fill_value
-    return array.dtype.type(0) if fill is None else fill
-
-
-def _through(store: Store, array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Return an array by way of another store."""
-    metadata: Any = array.metadata
-    path = StorePath(store, array.store_path.path)
-    return zarr.Array(zarr.AsyncArray(metadata, path, array.config))
-
-
-def _key(array: zarr.Array[Any], place: Shape | None = None) -> str:
-    """Return the key of a chunk, or else what the keys of all begin with."""
-    path = array.store_path.path
-    key = "" if place is None else array.metadata.encode_chunk_key(place)
-    return f"{path}/{key}" if path else key
 
 
 def gaps_of(labels: WatchedReads | None, pred_probs: WatchedReads | None, box: Box) -> Gaps:

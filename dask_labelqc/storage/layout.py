@@ -8,29 +8,17 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import zarr
-from zarr.buffer.cpu import NDBuffer
 
 from dask_labelqc.region import Box
+from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.typing import AnyArray, Ints, Shape
 
-__all__ = ["Layout", "Order", "read_into"]
+__all__ = ["Layout", "Order"]
 
 T = TypeVar("T")
 
 Order: TypeAlias = "range | Ints | None"
 """Which positions along an axis to take: all as they are, backwards, or these."""
-
-
-def read_into(array: zarr.Array[Any], box: tuple[Any, ...], target: AnyArray) -> None:
-    """Decode a box of an array into memory that is there already, C-contiguous.
-
-    The box has a slice, or ascending positions, for each axis.
-    """
-    out = NDBuffer.from_numpy_array(target)
-    if all(isinstance(part, slice) for part in box):
-        array.get_basic_selection(box, out=out)
-    else:
-        array.get_orthogonal_selection(box, out=out)
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ class Layout:
         Parameters
         ----------
         array
-            NumPy, Dask or Zarr. Each storage chunk of the box is read once.
+            NumPy, Dask, Zarr, or what reads a Zarr array. Each storage chunk is read once.
         box
             Of what is seen.
         buffer
@@ -141,14 +129,16 @@ def _take(order: Order, part: slice) -> Part:
 
 def _read(array: Any, parts: Sequence[Part], buffer: AnyArray | None) -> AnyArray:
     box = tuple(read for read, _ in parts)
-    if not isinstance(array, zarr.Array):
+    reader = ChunkReader(array) if isinstance(array, zarr.Array) else array
+    if not isinstance(reader, ChunkReader):
         for axis, read in enumerate(box):
             array = array[(*[slice(None)] * axis, read)]
         return np.asanyarray(array)
     shape = tuple(
         len(range(n)[read]) if isinstance(read, slice) else read.size
-        for n, read in zip(array.shape, box, strict=True)
+        for n, read in zip(reader.array.shape, box, strict=True)
     )
-    target = np.empty(shape, array.dtype) if buffer is None else buffer.reshape(shape)
-    read_into(array, box, target)
+    dtype = reader.array.dtype
+    target = np.empty(shape, dtype) if buffer is None else buffer.reshape(shape)
+    reader.read_into(box, target)
     return target

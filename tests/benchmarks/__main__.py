@@ -10,14 +10,22 @@ from pathlib import Path
 
 from tests.benchmarks.table import print_rows
 
-BENCHMARKS = ("memory", "kernels", "job", "scale", "classification", "summary", "detection")
-SCALE = ("scheduling", "object_store")
-"""Of clusters and object stores; only when they are named."""
+BENCHMARKS = (
+    "memory",
+    "kernels",
+    "job",
+    "scale",
+    "object_store",
+    "scheduling",
+    "classification",
+    "summary",
+    "detection",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", default=BENCHMARKS, help=", ".join(BENCHMARKS + SCALE))
+    parser.add_argument("names", nargs="*", default=BENCHMARKS, help=", ".join(BENCHMARKS))
     parser.add_argument("--data", type=Path, default=Path("benchmark-data"), metavar="DIR")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)

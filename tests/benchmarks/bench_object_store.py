@@ -23,7 +23,7 @@ PLAIN = ("--no-checksum", "--buffer-size", "0")
 """The server is not to hash again what it reads, and not to copy it twice."""
 
 
-def rows(root: Path, gigabytes: float = 8, runs: int = 3) -> list[Row]:
+def rows(root: Path, gigabytes: float = 4, runs: int = 3) -> list[Row]:
     bucket = root / "object-store" / "bucket"
     num_images = math.ceil(gigabytes * 1e9 / IMAGE_BYTES)
     bucket.mkdir(parents=True, exist_ok=True)

@@ -165,7 +165,7 @@ def scheduler_row(root: Path, few: int, many: int) -> Row:
         for count, (watch, grown, taken, _) in found.items()
     )
     return Row(
-        "tasks of the job; memory of the scheduler at 20,000 groups",
+        "tasks of the job; memory of the scheduler at 10,000 groups",
         "constant; flat",
         f"{found[few][0].seen / few:.2f} and {found[many][0].seen / many:.2f} a group; "
         f"{found[few][1] / 1e6:.0f} and {found[many][1] / 1e6:.0f} MB",
@@ -176,7 +176,7 @@ def scheduler_row(root: Path, few: int, many: int) -> Row:
 def rows(root: Path) -> list[Row]:
     whole = root / "job-12.zarr"
     write_zarr(whole, int(12e9 / IMAGE_BYTES))
-    return [reads_row(root), memory_row(root, whole), scheduler_row(root, 1_000, 20_000)]
+    return [reads_row(root), memory_row(root, whole), scheduler_row(root, 1_000, 10_000)]
 
 
 if __name__ == "__main__":

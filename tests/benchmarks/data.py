@@ -14,6 +14,8 @@ IMAGE_BYTES = 21 * 512 * 512 * 4
 """Predictions of an image of `write_zarr`, float32."""
 DISTINCT = 8
 """Images that are really drawn; a dataset repeats them, each shifted by its own amount."""
+WRITTEN = 64
+"""Images that are really written, 1.3 GB; the files of all others are links to theirs."""
 
 
 def draw(num_images: int, num_classes: int, size: int = 512, seed: int = 0) -> tuple[Any, Any]:
@@ -30,21 +32,38 @@ def draw(num_images: int, num_classes: int, size: int = 512, seed: int = 0) -> t
     return given.repeat(CELL, 1).repeat(CELL, 2), pred_probs
 
 
-def write_zarr(path: Path, num_images: int, num_classes: int = 21, size: int = 512) -> None:
-    """Write a dataset of one image a chunk with Zarr's default zstd, unless it is there."""
+def write_zarr(
+    path: Path,
+    num_images: int,
+    num_classes: int = 21,
+    size: int = 512,
+    dtype: str = "float32",
+    compressors: Any = "auto",
+) -> None:
+    """Write a dataset of one image a chunk with Zarr's default zstd, unless it is there.
+
+    Only `WRITTEN` images have files of their own: what is read from the page cache costs the same,
+    and fits into it.
+    """
     group = zarr.open_group(path, mode="a")
     if group.attrs.get("images") == num_images:
         return
     labels, pred_probs = draw(DISTINCT, num_classes, size)
+    if dtype == "uint8":
+        pred_probs = np.rint(pred_probs * 255)
     arrays = {
         name: group.create_array(
             name,
             shape=(num_images, *data.shape[1:]),
             chunks=(1, *data.shape[1:]),
             dtype=data.dtype,
+            compressors=compressors,
             overwrite=True,
         )
-        for name, data in (("labels", labels.astype(np.uint8)), ("pred_probs", pred_probs))
+        for name, data in (
+            ("labels", labels.astype(np.uint8)),
+            ("pred_probs", pred_probs.astype(dtype)),
+        )
     }
 
     def write(image: int) -> None:
@@ -52,7 +71,14 @@ def write_zarr(path: Path, num_images: int, num_classes: int = 21, size: int = 5
             arrays[name][image] = np.roll(data[image % DISTINCT], image, axis=-1)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(write, range(num_images)))
+        list(pool.map(write, range(min(num_images, WRITTEN))))
+    for name, array in arrays.items():
+        inner = "/".join("0" * (array.ndim - 1))
+        for image in range(WRITTEN, num_images):
+            file = path / name / "c" / str(image) / inner
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            file.hardlink_to(path / name / "c" / str(image % WRITTEN) / inner)
     group.attrs["images"] = num_images
 
 

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from dask_labelqc.storage.arrays import read_into
+from dask_labelqc.storage.chunks import ChunkReader
 from tests.classification.conftest import draw_examples
 
 OPTIONS = [
@@ -142,12 +142,13 @@ def test_each_chunk_is_read_once(examples, tmp_path, options, reads, monkeypatch
     """Twice only for the margin of adjusted probabilities."""
     labels, pred_probs = examples
     seen = []
+    read_into = ChunkReader.read_into
 
-    def counting(array, box, target):
+    def counting(self, box, target):
         seen.append((box[0].start, box[0].stop))
-        read_into(array, box, target)
+        read_into(self, box, target)
 
-    monkeypatch.setattr("dask_labelqc.classification.lazy.read_into", counting)
+    monkeypatch.setattr(ChunkReader, "read_into", counting)
     monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 100_000)
     monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 30_000)
     stored = to_zarr(tmp_path / "p.zarr", pred_probs, (300, 12))
