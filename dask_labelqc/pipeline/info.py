@@ -122,7 +122,7 @@ def plan_audit(
 
     Parameters
     ----------
-    labels, pred_probs, storage_options, arguments
+    labels, pred_probs, storage_options, **arguments
         As in `audit_zarr`.
 
     Returns
