@@ -1,4 +1,4 @@
-"""The site: `make docs` builds it into docs/_build/html. Nothing is fetched, then or by a reader."""
+"""The site, which `make docs` builds into docs/_build/html. Nothing is fetched, then or later."""
 
 from __future__ import annotations
 
