@@ -33,6 +33,7 @@ exclude_patterns = ["_build", "_templates", "deploy/*/*.md"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # what stands in single backticks in a docstring is a name
 nitpicky = True
+toc_object_entries_show_parents = "hide"
 smartquotes = False  # two hyphens are those of an option
 
 # Markdown and notebooks, which are stored without output and not run here.

@@ -24,6 +24,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +35,8 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 MARKS = ("output", "not run", "on threads", "file")
 LANGUAGES = ("python", "sh", "text")
+PROGRAMS = r"dask|dask-labelqc:\S+|/tmp/image"
+"""What `labelqc` is a command of: Dask, and images that are run."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +186,10 @@ def _check_command(words: list[str]) -> None:
             assert (ROOT / word).exists(), f"{word} is not there"
         for extras in re.findall(r"^\.\[([\w,]+)\]$", word):
             check_extras(extras.split(","))
-    if "labelqc" in words:
-        check_arguments(words[words.index("labelqc") + 1 :])
-    elif "audit.sbatch" in words and words[0] == "sbatch":
+    for position, (before, word) in enumerate(pairwise(words)):
+        if word == "labelqc" and re.fullmatch(PROGRAMS, before):
+            check_arguments(words[position + 2 :])
+    if "audit.sbatch" in words and words[0] == "sbatch":
         check_arguments(["audit", *words[words.index("audit.sbatch") + 1 :]])
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

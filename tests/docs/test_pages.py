@@ -95,7 +95,7 @@ def block(code: str, language: str = "sh", mark: str = "", *words: str) -> Block
         ('pip install ".[none]" # kubectl', "no such extras"),
         ("make nothing # kubectl", "no such target"),
         ("echo 'kubectl", "unexpected EOF"),
-        ("docker run image labelqc nothing # kubectl", "nothing"),
+        ("docker run dask-labelqc:1 labelqc nothing # kubectl", "nothing"),
         ("helm version", "there is no kubectl"),
     ],
 )
