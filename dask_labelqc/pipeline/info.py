@@ -147,7 +147,7 @@ def plan_audit(
 
 
 def worker_bytes(inputs: Inputs) -> int:
-    """Return what one thread of a worker holds: the memory formula of the README.
+    """Return what one thread of a worker holds: the memory formula of the docs.
 
     A block of predictions as it is stored, decoded, gathered and put in order, and as much again
     that the allocator keeps for the threads that decode; from a remote store, each block that is
