@@ -54,7 +54,7 @@ numpydoc_validation_checks = {
     "PR01", "PR02", "PR05", "PR07", "PR10", "RT01", "RT05", "YD01",
 }  # fmt: skip
 # A docstring without sections is a sentence; the fields of a dataclass are described as attributes.
-WITHOUT_SECTIONS = r"\A(?!(.|\n)*\n\s*(Parameters|Returns)\n\s*---)"
+WITHOUT_SECTIONS = r"\A(?![\s\S]*\n\s*(Parameters|Returns)\n\s*---)"
 numpydoc_validation_overrides = {
     "PR01": [WITHOUT_SECTIONS, r"\n\s*Attributes\n\s*---"],
     "RT01": [WITHOUT_SECTIONS, r"\n\s*Yields\n\s*---"],
@@ -68,7 +68,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options: dict[str, Any] = {
     "logo": {"text": "dask-labelqc"},
-    "show_toc_level": 2,
+    "show_toc_level": 3,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
     "footer_end": [],
