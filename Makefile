@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test one-writer slurm jupyterhub docker check format bench bench-scale clean
+.PHONY: help setup demo test docs one-writer slurm jupyterhub docker check format bench bench-scale clean
 
 help:
 	@echo "make demo    set up, and find the label errors of a generated dataset (90 seconds)"
 	@echo "make test    set up, and run the tests"
+	@echo "make docs    build the documentation: docs/_build/html/index.html"
 	@echo "make one-writer  start 150 pairs of jobs at one instant, freeze and wake 80; print the counts"
 	@echo "make slurm   set up SLURM from Debian's packages too, and run its tests"
 	@echo "make jupyterhub  set up a hub, a proxy and a gateway too, and run their tests"
@@ -30,6 +31,13 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs docs/_build/html
 
 one-writer: setup
 	$(BIN)/python -m tests.pipeline.one_writer
@@ -76,4 +84,4 @@ bench-scale: setup
 	$(BIN)/python -m tests.benchmarks scheduling object_store
 
 clean:
-	rm -rf $(VENV) demo-output benchmark-data
+	rm -rf $(VENV) demo-output benchmark-data docs/_build docs/_pictures docs/notebooks docs/reference/api

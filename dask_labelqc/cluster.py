@@ -30,7 +30,7 @@ from dask_labelqc.errors import InputError
 __all__ = ["open_client", "open_gateway", "open_kubernetes", "open_local", "open_pbs", "open_slurm"]
 
 WORKER_BYTES = 1_000_000_000
-"""Memory that a local worker has at least: more than the formula in the README asks for."""
+"""Memory that a local worker has at least: more than the formula in the docs asks for."""
 
 NO_WORKERS = "distributed.scheduler.no-workers-timeout"
 LOCAL_PATIENCE = "5 minutes"

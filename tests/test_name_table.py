@@ -1,9 +1,8 @@
-"""The README's table of names is true: each name is there, and each tick is tried."""
+"""The table of names in the docs is true: each name is there, and each tick is tried."""
 
 from __future__ import annotations
 
 import importlib
-import re
 from functools import partial
 from pathlib import Path
 
@@ -29,14 +28,14 @@ from dask_labelqc.segmentation import rank as pixels_rank
 from dask_labelqc.segmentation import summary as pixels_summary
 from tests.object_detection.conftest import make_lists
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "from-cleanlab.md"
 CONTAINERS = ["NumPy", "Zarr", "Dask", "xarray"]
 HEADER = "| cleanlab | dask_labelqc | NumPy | Zarr | Dask | xarray |"
 
 
 def table():
     """Return (cleanlab's name, our name, the containers that are claimed) of each row."""
-    text = README.read_text().split(HEADER)[1].split("\n\n")[0]
+    text = PAGE.read_text().split(HEADER)[1].split("\n\n")[0]
     for line in text.splitlines()[2:]:
         theirs, ours, *ticks = (cell.strip() for cell in line.strip("|").split("|"))
         assert set(ticks) <= {"✓", ""}, line
@@ -282,24 +281,3 @@ def test_every_container_gives_the_same_answer(name, container, tmp_path):
 
 def test_every_tick_is_set():
     assert [ours for _, ours, claimed in ROWS if claimed != CONTAINERS] == []
-
-
-# What zarr says when xarray consolidates metadata, as it does by default.
-@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
-def test_the_examples_for_boxes_and_examples_run(tmp_path, monkeypatch):
-    """Those of the sections Detection and Classification, marked as py."""
-    monkeypatch.chdir(tmp_path)
-    labels, predictions = make_lists(3)
-    from_lists(labels, predictions).to_zarr("boxes.zarr", consolidated=False)
-    inputs = Inputs("NumPy", tmp_path)
-    for name, array in zip(("labels", "pred_probs"), inputs.examples, strict=True):
-        zarr.create_array(tmp_path / f"{name}.zarr", data=array)
-    text = README.read_text().split("\n## Detection\n")[1].split("\n## Object stores\n")[0]
-    blocks = re.findall(r"```py\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 3
-    for block in blocks:
-        boxes = "object_detection" in block
-        names = dict(zip(("labels", "pred_probs"), inputs.examples, strict=True))
-        names = {"labels": labels, "predictions": predictions} if boxes else names
-        names["batches"] = [tuple(names.values())]
-        exec(compile(block, "README.md", "exec"), names)

@@ -61,8 +61,8 @@ def find_label_issues_batched(
     probabilities. (Where the last issue ranks behind examples that were not kept, once more:
     probabilities that sum to more than one, or an entropy or adjusted scores that are far from
     alike throughout the dataset.) What is kept meanwhile is a few numbers of each example that
-    disagrees with its prediction and of those that could rank before one; the README has the
-    bytes.
+    disagrees with its prediction and of those that could rank before one; the docs have the
+    bytes (how-to/chunks-and-memory).
 
     Parameters
     ----------

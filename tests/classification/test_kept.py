@@ -97,7 +97,7 @@ def weighed(labels, pred_probs, kwargs, monkeypatch):
 
 
 def promised(labels, pred_probs, method, adjust, calibrated):
-    """The bytes of the README, for up to 256 classes."""
+    """The bytes that the docs say, for up to 256 classes."""
     f = pred_probs.itemsize
     own, top = pred_probs[np.arange(labels.size), labels], pred_probs.max(axis=1)
     disagree = pred_probs.argmax(axis=1) != labels

@@ -176,7 +176,7 @@ def test_scores_below_zero_are_the_lowest(method, adjust, estimation):
 
 
 def test_indices_are_ranked_here_and_ascend_there():
-    """What the README says of the order; cleanlab's text promises the ranking, too."""
+    """What the docs say of the order; cleanlab's text promises the ranking, too."""
     labels, pred_probs = draw_examples(0, 400, 4)
     ours = find_label_issues_batched(labels, pred_probs, verbose=False)
     other = theirs(labels, pred_probs, verbose=False)
