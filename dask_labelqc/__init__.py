@@ -9,16 +9,31 @@ from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
     from dask_labelqc import classification, experimental, object_detection, segmentation
-    from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
+    from dask_labelqc.errors import (
+        BlockError,
+        ClusterError,
+        InputError,
+        LabelQCError,
+        LabelQCWarning,
+        OutputError,
+        StoreError,
+        TakenOverError,
+    )
     from dask_labelqc.pipeline import JobPlan, JobReport, audit_zarr, plan_audit
 
+    __version__: str
+
 __all__ = [
+    "BlockError",
+    "ClusterError",
     "InputError",
     "JobPlan",
     "JobReport",
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
+    "StoreError",
+    "TakenOverError",
     "audit_zarr",
     "classification",
     "experimental",
@@ -28,21 +43,31 @@ __all__ = [
 ]
 
 _PLACES = {
-    "errors": ("InputError", "LabelQCError", "LabelQCWarning", "OutputError"),
+    "errors": (
+        "BlockError",
+        "ClusterError",
+        "InputError",
+        "LabelQCError",
+        "LabelQCWarning",
+        "OutputError",
+        "StoreError",
+        "TakenOverError",
+    ),
     "pipeline": ("JobPlan", "JobReport", "audit_zarr", "plan_audit"),
 }
 
+if not _typing.TYPE_CHECKING:  # to a type checker every name would be one of the package
 
-def __getattr__(name: str) -> _typing.Any:
-    if name == "__version__":
-        return _import_module("importlib.metadata").version("dask-labelqc")
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for place, names in _PLACES.items():
-        if name in names:
-            module = _import_module(f"{__name__}.{place}")
-            return globals().setdefault(name, getattr(module, name))
-    return _import_module(f"{__name__}.{name}")
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return _import_module("importlib.metadata").version("dask-labelqc")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for place, names in _PLACES.items():
+            if name in names:
+                module = _import_module(f"{__name__}.{place}")
+                return globals().setdefault(name, getattr(module, name))
+        return _import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:

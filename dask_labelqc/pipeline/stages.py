@@ -19,6 +19,7 @@ from dask_labelqc.errors import (
     BlockError,
     LabelQCError,
     OutputError,
+    StoreError,
     TakenOverError,
     advise,
 )
@@ -411,7 +412,7 @@ class JobStages:
         """Say which images failed, how often, where and why."""
         error = outcome.error
         assert error is not None
-        if isinstance(error, LabelQCError):
+        if isinstance(error, LabelQCError) and not isinstance(error, StoreError):
             return error
         images = name_images(*self._images(item))
         tried = len(outcome.workers)
