@@ -9,9 +9,10 @@ from typing import Any
 import xarray as xr
 import zarr
 
-from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, Like, normalize
+from dask_labelqc.segmentation.inputs import InMemory, Lazy, Like, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
+from dask_labelqc.storage.containers import ArrayLike
 from dask_labelqc.storage.coordinates import (
     CLASS_DIMS,
     Carried,
