@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks.table import print_rows
 
-BENCHMARKS = ("memory", "job", "scale", "classification", "summary", "detection")
+BENCHMARKS = ("start", "memory", "job", "scale", "classification", "summary", "detection")
 SCALE = ("scheduling", "object_store")
 """Of clusters and object stores; only when they are named."""
 
