@@ -9,7 +9,16 @@ from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
     from dask_labelqc import classification, experimental, object_detection, segmentation
-    from dask_labelqc.errors import InputError, LabelQCError, LabelQCWarning, OutputError
+    from dask_labelqc.errors import (
+        BlockError,
+        ClusterError,
+        InputError,
+        LabelQCError,
+        LabelQCWarning,
+        OutputError,
+        StoreError,
+        TakenOverError,
+    )
     from dask_labelqc.pipeline import (
         BoxPlan,
         BoxReport,
@@ -25,9 +34,13 @@ if _typing.TYPE_CHECKING:
         plan_examples_audit,
     )
 
+    __version__: str
+
 __all__ = [
+    "BlockError",
     "BoxPlan",
     "BoxReport",
+    "ClusterError",
     "ExamplePlan",
     "ExampleReport",
     "InputError",
@@ -36,6 +49,8 @@ __all__ = [
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
+    "StoreError",
+    "TakenOverError",
     "audit_boxes_zarr",
     "audit_examples_zarr",
     "audit_zarr",
@@ -49,7 +64,16 @@ __all__ = [
 ]
 
 _PLACES = {
-    "errors": ("InputError", "LabelQCError", "LabelQCWarning", "OutputError"),
+    "errors": (
+        "BlockError",
+        "ClusterError",
+        "InputError",
+        "LabelQCError",
+        "LabelQCWarning",
+        "OutputError",
+        "StoreError",
+        "TakenOverError",
+    ),
     "pipeline": (
         *("BoxPlan", "ExamplePlan", "JobPlan", "BoxReport", "ExampleReport", "JobReport"),
         *("audit_boxes_zarr", "audit_examples_zarr", "audit_zarr"),
@@ -57,17 +81,18 @@ _PLACES = {
     ),
 }
 
+if not _typing.TYPE_CHECKING:  # to a type checker every name would be one of the package
 
-def __getattr__(name: str) -> _typing.Any:
-    if name == "__version__":
-        return _import_module("importlib.metadata").version("dask-labelqc")
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for place, names in _PLACES.items():
-        if name in names:
-            module = _import_module(f"{__name__}.{place}")
-            return globals().setdefault(name, getattr(module, name))
-    return _import_module(f"{__name__}.{name}")
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return _import_module("importlib.metadata").version("dask-labelqc")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for place, names in _PLACES.items():
+            if name in names:
+                module = _import_module(f"{__name__}.{place}")
+                return globals().setdefault(name, getattr(module, name))
+        return _import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:

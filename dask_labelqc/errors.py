@@ -93,7 +93,7 @@ class ClusterError(LabelQCError, RuntimeError):
     """The cluster is gone; what was finished is on record."""
 
 
-class StoreError(OSError):
+class StoreError(LabelQCError, OSError):
     """A store did not answer, or refused; the message names the object. It may answer later."""
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import subprocess
-import sys
 import warnings
 from types import ModuleType
 
 import pytest
 
 import dask_labelqc
+from dask_labelqc import errors
 
 
 def all_modules() -> list[str]:
@@ -93,8 +92,10 @@ def test_segmentation_shows_its_functions() -> None:
     assert segmentation.issues_from_scores is segmentation.rank.issues_from_scores
 
 
-def test_the_command_line_is_loaded_without_the_rest() -> None:
-    """Every ``dask`` command loads it; and a signal finds a handler that much sooner."""
-    code = "import sys, dask_labelqc.cli; print({'numba', 'zarr', 'distributed'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+def test_every_error_is_public_and_of_one_family() -> None:
+    raised = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+    assert {errors.BlockError, errors.ClusterError, errors.StoreError} < {*raised}
+    for kind in raised:
+        assert issubclass(kind, dask_labelqc.LabelQCError)
+        assert getattr(dask_labelqc, kind.__name__) is kind
+        assert kind.__name__ in dask_labelqc.__all__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import xarray as xr
@@ -30,13 +30,65 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.method.calls import call_progress
 from dask_labelqc.method.sequence import Selection
 from dask_labelqc.progress import progress_for
+from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.typing import BoolArray, Ints
 
 __all__ = ["find_label_issues_batched"]
 
 
+class _Arguments(TypedDict, total=False):
+    labels_file: str | Path | None
+    pred_probs_file: str | Path | None
+    batch_size: int
+    n_jobs: int | None
+    verbose: bool
+    quality_score_kwargs: Mapping[str, Any] | None
+    num_issue_kwargs: Mapping[str, Any] | None
+
+
+@overload
 def find_label_issues_batched(
-    labels: Any = None,
-    pred_probs: Any = None,
+    labels: ArrayLike | None = None,
+    pred_probs: ArrayLike | None = None,
+    *,
+    return_mask: Literal[False] = False,
+    **arguments: Unpack[_Arguments],
+) -> Ints: ...
+
+
+@overload
+def find_label_issues_batched(
+    labels: xr.DataArray,
+    pred_probs: ArrayLike | None = None,
+    *,
+    return_mask: Literal[True],
+    **arguments: Unpack[_Arguments],
+) -> xr.DataArray: ...
+
+
+@overload
+def find_label_issues_batched(
+    labels: PlainArray | LazyArray | None = None,
+    pred_probs: ArrayLike | None = None,
+    *,
+    return_mask: Literal[True],
+    **arguments: Unpack[_Arguments],
+) -> BoolArray: ...
+
+
+@overload
+def find_label_issues_batched(
+    labels: ArrayLike | None = None,
+    pred_probs: ArrayLike | None = None,
+    *,
+    return_mask: bool,
+    **arguments: Unpack[_Arguments],
+) -> Ints | BoolArray | xr.DataArray: ...
+
+
+def find_label_issues_batched(
+    labels: ArrayLike | None = None,
+    pred_probs: ArrayLike | None = None,
     *,
     labels_file: str | Path | None = None,
     pred_probs_file: str | Path | None = None,
@@ -46,7 +98,7 @@ def find_label_issues_batched(
     quality_score_kwargs: Mapping[str, Any] | None = None,
     num_issue_kwargs: Mapping[str, Any] | None = None,
     return_mask: bool = False,
-) -> Any:
+) -> Ints | BoolArray | xr.DataArray:
     """Return the examples whose label is estimated to be wrong.
 
     As many examples as confident learning (Northcutt et al., 2021) estimates to be mislabeled are

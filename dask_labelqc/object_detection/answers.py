@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,14 @@ from dask_labelqc.object_detection.blocks import Boxes
 from dask_labelqc.object_detection.passes import OUTPUTS
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["named", "names_by_id", "per_image", "shaped"]
+__all__ = ["ClassName", "ClassNames", "named", "names_by_id", "per_image", "shaped"]
+
+ClassName: TypeAlias = int | str
+"""Name of a class in an answer: its id where it has none."""
+ClassNames: TypeAlias = (
+    Mapping[str, ClassName] | Mapping[int, ClassName] | Sequence[ClassName] | AnyArray
+)
+"""Names of classes, by their ids or in the order of these."""
 
 
 def shaped(boxes: Boxes, name: str, values: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -11,15 +11,35 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import pair_matrices
 from dask_labelqc.kernels.boxes_scores import badloc, overlooked, spurious, swap
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, Boxes, open_boxes, read_block
-from dask_labelqc.object_detection.lists import flatten_labels, separate_prediction
+from dask_labelqc.object_detection.lists import (
+    LabelLists,
+    PredictionLists,
+    flatten_labels,
+    separate_prediction,
+)
 from dask_labelqc.object_detection.options import ScoreOptions
 from dask_labelqc.object_detection.passes import survey
-from dask_labelqc.typing import AnyArray, Floats
+from dask_labelqc.typing import AnyArray, Floats, Ints
 
-__all__ = ["boxes_of_auxiliary", "get_auxiliary_inputs", "score_auxiliary"]
+__all__ = ["AuxiliaryInput", "boxes_of_auxiliary", "get_auxiliary_inputs", "score_auxiliary"]
 
 
-def get_auxiliary_inputs(alpha: float, labels: Any, predictions: Any) -> list[dict[str, Any]]:
+class AuxiliaryInput(TypedDict):
+    """The parts of an image."""
+
+    pred_labels: Ints
+    pred_label_probs: Floats
+    pred_bboxes: Floats
+    lab_labels: Ints
+    lab_bboxes: Floats
+    similarity_matrix: Floats
+    iou_matrix: Floats
+    min_possible_similarity: float
+
+
+def get_auxiliary_inputs(
+    alpha: float, labels: LabelLists, predictions: PredictionLists
+) -> list[AuxiliaryInput]:
     """Take labels and predictions apart, once for several calls of ``compute_*_box_scores``.
 
     The matrices take 16 bytes for each pair of a given and a predicted box of an image: for
@@ -48,7 +68,7 @@ def get_auxiliary_inputs(alpha: float, labels: Any, predictions: Any) -> list[di
     alpha = ScoreOptions.given(alpha=alpha).alpha
     boxes = open_boxes(labels, predictions)
     smallest = survey(boxes, alpha, BLOCK_BOXES)[0].smallest_similarity
-    inputs = []
+    inputs: list[AuxiliaryInput] = []
     for span in boxes.spans(block_boxes=1):  # one image each
         image = read_block(boxes.columns, span, boxes.num_classes)
         iou, similarity = pair_matrices(

@@ -24,16 +24,26 @@ not fit the images; 2**16 to 2**18 boxes a chunk suit the tasks, which hold 2**1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
+from dask_labelqc.object_detection.lists import (
+    LabelLists,
+    PredictionLists,
+    flatten_labels,
+    flatten_predictions,
+)
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["COLUMNS", "as_text", "check_offsets", "columnar_dataset", "from_lists"]
+__all__ = ["COLUMNS", "Columnar", "as_text", "check_offsets", "columnar_dataset", "from_lists"]
+
+Columnar: TypeAlias = xr.Dataset | zarr.Group | str | Path
+"""The columnar dataset, or where it is."""
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "given_boxes": ("given_box", "corner"),
@@ -107,8 +117,8 @@ def columnar_dataset(
 
 
 def from_lists(
-    labels: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Any],
+    labels: LabelLists,
+    predictions: PredictionLists,
     *,
     class_names: Sequence[str] | None = None,
 ) -> xr.Dataset:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import dask
 import numpy as np
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import BoxBlock
-from dask_labelqc.object_detection.answers import names_by_id
+from dask_labelqc.object_detection.answers import ClassName, ClassNames, names_by_id
 from dask_labelqc.object_detection.auxiliary import boxes_of_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, Boxes, Span, open_boxes, read_block
+from dask_labelqc.object_detection.dataset import Columnar
+from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
 from dask_labelqc.typing import Floats, Ints
 
 __all__ = [
@@ -22,11 +24,15 @@ __all__ = [
     "object_counts_per_image",
 ]
 
-Auxiliary = Sequence[Mapping[str, Any]]
+Auxiliary: TypeAlias = Sequence[Mapping[str, Any]]
+Areas: TypeAlias = dict[ClassName, list[float]] | dict[ClassName, Floats]
 
 
 def object_counts_per_image(
-    labels: Any = None, predictions: Any = None, *, auxiliary_inputs: Auxiliary | None = None
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
+    *,
+    auxiliary_inputs: Auxiliary | None = None,
 ) -> tuple[list[int], list[int]]:
     """Count the given and the predicted boxes of each image.
 
@@ -53,7 +59,7 @@ def object_counts_per_image(
 
 
 def get_sorted_bbox_count_idxs(
-    labels: Any, predictions: Any = None
+    labels: LabelLists | Columnar, predictions: PredictionLists | None = None
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return (image, number of boxes) for all images, most boxes first.
 
@@ -77,14 +83,47 @@ def get_sorted_bbox_count_idxs(
     return _most_first(given), _most_first(predicted)
 
 
+@overload
 def bounding_box_size_distribution(
-    labels: Any = None,
-    predictions: Any = None,
+    labels: LabelLists | None = None,
+    predictions: PredictionLists | None = None,
     *,
     auxiliary_inputs: Auxiliary | None = None,
-    class_names: Mapping[Any, Any] | None = None,
+    class_names: ClassNames | None = None,
     sort: bool = False,
-) -> tuple[dict[Any, Any], dict[Any, Any]]:
+) -> tuple[dict[ClassName, list[float]], dict[ClassName, list[float]]]: ...
+
+
+@overload
+def bounding_box_size_distribution(
+    labels: Columnar,
+    predictions: None = None,
+    *,
+    auxiliary_inputs: None = None,
+    class_names: ClassNames | None = None,
+    sort: bool = False,
+) -> tuple[dict[ClassName, Floats], dict[ClassName, Floats]]: ...
+
+
+@overload
+def bounding_box_size_distribution(
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
+    *,
+    auxiliary_inputs: None = None,
+    class_names: ClassNames | None = None,
+    sort: bool = False,
+) -> tuple[Areas, Areas]: ...
+
+
+def bounding_box_size_distribution(
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
+    *,
+    auxiliary_inputs: Auxiliary | None = None,
+    class_names: ClassNames | None = None,
+    sort: bool = False,
+) -> tuple[Areas, Areas]:
     """Collect the areas of the given and the predicted boxes by class.
 
     Parameters
@@ -110,9 +149,9 @@ def bounding_box_size_distribution(
     ({'car': [45.0]}, {})
     """
     boxes = _boxes(labels, predictions, auxiliary_inputs)
-    class_names = boxes.names(names_by_id(class_names))
+    names = boxes.names(names_by_id(class_names))
     sides = [list(parts) for parts in zip(*_of_blocks(boxes, _block_areas), strict=True)]
-    found: list[dict[Any, Any]] = [_by_class(parts, class_names) for parts in sides]
+    found: list[dict[Any, Any]] = [_by_class(parts, names) for parts in sides]
     if boxes.coords is None:
         found = [{name: areas.tolist() for name, areas in side.items()} for side in found]
     if sort:
@@ -121,12 +160,12 @@ def bounding_box_size_distribution(
 
 
 def class_label_distribution(
-    labels: Any = None,
-    predictions: Any = None,
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
     *,
     auxiliary_inputs: Auxiliary | None = None,
-    class_names: Mapping[Any, Any] | None = None,
-) -> tuple[dict[Any, float], dict[Any, float]]:
+    class_names: ClassNames | None = None,
+) -> tuple[dict[ClassName, float], dict[ClassName, float]]:
     """Return the share of each class among the given and among the predicted boxes.
 
     Parameters
@@ -154,9 +193,9 @@ def class_label_distribution(
     ({0: 0.67, 1: 0.33}, {})
     """
     boxes = _boxes(labels, predictions, auxiliary_inputs)
-    class_names = boxes.names(names_by_id(class_names))
+    names = boxes.names(names_by_id(class_names))
     given, predicted = np.sum(_of_blocks(boxes, _block_counts), axis=0)
-    return _shares(given, class_names), _shares(predicted, class_names)
+    return _shares(given, names), _shares(predicted, names)
 
 
 def _boxes(labels: Any, predictions: Any, auxiliary_inputs: Auxiliary | None) -> Boxes:

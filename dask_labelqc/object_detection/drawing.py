@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_labelqc.figures import pyplot, show
+from dask_labelqc.object_detection.answers import ClassNames
+from dask_labelqc.object_detection.dataset import Columnar
 from dask_labelqc.object_detection.distributions import (
     bounding_box_size_distribution,
     class_label_distribution,
 )
-from dask_labelqc.object_detection.lists import separate_prediction
+from dask_labelqc.object_detection.lists import LabelLists, PredictionLists, separate_prediction
 from dask_labelqc.object_detection.options import check_fraction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_class_distribution", "plot_class_size_distributions", "visualize"]
 
@@ -25,12 +30,12 @@ SAVED_FORMATS = ("png", "pdf", "ps", "eps", "svg")
 
 
 def plot_class_size_distributions(
-    labels: Any,
-    predictions: Any = None,
-    class_names: Mapping[Any, Any] | None = None,
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
+    class_names: ClassNames | None = None,
     class_to_show: int = MAX_CLASSES_SHOWN,
     **kwargs: Any,
-) -> list[Any]:
+) -> list[Figure]:
     """Draw histograms of the areas of given and predicted boxes, one figure a class.
 
     Parameters
@@ -50,7 +55,7 @@ def plot_class_size_distributions(
     given, predicted = bounding_box_size_distribution(
         labels, predictions, class_names=class_names, sort=True
     )
-    figures = []
+    figures: list[Figure] = []
     for name in list(given)[:class_to_show]:
         figure, axes = plt.subplots(1, 2, figsize=(10, 5))
         figure.suptitle(f"Sizes of the boxes of class {name}")
@@ -65,11 +70,11 @@ def plot_class_size_distributions(
 
 
 def plot_class_distribution(
-    labels: Any,
-    predictions: Any = None,
-    class_names: Mapping[Any, Any] | None = None,
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
+    class_names: ClassNames | None = None,
     **kwargs: Any,
-) -> Any:
+) -> Figure:
     """Draw the shares of the classes among given and among predicted boxes as two pies.
 
     Parameters
@@ -85,6 +90,7 @@ def plot_class_distribution(
     """
     plt = pyplot()
     shares = class_label_distribution(labels, predictions, class_names=class_names)
+    figure: Figure
     figure, axes = plt.subplots(1, 2, figsize=(10, 5))
     figure.suptitle("Classes of the boxes")
     for axis, title, share in zip(axes, ("given", "predicted"), shares, strict=True):
@@ -105,7 +111,7 @@ def visualize(
     figsize: tuple[int, int] | None = None,
     save_path: str | None = None,
     **kwargs: Any,
-) -> Any:
+) -> Figure:
     """Draw an image with its given boxes in red and its predicted boxes in blue.
 
     Parameters
@@ -139,6 +145,7 @@ def visualize(
     if isinstance(image, (str, Path)):
         image = plt.imread(image)
     panels = 1 if overlay else 2
+    figure: Figure
     figure, grid = plt.subplots(
         1,
         panels,

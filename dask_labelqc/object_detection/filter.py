@@ -6,30 +6,95 @@ The name, arguments and answers are those of `cleanlab.object_detection.filter`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import dask.array as da
 import numpy as np
+import xarray as xr
 from dask import delayed
 
 from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
+from dask_labelqc.object_detection.dataset import Columnar
+from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
 from dask_labelqc.object_detection.options import ScoreOptions
 from dask_labelqc.object_detection.passes import precision_by_class, score, survey
-from dask_labelqc.typing import AnyArray, Ints
+from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
 __all__ = ["find_label_issues"]
 
+Weights: TypeAlias = Mapping[str, float] | None
+
+
+@overload
+def find_label_issues(
+    labels: LabelLists,
+    predictions: PredictionLists,
+    *,
+    return_indices_ranked_by_score: Literal[False] | None = False,
+    overlapping_label_check: bool | None = True,
+    aggregation_weights: Weights = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> BoolArray: ...
+
+
+@overload
+def find_label_issues(
+    labels: LabelLists,
+    predictions: PredictionLists,
+    *,
+    return_indices_ranked_by_score: Literal[True],
+    overlapping_label_check: bool | None = True,
+    aggregation_weights: Weights = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> Ints: ...
+
+
+@overload
+def find_label_issues(
+    labels: Columnar,
+    predictions: None = None,
+    *,
+    return_indices_ranked_by_score: Literal[False] | None = False,
+    overlapping_label_check: bool | None = True,
+    aggregation_weights: Weights = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> xr.DataArray: ...
+
+
+@overload
+def find_label_issues(
+    labels: Columnar,
+    predictions: None = None,
+    *,
+    return_indices_ranked_by_score: Literal[True],
+    overlapping_label_check: bool | None = True,
+    aggregation_weights: Weights = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> Ints | da.Array: ...
+
+
+@overload
+def find_label_issues(
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
+    *,
+    return_indices_ranked_by_score: bool | None,
+    overlapping_label_check: bool | None = True,
+    aggregation_weights: Weights = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> BoolArray | Ints | xr.DataArray | da.Array: ...
+
 
 def find_label_issues(
-    labels: Any,
-    predictions: Any = None,
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
     *,
     return_indices_ranked_by_score: bool | None = False,
     overlapping_label_check: bool | None = True,
-    aggregation_weights: Mapping[str, float] | None = None,
+    aggregation_weights: Weights = None,
     block_boxes: int = BLOCK_BOXES,
-) -> Any:
+) -> BoolArray | Ints | xr.DataArray | da.Array:
     """Find the images with a box that was overlooked, badly placed or given another's class.
 
     Parameters

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["flatten_labels", "flatten_predictions", "separate_prediction"]
+__all__ = [
+    "LabelLists",
+    "PredictionLists",
+    "flatten_labels",
+    "flatten_predictions",
+    "separate_prediction",
+]
+
+LabelLists: TypeAlias = Sequence[Mapping[str, Any]] | AnyArray
+"""N dictionaries ``{"bboxes": (L, 4), "labels": (L,)}``."""
+PredictionLists: TypeAlias = Sequence[Sequence[Any] | AnyArray] | AnyArray
+"""N sequences of K arrays (M, 5)."""
 
 PREDICTION_COLUMNS = 5
 NUMERIC = "fiub"
 
 
-def flatten_labels(labels: Sequence[Mapping[str, Any]], num_images: int) -> dict[str, AnyArray]:
+def flatten_labels(labels: LabelLists, num_images: int) -> dict[str, AnyArray]:
     """Return ``given_boxes`` (B, 4), ``given_classes`` (B,) and ``given_offsets`` (N + 1,)."""
     _check_sequence("labels", labels)
     if len(labels) != num_images:
@@ -50,7 +61,7 @@ def flatten_labels(labels: Sequence[Mapping[str, Any]], num_images: int) -> dict
     }
 
 
-def flatten_predictions(predictions: Sequence[Any]) -> tuple[dict[str, AnyArray], int]:
+def flatten_predictions(predictions: PredictionLists) -> tuple[dict[str, AnyArray], int]:
     """Return the ``predicted_*`` columns and K, from N sequences of K arrays (M, 5)."""
     _check_sequence("predictions", predictions)
     if not len(predictions):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import dask
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes_matches import IOU_THRESHOLDS
-from dask_labelqc.object_detection.answers import names_by_id
+from dask_labelqc.object_detection.answers import ClassName, ClassNames, names_by_id
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
+from dask_labelqc.object_detection.dataset import Columnar
+from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
 from dask_labelqc.object_detection.options import ScoreOptions
 from dask_labelqc.object_detection.passes import Survey, survey
 
@@ -20,11 +21,11 @@ TINY = 1e-100
 
 
 def get_average_per_class_confusion_matrix(
-    labels: Any,
-    predictions: Any = None,
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
     num_procs: int = 1,
-    class_names: Mapping[Any, Any] | None = None,
-) -> dict[Any, dict[str, float]]:
+    class_names: ClassNames | None = None,
+) -> dict[ClassName, dict[str, float]]:
     """Count true positives, false positives and false negatives of each class.
 
     Parameters
@@ -56,7 +57,7 @@ def get_average_per_class_confusion_matrix(
     {0: {'TP': 1.0, 'FP': 0.0, 'FN': 0.0}}
     """
     boxes = open_boxes(labels, predictions)
-    names = _names(boxes.names(class_names), boxes.num_classes)
+    names = _names(boxes.names(names_by_id(class_names)), boxes.num_classes)
     total, matched = survey(boxes, ScoreOptions().alpha, BLOCK_BOXES, matches=True)
     del matched  # the precision needs the match lists, the counts do not
     found: Survey = dask.compute(total)[0]
@@ -77,11 +78,11 @@ def get_average_per_class_confusion_matrix(
 
 
 def calculate_per_class_metrics(
-    labels: Any,
-    predictions: Any = None,
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
     num_procs: int = 1,
-    class_names: Mapping[Any, Any] | None = None,
-) -> dict[Any, dict[str, float]]:
+    class_names: ClassNames | None = None,
+) -> dict[ClassName, dict[str, float]]:
     """Return precision, recall and F1 of the predictions for each class.
 
     Parameters
@@ -115,8 +116,7 @@ def calculate_per_class_metrics(
     return metrics
 
 
-def _names(class_names: Mapping[Any, Any] | None, num_classes: int) -> list[Any]:
-    class_names = names_by_id(class_names)
+def _names(class_names: Mapping[str, ClassName] | None, num_classes: int) -> list[ClassName]:
     if class_names is None:
         return list(range(num_classes))
     if len(class_names) < num_classes:

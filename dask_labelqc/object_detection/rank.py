@@ -8,7 +8,7 @@ with `predictions` left out; it then returns a DataArray, lazy if the dataset is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import dask.array as da
 import numpy as np
@@ -20,10 +20,11 @@ from dask_labelqc.kernels.boxes import pool_softmin
 from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.auxiliary import get_auxiliary_inputs, score_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
-from dask_labelqc.object_detection.dataset import check_offsets
+from dask_labelqc.object_detection.dataset import Columnar, check_offsets
+from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
 from dask_labelqc.object_detection.options import ScoreOptions, check_fraction
 from dask_labelqc.object_detection.passes import score, survey
-from dask_labelqc.typing import AnyArray
+from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = [
     "compute_badloc_box_scores",
@@ -39,16 +40,42 @@ __all__ = [
 _get_valid_inputs_for_compute_scores = get_auxiliary_inputs
 """The name by which cleanlab's documentation tells users to make `auxiliary_inputs`."""
 
+Auxiliary: TypeAlias = Sequence[Mapping[str, Any]]
 
+
+@overload
 def get_label_quality_scores(
-    labels: Any,
-    predictions: Any = None,
+    labels: LabelLists,
+    predictions: PredictionLists,
     *,
     aggregation_weights: Mapping[str, float] | None = None,
     overlapping_label_check: bool | None = True,
     verbose: bool = True,
     block_boxes: int = BLOCK_BOXES,
-) -> Any:
+) -> Floats: ...
+
+
+@overload
+def get_label_quality_scores(
+    labels: Columnar,
+    predictions: None = None,
+    *,
+    aggregation_weights: Mapping[str, float] | None = None,
+    overlapping_label_check: bool | None = True,
+    verbose: bool = True,
+    block_boxes: int = BLOCK_BOXES,
+) -> xr.DataArray: ...
+
+
+def get_label_quality_scores(
+    labels: LabelLists | Columnar,
+    predictions: PredictionLists | None = None,
+    *,
+    aggregation_weights: Mapping[str, float] | None = None,
+    overlapping_label_check: bool | None = True,
+    verbose: bool = True,
+    block_boxes: int = BLOCK_BOXES,
+) -> Floats | xr.DataArray:
     """Score each image between 0 and 1; the lower, the more likely its boxes are wrong.
 
     Parameters
@@ -96,7 +123,27 @@ def get_label_quality_scores(
     return _scores("image_score", labels, predictions, options, block_boxes)
 
 
-def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> Any:
+@overload
+def issues_from_scores(
+    label_quality_scores: AnyArray | Sequence[float], *, threshold: float = 0.1
+) -> Ints: ...
+
+
+@overload
+def issues_from_scores(label_quality_scores: da.Array, *, threshold: float = 0.1) -> da.Array: ...
+
+
+@overload
+def issues_from_scores(
+    label_quality_scores: xr.DataArray, *, threshold: float = 0.1
+) -> Ints | da.Array: ...
+
+
+def issues_from_scores(
+    label_quality_scores: AnyArray | Sequence[float] | da.Array | xr.DataArray,
+    *,
+    threshold: float = 0.1,
+) -> Ints | da.Array:
     """Return the indices of the images with a score of at most `threshold`, lowest score first.
 
     Parameters
@@ -118,7 +165,7 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     """
     check_fraction("threshold", threshold)
     threshold = float(threshold)
-    scores = getattr(label_quality_scores, "data", label_quality_scores)
+    scores: Any = getattr(label_quality_scores, "data", label_quality_scores)
     if np.ndim(scores) != 1:
         raise InputError(f"label_quality_scores must be one score an image, got {np.shape(scores)}")
     if isinstance(scores, da.Array):
@@ -127,15 +174,39 @@ def issues_from_scores(label_quality_scores: Any, *, threshold: float = 0.1) -> 
     return _lowest(np.asarray(label_quality_scores), threshold)
 
 
+@overload
 def compute_overlooked_box_scores(
     *,
-    labels: Any = None,
-    predictions: Any = None,
+    labels: LabelLists | None = None,
+    predictions: PredictionLists | None = None,
     alpha: float | None = None,
     high_probability_threshold: float | None = None,
-    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
     block_boxes: int = BLOCK_BOXES,
-) -> Any:
+) -> list[Floats]: ...
+
+
+@overload
+def compute_overlooked_box_scores(
+    *,
+    labels: Columnar,
+    predictions: None = None,
+    alpha: float | None = None,
+    high_probability_threshold: float | None = None,
+    auxiliary_inputs: None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> xr.DataArray: ...
+
+
+def compute_overlooked_box_scores(
+    *,
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
+    alpha: float | None = None,
+    high_probability_threshold: float | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> list[Floats] | xr.DataArray:
     """Score each predicted box: low when an object was probably not annotated.
 
     Parameters
@@ -162,20 +233,42 @@ def compute_overlooked_box_scores(
     [array([nan])]
     """
     options = ScoreOptions.given(alpha=alpha, high_probability_threshold=high_probability_threshold)
-    if auxiliary_inputs is not None:
-        return score_auxiliary("overlooked", auxiliary_inputs, options)
-    return _scores("overlooked_box_score", labels, predictions, options, block_boxes)
+    return _box_scores("overlooked", labels, predictions, auxiliary_inputs, options, block_boxes)
+
+
+@overload
+def compute_badloc_box_scores(
+    *,
+    labels: LabelLists | None = None,
+    predictions: PredictionLists | None = None,
+    alpha: float | None = None,
+    low_probability_threshold: float | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> list[Floats]: ...
+
+
+@overload
+def compute_badloc_box_scores(
+    *,
+    labels: Columnar,
+    predictions: None = None,
+    alpha: float | None = None,
+    low_probability_threshold: float | None = None,
+    auxiliary_inputs: None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> xr.DataArray: ...
 
 
 def compute_badloc_box_scores(
     *,
-    labels: Any = None,
-    predictions: Any = None,
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
     alpha: float | None = None,
     low_probability_threshold: float | None = None,
-    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
     block_boxes: int = BLOCK_BOXES,
-) -> Any:
+) -> list[Floats] | xr.DataArray:
     """Score each given box: low when its edges are probably in the wrong place.
 
     Parameters
@@ -197,21 +290,45 @@ def compute_badloc_box_scores(
     [array([0.5])]
     """
     options = ScoreOptions.given(alpha=alpha, low_probability_threshold=low_probability_threshold)
-    if auxiliary_inputs is not None:
-        return score_auxiliary("badloc", auxiliary_inputs, options)
-    return _scores("badloc_box_score", labels, predictions, options, block_boxes)
+    return _box_scores("badloc", labels, predictions, auxiliary_inputs, options, block_boxes)
+
+
+@overload
+def compute_swap_box_scores(
+    *,
+    labels: LabelLists | None = None,
+    predictions: PredictionLists | None = None,
+    alpha: float | None = None,
+    high_probability_threshold: float | None = None,
+    overlapping_label_check: bool | None = True,
+    auxiliary_inputs: Auxiliary | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> list[Floats]: ...
+
+
+@overload
+def compute_swap_box_scores(
+    *,
+    labels: Columnar,
+    predictions: None = None,
+    alpha: float | None = None,
+    high_probability_threshold: float | None = None,
+    overlapping_label_check: bool | None = True,
+    auxiliary_inputs: None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> xr.DataArray: ...
 
 
 def compute_swap_box_scores(
     *,
-    labels: Any = None,
-    predictions: Any = None,
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
     alpha: float | None = None,
     high_probability_threshold: float | None = None,
     overlapping_label_check: bool | None = True,
-    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
     block_boxes: int = BLOCK_BOXES,
-) -> Any:
+) -> list[Floats] | xr.DataArray:
     """Score each given box: low when its class was probably swapped with another.
 
     Parameters
@@ -240,19 +357,39 @@ def compute_swap_box_scores(
         high_probability_threshold=high_probability_threshold,
         overlapping_label_check=bool(overlapping_label_check),
     )
-    if auxiliary_inputs is not None:
-        return score_auxiliary("swap", auxiliary_inputs, options)
-    return _scores("swap_box_score", labels, predictions, options, block_boxes)
+    return _box_scores("swap", labels, predictions, auxiliary_inputs, options, block_boxes)
+
+
+@overload
+def compute_spurious_box_scores(
+    *,
+    labels: LabelLists | None = None,
+    predictions: PredictionLists | None = None,
+    alpha: float | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> list[Floats]: ...
+
+
+@overload
+def compute_spurious_box_scores(
+    *,
+    labels: Columnar,
+    predictions: None = None,
+    alpha: float | None = None,
+    auxiliary_inputs: None = None,
+    block_boxes: int = BLOCK_BOXES,
+) -> xr.DataArray: ...
 
 
 def compute_spurious_box_scores(
     *,
-    labels: Any = None,
-    predictions: Any = None,
+    labels: LabelLists | Columnar | None = None,
+    predictions: PredictionLists | None = None,
     alpha: float | None = None,
-    auxiliary_inputs: Sequence[Mapping[str, Any]] | None = None,
+    auxiliary_inputs: Auxiliary | None = None,
     block_boxes: int = BLOCK_BOXES,
-) -> Any:
+) -> list[Floats] | xr.DataArray:
     """Score each given box: low when there is probably no object, since no prediction supports it.
 
     Parameters
@@ -285,14 +422,36 @@ def compute_spurious_box_scores(
     [array([0.75])]
     """
     options = ScoreOptions.given(alpha=alpha)
-    if auxiliary_inputs is not None:
-        return score_auxiliary("spurious", auxiliary_inputs, options)
-    return _scores("spurious_box_score", labels, predictions, options, block_boxes)
+    return _box_scores("spurious", labels, predictions, auxiliary_inputs, options, block_boxes)
+
+
+@overload
+def pool_box_scores_per_image(
+    box_scores: Sequence[AnyArray] | AnyArray,
+    *,
+    temperature: float | None = None,
+    offsets: AnyArray | None = None,
+) -> Floats: ...
+
+
+@overload
+def pool_box_scores_per_image(
+    box_scores: da.Array, *, temperature: float | None = None, offsets: AnyArray
+) -> da.Array: ...
+
+
+@overload
+def pool_box_scores_per_image(
+    box_scores: xr.DataArray, *, temperature: float | None = None, offsets: AnyArray
+) -> xr.DataArray: ...
 
 
 def pool_box_scores_per_image(
-    box_scores: Any, *, temperature: float | None = None, offsets: AnyArray | None = None
-) -> Any:
+    box_scores: Sequence[AnyArray] | AnyArray | da.Array | xr.DataArray,
+    *,
+    temperature: float | None = None,
+    offsets: AnyArray | None = None,
+) -> Floats | da.Array | xr.DataArray:
     """Return the softmin of the box scores of each image.
 
     Parameters
@@ -324,14 +483,14 @@ def pool_box_scores_per_image(
         counts = [len(scores) for scores in box_scores]
         flat = np.concatenate([np.asarray(s, np.float64) for s in box_scores] or [np.zeros(0)])
         return pool_softmin(flat, np.cumsum([0, *counts]), temperature)
-    scores = getattr(box_scores, "data", box_scores)
+    scores: Any = getattr(box_scores, "data", box_scores)
     if not isinstance(scores, da.Array):
         scores = np.asarray(scores)
     if scores.ndim != 1:
         raise InputError(f"box_scores has shape {scores.shape}; with offsets it must be (boxes,)")
     offsets = check_offsets("offsets", offsets, scores.shape[0])
     if isinstance(scores, da.Array):
-        pooled = da.from_delayed(
+        pooled: Floats | da.Array = da.from_delayed(
             delayed(_pool)(scores, offsets, temperature), (len(offsets) - 1,), np.float64
         )
     else:
@@ -339,9 +498,23 @@ def pool_box_scores_per_image(
     return xr.DataArray(pooled, dims="image") if isinstance(box_scores, xr.DataArray) else pooled
 
 
-def _pool(scores: AnyArray, offsets: AnyArray, temperature: float) -> AnyArray:
-    pooled: AnyArray = pool_softmin(scores.astype(np.float64), offsets, temperature)
+def _pool(scores: AnyArray, offsets: AnyArray, temperature: float) -> Floats:
+    pooled: Floats = pool_softmin(scores.astype(np.float64), offsets, temperature)
     return pooled
+
+
+def _box_scores(
+    name: str,
+    labels: LabelLists | Columnar | None,
+    predictions: PredictionLists | None,
+    auxiliary_inputs: Auxiliary | None,
+    options: ScoreOptions,
+    block_boxes: int,
+) -> list[Floats] | xr.DataArray:
+    """Return the scores of boxes of one kind, from whatever the boxes came in."""
+    if auxiliary_inputs is not None:
+        return score_auxiliary(name, auxiliary_inputs, options)
+    return _scores(f"{name}_box_score", labels, predictions, options, block_boxes)
 
 
 def _scores(
@@ -353,6 +526,6 @@ def _scores(
     return shaped(boxes, name, found[name])
 
 
-def _lowest(scores: AnyArray, threshold: float) -> AnyArray:
+def _lowest(scores: AnyArray, threshold: float) -> Ints:
     low = np.flatnonzero(scores <= threshold)
     return low[np.argsort(scores[low], kind="stable")]

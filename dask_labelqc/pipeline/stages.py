@@ -20,6 +20,7 @@ from dask_labelqc.errors import (
     BlockError,
     LabelQCError,
     OutputError,
+    StoreError,
     TakenOverError,
     advise,
 )
@@ -420,7 +421,7 @@ class JobStages(Eager):
         """Say which images failed, how often, where and why."""
         error = outcome.error
         assert error is not None
-        if isinstance(error, LabelQCError):
+        if isinstance(error, LabelQCError) and not isinstance(error, StoreError):
             return error
         items = self._named(*self._items(item))
         tried = len(outcome.workers)

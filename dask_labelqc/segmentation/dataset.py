@@ -11,9 +11,10 @@ import zarr
 
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options
-from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, Lazy, Like, normalize
+from dask_labelqc.segmentation.inputs import InMemory, Lazy, Like, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
+from dask_labelqc.storage.containers import ArrayLike
 from dask_labelqc.storage.coordinates import (
     CLASS_DIMS,
     Carried,

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack, overload
+
+import dask.array as da
+import xarray as xr
 
 from dask_labelqc.method.outputs import only_outputs
 from dask_labelqc.method.parameters import Options
-from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
+from dask_labelqc.segmentation.arguments import IssueArguments
+from dask_labelqc.segmentation.inputs import InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
-from dask_labelqc.typing import LabelDownsample, Validate
+from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.typing import BoolArray, LabelDownsample, Validate
 
 __all__ = ["find_label_issues"]
+
+
+@overload
+def find_label_issues(
+    labels: xr.DataArray, pred_probs: ArrayLike, **arguments: Unpack[IssueArguments]
+) -> xr.DataArray: ...
+
+
+@overload
+def find_label_issues(
+    labels: PlainArray, pred_probs: PlainArray, **arguments: Unpack[IssueArguments]
+) -> BoolArray: ...
+
+
+@overload
+def find_label_issues(
+    labels: LazyArray, pred_probs: ArrayLike, **arguments: Unpack[IssueArguments]
+) -> da.Array: ...
+
+
+@overload
+def find_label_issues(
+    labels: PlainArray, pred_probs: LazyArray, **arguments: Unpack[IssueArguments]
+) -> da.Array: ...
+
+
+@overload
+def find_label_issues(
+    labels: PlainArray, pred_probs: xr.DataArray, **arguments: Unpack[IssueArguments]
+) -> BoolArray | da.Array: ...
 
 
 def find_label_issues(
@@ -29,7 +64,7 @@ def find_label_issues(
     validate: Validate = "full",
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> Any:
+) -> BoolArray | da.Array | xr.DataArray:
     r"""Return a boolean mask of the pixels whose label is estimated to be wrong.
 
     The thresholds and the number of issues are those of confident learning (Northcutt et al.,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -30,17 +30,14 @@ from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import labels_fill, stored_scale
+from dask_labelqc.storage.containers import ArrayLike, labels_fill, stored_scale
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import place_attributes
 from dask_labelqc.storage.layout import Layout
 from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["ArrayLike", "InMemory", "Lazy", "Like", "as_dask", "normalize", "parameters_of"]
-
-ArrayLike: TypeAlias = Any
-"""numpy.ndarray (memmap too), zarr.Array, dask.array.Array or xarray.DataArray."""
+__all__ = ["InMemory", "Lazy", "Like", "as_dask", "normalize", "parameters_of"]
 
 LAZY_GROUPS = 32
 """Into how many tasks the reading of a Zarr array is cut at least, as long as they are worth it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Any, TypeAlias, Unpack, get_args, overload
 
 import dask.array as da
 import numpy as np
@@ -15,14 +15,46 @@ from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.outputs import only_outputs
 from dask_labelqc.method.parameters import Options
-from dask_labelqc.segmentation.inputs import ArrayLike, InMemory, normalize
+from dask_labelqc.segmentation.arguments import Method, ScoreArguments
+from dask_labelqc.segmentation.inputs import InMemory, normalize
 from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
-from dask_labelqc.typing import LabelDownsample, Validate
+from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.typing import BoolArray, Floats, Ints, LabelDownsample, Validate
 
 __all__ = ["get_label_quality_scores", "issues_from_scores"]
 
-Method = Literal["softmin", "num_pixel_issues"]
+Scores: TypeAlias = "Floats | da.Array | xr.DataArray"
+
+
+@overload
+def get_label_quality_scores(
+    labels: xr.DataArray, pred_probs: ArrayLike, **arguments: Unpack[ScoreArguments]
+) -> tuple[xr.DataArray, xr.DataArray]: ...
+
+
+@overload
+def get_label_quality_scores(
+    labels: PlainArray, pred_probs: PlainArray, **arguments: Unpack[ScoreArguments]
+) -> tuple[Floats, Floats]: ...
+
+
+@overload
+def get_label_quality_scores(
+    labels: LazyArray, pred_probs: ArrayLike, **arguments: Unpack[ScoreArguments]
+) -> tuple[da.Array, da.Array]: ...
+
+
+@overload
+def get_label_quality_scores(
+    labels: PlainArray, pred_probs: LazyArray, **arguments: Unpack[ScoreArguments]
+) -> tuple[da.Array, da.Array]: ...
+
+
+@overload
+def get_label_quality_scores(
+    labels: PlainArray, pred_probs: xr.DataArray, **arguments: Unpack[ScoreArguments]
+) -> tuple[Floats, Floats] | tuple[da.Array, da.Array]: ...
 
 
 def get_label_quality_scores(
@@ -41,7 +73,7 @@ def get_label_quality_scores(
     validate: Validate = "full",
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> tuple[Any, Any]:
+) -> tuple[Scores, Scores]:
     r"""Return a label quality score for each image and each pixel; lower is worse.
 
     Agrees with ``cleanlab.segmentation.rank.get_label_quality_scores``.
@@ -121,9 +153,33 @@ def get_label_quality_scores(
     )
 
 
+@overload
+def issues_from_scores(
+    image_scores: ArrayLike, pixel_scores: None = None, threshold: float = 0.1
+) -> Ints: ...
+
+
+@overload
+def issues_from_scores(
+    image_scores: ArrayLike, pixel_scores: PlainArray, threshold: float = 0.1
+) -> BoolArray: ...
+
+
+@overload
+def issues_from_scores(
+    image_scores: ArrayLike, pixel_scores: LazyArray, threshold: float = 0.1
+) -> da.Array: ...
+
+
+@overload
+def issues_from_scores(
+    image_scores: ArrayLike, pixel_scores: xr.DataArray, threshold: float = 0.1
+) -> xr.DataArray: ...
+
+
 def issues_from_scores(
     image_scores: ArrayLike, pixel_scores: ArrayLike | None = None, threshold: float = 0.1
-) -> Any:
+) -> Ints | BoolArray | da.Array | xr.DataArray:
     r"""Return the images, or the pixels, whose score is below a threshold.
 
     Parameters
@@ -158,14 +214,17 @@ def issues_from_scores(
     if threshold is None or not 0 <= threshold <= 1:
         raise InputError(f"threshold: got {threshold!r}, it must be between 0 and 1")
     if pixel_scores is not None:
-        scores = pixel_scores
-        if not isinstance(scores, da.Array | xr.DataArray):
-            if isinstance(scores, zarr.Array):
-                check_blocks("pixel_scores", scores.shape, scores.chunks)
-                scores = da.from_zarr(scores)
-            else:
-                scores = np.asarray(scores)
-        return scores < threshold
+        return _comparable(pixel_scores) < threshold
     scores = np.asarray(image_scores)
     ranking = np.argsort(scores, kind="stable")
     return ranking[scores[ranking] < threshold]
+
+
+def _comparable(scores: ArrayLike) -> Scores:
+    """Return scores as an array that can be compared with a number, a Zarr array lazily."""
+    if isinstance(scores, da.Array | xr.DataArray):
+        return scores
+    if isinstance(scores, zarr.Array):
+        check_blocks("pixel_scores", scores.shape, scores.chunks)
+        return da.from_zarr(scores)
+    return np.asarray(scores)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.segmentation.arguments import Dims
 from dask_labelqc.segmentation.drawing import draw_images
 from dask_labelqc.segmentation.flagged import normalize_flagged
-from dask_labelqc.segmentation.inputs import ArrayLike
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import open_array, siblings
 from dask_labelqc.storage.class_names import class_names as names_in
 from dask_labelqc.storage.class_names import names_of_audit
-from dask_labelqc.typing import Ints
+from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.typing import BoolArray, Ints
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +112,7 @@ def display_issues(
 
 
 def common_label_issues(
-    issues: ArrayLike | str | Path | xr.Dataset,
+    issues: ArrayLike | str | Path | zarr.Group | xr.Dataset,
     labels: ArrayLike | None = None,
     pred_probs: ArrayLike | None = None,
     *,
@@ -193,6 +195,46 @@ def common_label_issues(
     return table
 
 
+@overload
+def filter_by_class(
+    class_index: int | Sequence[int],
+    issues: xr.DataArray,
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    **dims: Unpack[Dims],
+) -> xr.DataArray: ...
+
+
+@overload
+def filter_by_class(
+    class_index: int | Sequence[int],
+    issues: PlainArray,
+    labels: PlainArray,
+    pred_probs: PlainArray,
+    **dims: Unpack[Dims],
+) -> BoolArray: ...
+
+
+@overload
+def filter_by_class(
+    class_index: int | Sequence[int],
+    issues: LazyArray,
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    **dims: Unpack[Dims],
+) -> da.Array: ...
+
+
+@overload
+def filter_by_class(
+    class_index: int | Sequence[int],
+    issues: PlainArray,
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    **dims: Unpack[Dims],
+) -> BoolArray | da.Array: ...
+
+
 def filter_by_class(
     class_index: int | Sequence[int],
     issues: ArrayLike,
@@ -201,7 +243,7 @@ def filter_by_class(
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> Any:
+) -> BoolArray | da.Array | xr.DataArray:
     r"""Return the label issues whose given or predicted class is a certain one.
 
     Agrees with ``cleanlab.segmentation.summary.filter_by_class``.
@@ -243,12 +285,12 @@ def filter_by_class(
         if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < wanted.size:
             raise InputError(f"class_index: got {k!r}, it must be in 0..{wanted.size - 1}")
         wanted[k] = True
-    mask = flagged.of_class(wanted)
+    mask: BoolArray | da.Array = flagged.of_class(wanted)
     return issues.copy(data=mask) if isinstance(issues, xr.DataArray) else mask
 
 
 def _issue_matrix(
-    issues: Any,
+    issues: ArrayLike | str | Path | zarr.Group | xr.Dataset,
     labels: ArrayLike | None,
     pred_probs: ArrayLike | None,
     image_dim: ImageDim,
@@ -270,13 +312,12 @@ def _issue_matrix(
         )
     if isinstance(issues, str | Path):
         array = open_array(f"{str(issues).rstrip('/')}/issue_matrix", "issues")
-        stored: Any = array[:]
-        issues = siblings(array)
-    elif "issue_matrix" in issues:
-        stored = issues["issue_matrix"]
-        stored = stored[:] if isinstance(stored, zarr.Array) else stored.values
-    else:
+        audit = siblings(array)
+        return np.array(array[:], np.int64), {} if audit is None else names_of_audit(audit)
+    if "issue_matrix" not in issues:
         raise InputError(f"issues: got {type(issues).__name__} without issue_matrix, no audit")
+    stored: Any = issues["issue_matrix"]
+    stored = stored[:] if isinstance(stored, zarr.Array) else stored.values
     return np.array(stored, np.int64), names_of_audit(issues)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -14,7 +14,14 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.storage.arrays import decoded_fill, fill_labels, name_group, pixel_scale
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["labels_fill", "plain_array", "stored_scale"]
+__all__ = ["ArrayLike", "LazyArray", "PlainArray", "labels_fill", "plain_array", "stored_scale"]
+
+PlainArray: TypeAlias = "AnyArray | list[Any] | tuple[Any, ...]"
+"""Of this process: what is made of it is a NumPy array."""
+LazyArray: TypeAlias = "zarr.Array[Any] | da.Array"
+"""What is made of it is a Dask array."""
+ArrayLike: TypeAlias = "PlainArray | LazyArray | xr.DataArray"
+"""What users have; what is made of a DataArray is one."""
 
 
 def plain_array(array: Any, name: str) -> Any:

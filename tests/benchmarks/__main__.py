@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.benchmarks.table import print_rows
 
 BENCHMARKS = (
+    "start",
     "memory",
     "kernels",
     "job",
