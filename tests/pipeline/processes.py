@@ -2,66 +2,87 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
 
-from tests.pipeline.killing import ROOT
-
-DASK = Path(sys.executable).with_name("dask")
+from tests.forks import BIN, ROOT, Fork
 
 
 class Processes:
-    """What `dask scheduler` and `dask worker` start."""
+    """What `dask scheduler` and `dask worker` start; the options are the scheduler's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *options: str, **environment: str) -> None:
         self.path = path
-        self.workers: list[subprocess.Popen] = []
-        self._number = 0
+        self.workers: list[Fork | subprocess.Popen[bytes]] = []
+        self._options, self._environment, self._number = options, environment, 0
         self.start_scheduler()
 
     def start_scheduler(self) -> None:
         self._number += 1
-        file = self.path / f"scheduler-{self._number}.json"
-        self.scheduler = self._start(
-            "scheduler", "--port", "0", "--dashboard-address", ":0", "--scheduler-file", file
-        )
-        wait_for(file.exists)
-        self._file = file
-        with self.client() as client:
-            self.address = client.scheduler.address
+        self.file = self.path / f"scheduler-{self._number}.json"
+        common = ("--dashboard-address", ":0", "--scheduler-file", self.file)
+        where = ("--host", "127.0.0.1", "--port", "0")
+        command = (BIN / "dask", "scheduler", *where, *common, *self._options)
+        self.scheduler = Fork(*command, out=self._log(), session=True, **self._environment)
+        wait_for(self._is_up)
+        self.address = str(json.loads(self.file.read_text())["address"])
+
+    def _is_up(self) -> bool:
+        assert self.scheduler.poll() is None, self.logs()
+        return self.file.exists() and self.file.read_text().rstrip().endswith("}")
 
     def client(self) -> Client:
-        return Client(scheduler_file=str(self._file), set_as_default=False)
+        return Client(scheduler_file=str(self.file), set_as_default=False)
 
-    def add_workers(self, count: int, *options: str, nanny: bool = False) -> None:
+    def add_workers(
+        self,
+        count: int = 1,
+        *options: str,
+        nanny: bool = False,
+        wait: bool = True,
+        **environment: str,
+    ) -> None:
+        """Start workers, and wait until they have joined."""
         for _ in range(count):
+            command = self._worker(*options, nanny=nanny)
+            out = self._log()
+            worker = Fork(BIN / "dask", "worker", *command, out=out, session=True, **environment)
+            self.workers.append(worker)
+        if wait:
+            with self.client() as client:
+                client.wait_for_workers(count, timeout=120)
+
+    def add_worker_of(self, python: Path, *options: str, **environment: str) -> None:
+        """Start a worker in another environment, and do not wait for it."""
+        command = [python, "-m", "distributed.cli.dask_worker", *self._worker(*options)]
+        with self._log().open("wb") as log:
             self.workers.append(
-                self._start(
-                    "worker",
-                    self.address,
-                    *("--nthreads", "1", "--no-dashboard", "--local-directory", self.path),
-                    "--nanny" if nanny else "--no-nanny",
-                    *options,
+                subprocess.Popen(
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | environment,
+                    start_new_session=True,
                 )
             )
-        with self.client() as client:
-            client.wait_for_workers(count, timeout=60)
 
-    def _start(self, *command: str | Path) -> subprocess.Popen:
+    def _worker(self, *options: str, nanny: bool = False) -> list[Any]:
+        common = ("--nthreads", "1", "--no-dashboard", "--local-directory", self.path)
+        kind = "--nanny" if nanny else "--no-nanny"
+        return ["--scheduler-file", self.file, *common, kind, *options]
+
+    def _log(self) -> Path:
         self._number += 1
-        log = (self.path / f"log-{self._number}").open("wb")
-        with log:
-            return subprocess.Popen(
-                [DASK, *command], cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-            )
+        return self.path / f"log-{self._number}"
 
     def logs(self) -> str:
         return "\n".join(file.read_text() for file in sorted(self.path.glob("log-*")))
@@ -85,16 +106,16 @@ class Processes:
 
 
 @contextmanager
-def processes(path: Path) -> Iterator[Processes]:
+def processes(path: Path, *options: str, **environment: str) -> Iterator[Processes]:
     path.mkdir()
-    started = Processes(path)
+    started = Processes(path, *options, **environment)
     try:
         yield started
     finally:
         started.close()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
