@@ -21,16 +21,24 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.loaded"])
+
+
+def ensure_server() -> None:
+    """Start the process from which others are forked, if there is none yet.
+
+    Who uses the same method of `multiprocessing` after that, as Dask may, has forks of it too.
+    """
+    forkserver.ensure_running()
 
 
 class Fork:
@@ -80,9 +88,7 @@ class Fork:
     def __enter__(self) -> Fork:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.kill()
         self.wait()
 

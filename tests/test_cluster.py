@@ -28,7 +28,9 @@ from dask_labelqc.cluster import (
 )
 from dask_labelqc.errors import InputError
 from dask_labelqc.pipeline.window import open_workers, run_window
-from tests.commands import BIN, address_of, scheduler, worker
+from tests import forks
+from tests.clusters import processes
+from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.strategies import make_case
 
@@ -180,13 +182,13 @@ def test_by_file_by_setting_and_by_address(tmp_path: Path) -> None:
 
     found: list[str] = []
     early = threading.Thread(
-        target=lambda: found.append(id_of(scheduler_file=tmp_path / "scheduler.json"))
+        target=lambda: found.append(id_of(scheduler_file=tmp_path / "cluster/scheduler-1.json"))
     )
     early.start()  # before there is a file
-    with scheduler(tmp_path) as file:
+    with processes(tmp_path / "cluster") as cluster:
         early.join()
-        found.append(id_of(scheduler=address_of(file)))
-        with dask.config.set({"scheduler-address": address_of(file)}):
+        found.append(id_of(scheduler=cluster.address))
+        with dask.config.set({"scheduler-address": cluster.address}):
             found.append(id_of())
             with open_client(workers=0) as client:
                 assert client is None
@@ -219,21 +221,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def tls(tmp_path: Path, certificates: dict[str, str]) -> Iterator[str]:
     """The address of a scheduler that speaks TLS, with a worker."""
-    with (
-        scheduler(tmp_path, "--protocol", "tls://", **certificates) as file,
-        worker(file, **certificates),
-    ):
-        yield address_of(file)
+    with processes(tmp_path / "cluster", "--protocol", "tls://", **certificates) as cluster:
+        cluster.add_workers(1, wait=False, **certificates)
+        yield cluster.address
 
 
 def run_audit(stored: Stored, output: Path, address: str, **environment: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [BIN / "dask", "labelqc", "audit", *stored, output, "--scheduler", address, "--quiet"],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
-    return done.returncode, done.stderr
+    command = [BIN / "dask", "labelqc", "audit", *stored, output, "--quiet"]
+    ran = forks.run(*command, "--scheduler", address, **environment)
+    return ran.status, ran.err
 
 
 def test_an_audit_over_tls(

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.commands import BIN
+from tests.clusters import processes, wait_for
+from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
-from tests.pipeline.processes import processes, wait_for
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.xdist_group("faults")

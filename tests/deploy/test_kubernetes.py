@@ -27,7 +27,8 @@ import zarr
 
 from dask_labelqc.cluster import TARGET_DURATION
 from dask_labelqc.pipeline import plan_audit
-from tests.commands import BIN, process
+from tests.commands import process
+from tests.forks import BIN
 from tests.object_store.servers import KEY_ID, SECRET, serve_s3
 from tests.pipeline.datasets import audit, check, files, write_case
 from tests.strategies import make_case

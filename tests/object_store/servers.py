@@ -49,7 +49,7 @@ def serve(protocol: str, folder: Path, *options: str, port: int | None = None) -
             _wait(port, process)
             yield Server(folder, port)
         finally:
-            process.terminate()
+            process.kill()  # asked to end, it waits for its clients to hang up
             process.communicate()
 
 

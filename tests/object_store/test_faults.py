@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from distributed import Client
 
 from dask_labelqc.errors import LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
+from tests.forks import Fork, run
 from tests.object_store.proxy import FAULTS, Proxy, proxy
 from tests.object_store.servers import Server
 from tests.pipeline.datasets import check, files, write_case
@@ -140,12 +140,12 @@ def test_killed_and_started_again(case, s3: Server, bucket: Path) -> None:
     with proxy(s3.port, delay=0.02) as slow:
         command = [sys.executable, "-c", RUN, LABELS, PROBS, "s3://bucket/out.zarr", slow.endpoint]
         for stop in ("pred_probs/c/6/", "label_issues/c/5/"):
-            with subprocess.Popen(command) as process:
+            with Fork(*command) as process:
                 while not any(stop in path for _, path in slow.paths):
                     assert process.poll() is None
                     time.sleep(0.001)
                 process.kill()
         assert sum("pred_probs/c/6/" in path for _, path in slow.paths) <= 2
-        subprocess.run(command, check=True)
+        assert run(*command).status == 0
     assert files(bucket / "out.zarr") == files(bucket / "whole.zarr")
     check(bucket / "out.zarr", case)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import cloudpickle
@@ -18,6 +16,7 @@ from dask_labelqc.pipeline import audit_zarr, plan_audit
 from dask_labelqc.segmentation import find_label_issues
 from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.stores import open_store, parse_storage_options
+from tests.forks import BIN, run
 from tests.object_store.servers import KEY_ID, SECRET, Server
 from tests.pipeline.datasets import check, files, write_case
 from tests.strategies import make_case
@@ -25,7 +24,7 @@ from tests.strategies import make_case
 LABELS, PROBS, OUTPUT = (
     f"s3://bucket/{n}" for n in ("in.zarr/labels", "in.zarr/pred_probs", "out")
 )
-COMMAND = [Path(sys.executable).parent / "dask", "labelqc"]
+COMMAND = [BIN / "dask", "labelqc"]
 
 
 @pytest.fixture
@@ -172,10 +171,10 @@ def test_a_secret_on_the_command_line_is_refused(name: str) -> None:
 def test_the_command_refuses_a_secret(s3: Server) -> None:
     for option in (f"secret_access_key={SECRET}", f"endpoint=http://u:{SECRET}@host"):
         command = [*COMMAND, "info", "s3://bucket/in.zarr", "--storage-option", option]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 1
-        assert "does not belong on a command line" in done.stderr
-        no_secret(done.stdout + done.stderr)
+        ran = run(*command)
+        assert ran.status == 1
+        assert "does not belong on a command line" in ran.err
+        no_secret(ran.out + ran.err)
 
 
 def test_what_is_no_option() -> None:

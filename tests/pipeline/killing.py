@@ -1,6 +1,6 @@
 """Run a job in processes that are killed (SIGKILL) at given writes to the file system.
 
-Started as a script: the packages are imported once, then each run is a fork. The argument is JSON:
+Started as a program of `tests.forks`; each run is a fork of it. The argument is JSON:
 what to audit, and a list of runs, each with the number of the write or deletion at which it dies.
 Prints JSON: the exit status of each run, negative for a signal.
 """
@@ -11,28 +11,44 @@ import faulthandler
 import json
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.forks import Fork, run
+from tests.pipeline.datasets import Stored
 
 
 def run_killed(runs: Sequence[dict[str, Any]]) -> list[int]:
     """Return the exit status of each run: keys output, kill_at, and arguments of `audit_zarr`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.pipeline.killing", json.dumps(runs)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(done.stderr)
-    statuses: list[int] = json.loads(done.stdout)
+    ran = run(sys.executable, "-m", "tests.pipeline.killing", json.dumps(runs))
+    print(ran.err)
+    assert ran.status == 0
+    statuses: list[int] = json.loads(ran.out)
     return statuses
+
+
+def start(run: dict[str, Any]) -> Fork:
+    """Start a run, in a process group of its own: it is a fork of the process that is returned."""
+    command = [sys.executable, "-m", "tests.pipeline.killing", json.dumps([run])]
+    return Fork(*command, session=True)
+
+
+def kill_all(process: Fork) -> None:
+    """Kill a process that was started, and its fork."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def paths(stored: Stored) -> dict[str, str]:
+    return {"labels": str(stored.labels), "pred_probs": str(stored.pred_probs)}
+
+
+def count_records(output: Path) -> int:
+    chunks = (output / "checkpoint" / "summaries").glob("c/*")
+    return sum(chunk.name.isdigit() for chunk in chunks)
 
 
 def die_at_write(kill_at: int, kinds: Sequence[str]) -> None:
@@ -96,13 +112,6 @@ def _fork(run: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    import numpy as np
-
-    import dask_labelqc.pipeline
-    from dask_labelqc.segmentation import audit
-
-    assert dask_labelqc.pipeline
-    audit(np.zeros((1, 1, 1), int), np.full((1, 2, 1, 1), 0.5, np.float32))  # loads the kernels
     print(json.dumps([_fork(run) for run in json.loads(sys.argv[1])]))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,10 +28,10 @@ from dask_labelqc.pipeline import audit_zarr, lease
 from dask_labelqc.pipeline.identity import own_identity
 from dask_labelqc.progress import NoProgress
 from dask_labelqc.storage.stores import open_store
+from tests.clusters import Processes, processes, wait_for
+from tests.forks import Fork
 from tests.object_store.servers import KEY_ID, SECRET, serve_conditional_s3
 from tests.pipeline.datasets import Stored, write_case
-from tests.pipeline.killing import ROOT
-from tests.pipeline.processes import Processes, processes, wait_for
 from tests.strategies import make_case
 
 LOCAL_PAIRS, S3_PAIRS, FREEZES = 100, 50, 20
@@ -275,8 +274,8 @@ def _frozen_workers(
 ) -> bool:
     workers = [str(worker.pid) for worker in cluster.workers]
     places = [stage, str(1 + number // 2), cluster.address, *map(str, stored), str(output)]
-    ended = subprocess.run([sys.executable, "-c", JOB, *places, *workers], cwd=ROOT)
-    assert ended.returncode == -signal.SIGKILL
+    with Fork(sys.executable, "-c", JOB, *places, *workers) as process:
+        assert process.wait(240) == -signal.SIGKILL
     take_over(stored, output, overwrite=number % 2 == 1)
     before = everything(output)
     for worker in cluster.workers:

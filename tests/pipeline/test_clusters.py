@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.progress import NoProgress
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import audit, check, files, mend, write, write_case
 from tests.strategies import Case, make_case
 
@@ -45,12 +46,7 @@ def test_the_same_bytes_as_on_threads(
 def test_the_same_bytes_on_workers_in_this_process(tmp_path: Path) -> None:
     case, layout = CASES["plain"]
     stored = write_case(tmp_path / "in", case, **layout)
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(threads=3, processes=False) as client:
         audit(stored, tmp_path / "cluster", client=client, **DENSE)
     audit(stored, tmp_path / "threads", **DENSE)
     assert files(tmp_path / "threads") == files(tmp_path / "cluster")

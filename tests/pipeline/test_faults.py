@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +16,9 @@ from dask_labelqc.errors import BlockError, ClusterError, InputError
 from dask_labelqc.progress import NoProgress
 from dask_labelqc.segmentation.summary import common_label_issues
 from tests import reference
+from tests.clusters import Processes, processes, wait_for
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
-from tests.pipeline.killing import ROOT
-from tests.pipeline.processes import Processes, processes, wait_for
-from tests.pipeline.test_kill import count_records, kill_all, paths
+from tests.pipeline.killing import count_records, kill_all, paths, start
 from tests.strategies import Case, make_case
 
 pytestmark = [
@@ -122,15 +118,6 @@ def test_the_scheduler_dies(
     audit(stored, tmp_path / "out", resume=True)
     audit(stored, tmp_path / "whole")
     assert files(tmp_path / "out") == files(tmp_path / "whole")
-
-
-def start(run: dict) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.pipeline.killing", json.dumps([run])],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
 
 
 GREEDY = """

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
-from tests.pipeline.killing import ROOT, run_killed
+from tests.pipeline.datasets import audit, check, files, write, write_case
+from tests.pipeline.killing import count_records, kill_all, paths, run_killed, start
 from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
 KILLED, FINISHED = -signal.SIGKILL, 0
 STRIDE = 6
 """Die at every sixth write only, for the time it takes; the tests choose the first."""
-
-
-def paths(stored: Stored) -> dict:
-    return {"labels": str(stored.labels), "pred_probs": str(stored.pred_probs)}
 
 
 def deaths(
@@ -115,13 +108,10 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     case = make_case(53, (300, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
     output = tmp_path / "out"
-    run = json.dumps([{**paths(stored), "output": str(output), "resume": True}])
-    command = [sys.executable, "-m", "tests.pipeline.killing", run]
+    run = {**paths(stored), "output": str(output), "resume": True}
     rng, records = random.Random(0), []
     for _ in range(3):
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
-        ) as process:
+        with start(run) as process:
             had = count_records(output)
             while count_records(output) <= had and process.poll() is None:
                 time.sleep(0.001)
@@ -134,16 +124,3 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     audit(stored, tmp_path / "whole")
     assert files(output) == files(tmp_path / "whole")
     check(output, case)
-
-
-def count_records(output: Path) -> int:
-    chunks = (output / "checkpoint" / "summaries").glob("c/*")
-    return sum(chunk.name.isdigit() for chunk in chunks)
-
-
-def kill_all(process: subprocess.Popen) -> None:
-    """Kill a process that we started, and its fork, which are a group of their own."""
-    import os
-
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -20,11 +20,11 @@ from dask_labelqc.errors import BlockError, OutputError, TakenOverError
 from dask_labelqc.pipeline import lease
 from dask_labelqc.pipeline.identity import is_alive, own_identity
 from dask_labelqc.progress import NoProgress
+from tests.clusters import wait_for
+from tests.forks import ROOT
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
-from tests.pipeline.killing import ROOT
-from tests.pipeline.processes import wait_for
-from tests.pipeline.test_faults import At, start
-from tests.pipeline.test_kill import count_records, kill_all, paths
+from tests.pipeline.killing import count_records, kill_all, paths, start
+from tests.pipeline.test_faults import At
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from distributed import Client, LocalCluster
 
 from dask_labelqc.pipeline import audit_zarr, plan_audit
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import Stored
 
 SHAPE = (24, 12, 512, 512)
@@ -46,10 +46,7 @@ def test_the_peak_stays_below_the_formula(wrong: float, dense: bool, tmp_path: P
     stored = write_large(tmp_path / "in", wrong)
     plan = plan_audit(*stored, scores=dense, predicted=dense)
     formula = plan.process_bytes + plan.worker_bytes
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(fresh=True) as client:
         report = audit_zarr(
             *stored,
             tmp_path / "out",

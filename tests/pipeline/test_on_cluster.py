@@ -23,7 +23,7 @@ from dask_labelqc.cluster import open_client
 from dask_labelqc.errors import ClusterError
 from dask_labelqc.pipeline import on_cluster
 from dask_labelqc.pipeline.on_cluster import Cluster
-from tests.pipeline.processes import Processes, processes, wait_for
+from tests.clusters import Processes, processes, wait_for
 
 pytestmark = pytest.mark.xdist_group("faults")
 

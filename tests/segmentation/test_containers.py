@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
 
 from dask_labelqc.segmentation import (
     audit,
@@ -18,6 +17,7 @@ from dask_labelqc.segmentation import (
     get_label_quality_scores,
     issues_from_scores,
 )
+from tests.clusters import local_cluster
 from tests.segmentation.containers import (
     CountingStore,
     dims_of,
@@ -231,10 +231,7 @@ def test_a_lazy_dataset_computed_by_dask_itself(container, tmp_path) -> None:
 
 def test_a_lazy_dataset_computed_by_a_client() -> None:
     found = audit(*zarr_arrays(CASE.labels, CASE.pred_probs), **DENSE)
-    with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with local_cluster(threads=2, processes=False) as client:
         computed = client.compute(found).result()
     xr.testing.assert_identical(computed, found.compute(scheduler="sync"))
 

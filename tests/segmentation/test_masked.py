@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
@@ -26,6 +25,7 @@ from dask_labelqc.segmentation.summary import (
     display_issues,
     filter_by_class,
 )
+from tests.clusters import local_cluster
 from tests.segmentation.containers import every_container, halves, smallest_groups, thirds
 from tests.strategies import Case, cases, make_case
 
@@ -442,10 +442,7 @@ def test_masks_go_to_the_workers_of_a_cluster() -> None:
     """Arrays in memory are sent there block by block."""
     labels, _ = masked_labels()
     probs = da.from_array(CASE.pred_probs, chunks=(1, 4, 6, 8))
-    with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
+    with local_cluster(threads=2, processes=False, default=True):
         table = common_label_issues(np.ma.MaskedArray(RAW, LOST), labels, probs, verbose=False)
     assert table.equals(summaries(*PLAIN)[0].head(len(table)))
     assert table.num_pixel_issues.sum() == (RAW & ~LOST).sum()

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.segmentation import audit, find_label_issues
+from tests.clusters import local_cluster
 from tests.segmentation.containers import smallest_groups, zarr_arrays
 from tests.strategies import make_case
 
@@ -107,13 +108,7 @@ def test_schedulers(case, scheduler: str, tmp_path) -> None:
 
 @pytest.fixture(scope="module", params=["threads", "processes"])
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    processes = request.param == "processes"
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(2, processes=request.param == "processes", default=True) as client:
         yield client
 
 

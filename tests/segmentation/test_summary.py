@@ -12,7 +12,6 @@ import pytest
 import xarray as xr
 import zarr
 from cleanlab.segmentation import summary as theirs
-from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from dask_labelqc import InputError
 from dask_labelqc.colors import class_colors
 from dask_labelqc.kernels.flagged import count_pairs
 from dask_labelqc.segmentation import drawing, summary
+from tests.clusters import local_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -151,10 +151,7 @@ def test_filter_of_every_container(containers, class_index, monkeypatch):
 
 def test_on_a_cluster(containers):
     expected = summary.common_label_issues(*containers["numpy"], verbose=False)
-    cluster = LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
-    )
-    with cluster, Client(cluster):
+    with local_cluster(threads=2, processes=False, default=True):
         for name in ("zarr", "numpy and zarr", "dask"):
             found = summary.common_label_issues(*containers[name], verbose=False)
             pd.testing.assert_frame_equal(found, expected)

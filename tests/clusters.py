@@ -1,4 +1,4 @@
-"""A scheduler and workers, each a process of its own that can be killed."""
+"""Clusters to run jobs on: real schedulers and workers, which can be killed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
+import dask.config
+from distributed import Client, LocalCluster
 
-from tests.forks import BIN, ROOT, Fork
+from tests.forks import BIN, Fork, ensure_server
 
 
 class Processes:
@@ -61,9 +62,10 @@ class Processes:
             with self.client() as client:
                 client.wait_for_workers(count, timeout=120)
 
-    def add_worker_of(self, python: Path, *options: str, **environment: str) -> None:
-        """Start a worker in another environment, and do not wait for it."""
-        command = [python, "-m", "distributed.cli.dask_worker", *self._worker(*options)]
+    def add_worker_of(self, python: Path, code: str = "", **environment: str) -> None:
+        """Start a worker, or code that does, in another environment; do not wait for it."""
+        module = ["-m", "distributed.cli.dask_worker", *self._worker()]
+        command = [python, *(["-c", code, self.address] if code else module)]
         with self._log().open("wb") as log:
             self.workers.append(
                 subprocess.Popen(
@@ -113,6 +115,38 @@ def processes(path: Path, *options: str, **environment: str) -> Iterator[Process
         yield started
     finally:
         started.close()
+
+
+@contextmanager
+def local_cluster(
+    workers: int = 1,
+    *,
+    threads: int = 1,
+    processes: bool = True,
+    fresh: bool = False,
+    default: bool = False,
+    **options: Any,
+) -> Iterator[Client]:
+    """Start workers of this process, its children or threads of its own.
+
+    The children are forks, unless `fresh`: then they have the environment of this moment, and
+    memory of their own from the start. Tests that follow in this process run on it only if they
+    are to, by `default`.
+    """
+    ensure_server()
+    method = "spawn" if fresh else "forkserver"
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": method}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            processes=processes,
+            dashboard_address=":0",
+            **options,
+        ) as cluster,
+        Client(cluster, set_as_default=default) as client,
+    ):
+        yield client
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
