@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sysconfig
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from tests import forks
+from tests.forks import BIN, Ran
+
+
+def run(name: str, *arguments: Any) -> Ran:
+    """Run a command that is installed beside this Python, or Python itself."""
+    return forks.run(BIN / name, *arguments)
+
+
+def table(text: str) -> dict[str, str]:
+    """Return what a command prints as name and value."""
+    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
+    return dict(row for row in rows if len(row) == 2)
 
 
 @contextmanager

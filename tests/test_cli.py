@@ -20,9 +20,9 @@ from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import InputError, LabelQCWarning, advise
 from dask_labelqc.logs import show_log
 from dask_labelqc.pipeline import JobReport
-from tests import forks
 from tests.clusters import processes
-from tests.forks import BIN, Ran
+from tests.commands import run, table
+from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
 from tests.strategies import make_case
 
@@ -82,11 +82,6 @@ def test_usage(arguments: list[str]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
-
-
-def table(text: str) -> dict[str, str]:
-    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
-    return dict(row for row in rows if len(row) == 2)
 
 
 def test_info(stored: Stored) -> None:
@@ -326,10 +321,6 @@ def test_a_warning_is_text(stored: Stored, tmp_path: Path, monkeypatch: pytest.M
 
 
 # Commands
-
-
-def run(name: str, *arguments: Any) -> Ran:
-    return forks.run(BIN / name, *arguments)
 
 
 @pytest.fixture

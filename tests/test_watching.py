@@ -15,11 +15,11 @@ import pytest
 import xarray as xr
 
 from tests.clusters import processes
+from tests.commands import run, table
 from tests.forks import BIN, Fork
+from tests.pipeline.damage import broken, mend
 from tests.pipeline.datasets import Stored, check, write_case
-from tests.pipeline.test_faults import broken, mend
 from tests.strategies import make_case
-from tests.test_cli import run, table
 
 CASE = make_case(100, (6, 8, 12), 4)
 LINE = r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=[A-Z]+ "

@@ -11,7 +11,7 @@ import zarr
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 
 
 @pytest.fixture

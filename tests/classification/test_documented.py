@@ -14,7 +14,7 @@ import pytest
 from cleanlab.experimental import label_issues_batched as documented
 
 from dask_labelqc.experimental import label_issues_batched as ours
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 
 ZARR_2 = (
     (r"zarr\.convenience\.save_array\((.*?), (\w+)\)", r"zarr.create_array(\1, data=\2)"),

@@ -14,7 +14,7 @@ import zarr
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from dask_labelqc.classification.lazy import LazyRegions
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 from tests.clusters import local_cluster
 
 OPTIONS = [

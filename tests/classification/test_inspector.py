@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 
 SETTINGS = st.fixed_dictionaries(
     {

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from dask_labelqc import InputError
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from tests.classification import reference
-from tests.classification.conftest import draw_examples
-from tests.classification.test_kept import SCORES, arguments
+from tests.classification.examples import SCORES, arguments, draw_examples
 
 
 def drop_out(seed, labels, pred_probs):

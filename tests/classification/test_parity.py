@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 
 METHODS = [
     *itertools.product(("self_confidence", "normalized_margin"), (False, True)),

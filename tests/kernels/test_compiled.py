@@ -15,7 +15,7 @@ import pytest
 import dask_labelqc
 from dask_labelqc.kernels import fixed_point
 from dask_labelqc.kernels.compiled import when_compiling
-from tests.test_layers import MODULES, imports_of, named
+from tests.package import MODULES, imports_of, named
 
 PACKAGE = Path(dask_labelqc.__file__).parent
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEY_ID, SECRET = "TESTKEYID1234", "not-a-secret-5678"
+LABELS, PROBS = "s3://bucket/in.zarr/labels", "s3://bucket/in.zarr/pred_probs"
 RCLONE = Path(sys.executable).parent / "rclone"
 
 

@@ -14,12 +14,11 @@ from dask_labelqc.errors import LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
 from tests.forks import Fork, run
 from tests.object_store.proxy import FAULTS, Proxy, proxy
-from tests.object_store.servers import Server
+from tests.object_store.servers import LABELS, PROBS, Server
 from tests.pipeline.datasets import check, files, write_case
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("keys", "smallest_groups")
-LABELS, PROBS = "s3://bucket/in.zarr/labels", "s3://bucket/in.zarr/pred_probs"
 QUICK = {"init_backoff": "5ms", "max_backoff": "50ms"}
 """Retries as they are otherwise, without the waiting."""
 ARGUMENTS = {

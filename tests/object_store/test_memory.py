@@ -9,7 +9,7 @@ import pytest
 from dask_labelqc.pipeline import audit_zarr, plan_audit
 from tests.clusters import local_cluster
 from tests.object_store.servers import Server
-from tests.pipeline.test_memory import highest_memory, write_large
+from tests.pipeline.large import highest_memory, write_large
 
 
 @pytest.mark.usefixtures("keys")

@@ -26,12 +26,12 @@ from dask_labelqc.errors import OutputError
 from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr, lease
 from dask_labelqc.pipeline.identity import own_identity
-from dask_labelqc.progress import NoProgress
 from dask_labelqc.storage.stores import open_store
 from tests.clusters import Processes, processes, wait_for
 from tests.forks import Fork
 from tests.object_store.servers import KEY_ID, SECRET, serve_conditional_s3
 from tests.pipeline.datasets import Stored, write_case
+from tests.pipeline.progress import At
 from tests.strategies import make_case
 
 LOCAL_PAIRS, S3_PAIRS, FREEZES = 100, 50, 20
@@ -160,22 +160,6 @@ def in_another_process(function: Callable[..., Any], *args: Any, **keywords: Any
 # Frozen writers
 
 
-class At(NoProgress):
-    """Does something when so many groups of a stage are done."""
-
-    def __init__(self, stage: str, count: int, action: Callable[[], None]) -> None:
-        self._stage, self._count, self._action, self._at = stage, count, action, ""
-
-    def stage(self, name: str, total: int, done: int = 0) -> None:
-        self._at = name
-
-    def advance(self, num_bytes: int = 0) -> None:
-        if self._at == self._stage:
-            self._count -= 1
-            if self._count == 0:
-                self._action()
-
-
 def everything(output: Path) -> dict[str, tuple[bytes, int]]:
     """Every file, with its time, and every folder: what nobody touches stays equal."""
     return {
@@ -222,7 +206,7 @@ def _frozen_job(stage: str, number: int, stored: Stored, output: Path) -> bool:
 
     def job() -> None:
         lease.own_identity = lambda: own_identity() | {"pid_namespace": "pid:[1]"}
-        stop = At(stage, 1 + number // 2, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+        stop = At(1 + number // 2, lambda: os.kill(os.getpid(), signal.SIGSTOP), stage)
         run_job(stored, str(output), there, progress=stop)
 
     process = FORK.Process(target=job)
@@ -244,7 +228,8 @@ def _frozen_job(stage: str, number: int, stored: Stored, output: Path) -> bool:
 JOB = """
 import json, os, signal, sys
 from distributed import Client
-from tests.pipeline.one_writer import At, Stored, run_job
+from tests.pipeline.one_writer import run_job
+from tests.pipeline.progress import At
 
 stage, count, address, labels, pred_probs, output, *workers = sys.argv[1:]
 
@@ -254,7 +239,7 @@ def freeze():
     os.kill(os.getpid(), signal.SIGKILL)
 
 with Client(address, set_as_default=False) as client:
-    stop = At(stage, int(count), freeze)
+    stop = At(int(count), freeze, stage)
     run_job((labels, pred_probs), output, progress=stop, client=client)
 """
 

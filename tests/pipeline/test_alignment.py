@@ -19,7 +19,8 @@ from dask_labelqc.pipeline import audit_zarr, plan_audit
 from dask_labelqc.segmentation import audit as audit_arrays
 from tests.pipeline.datasets import audit, check
 from tests.segmentation.aligned import coordinates, in_zarr, shuffled
-from tests.segmentation.containers import CountingStore, smallest_groups
+from tests.segmentation.containers import smallest_groups
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 CASE = make_case(7, (5, 6, 6), 4)

@@ -6,19 +6,19 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from dask_labelqc.errors import BlockError, ClusterError, InputError
-from dask_labelqc.progress import NoProgress
 from dask_labelqc.segmentation.summary import common_label_issues
 from tests import reference
 from tests.clusters import Processes, processes, wait_for
+from tests.pipeline.damage import broken, mend, spoil
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
 from tests.pipeline.killing import count_records, kill_all, paths, start
+from tests.pipeline.progress import At, Stop
 from tests.strategies import Case, make_case
 
 pytestmark = [
@@ -51,18 +51,6 @@ def whole(stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         audit(stored, output, **DENSE)
     check(output, CASE)
     return files(output)
-
-
-class At(NoProgress):
-    """Does something when so many groups are done."""
-
-    def __init__(self, count: int, action: Any) -> None:
-        self.count, self.action = count, action
-
-    def advance(self, num_bytes: int = 0) -> None:
-        self.count -= 1
-        if self.count == 0:
-            self.action()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -172,18 +160,6 @@ def test_nothing_is_written_after_an_error(cluster: Processes, tmp_path: Path) -
 # What is lost of the output itself
 
 
-class Interrupt(NoProgress):
-    """As if the job were stopped by hand."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def advance(self, num_bytes: int = 0) -> None:
-        self.count -= 1
-        if self.count == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
 @pytest.mark.parametrize("name", ["pixel_scores", "predicted_label"])
 def test_a_chunk_of_the_output_is_damaged_before_the_restart(
@@ -191,7 +167,7 @@ def test_a_chunk_of_the_output_is_damaged_before_the_restart(
 ) -> None:
     output = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        audit(stored, output, progress=Interrupt(60), **DENSE)
+        audit(stored, output, progress=Stop(None, 60), **DENSE)
     chunks = sorted(p for p in (output / name).rglob("*") if p.is_file() and p.stem.isdigit())
     chunk = chunks[len(chunks) // 2]
     data = chunk.read_bytes()
@@ -208,25 +184,6 @@ def test_a_chunk_of_the_output_is_damaged_before_the_restart(
 
 
 # Blocks that fail for good
-
-
-def broken(path: Path, case: Case, image: int, **keywords: Any) -> tuple[Stored, Path]:
-    """A dataset in which a chunk is a link to itself, which cannot be read."""
-    stored = write_case(path, case, **keywords)
-    chunk = next((stored.pred_probs / "c" / str(image)).rglob("0"))
-    while chunk.is_dir():
-        chunk = next(chunk.iterdir())
-    spoil(chunk)
-    return stored, chunk
-
-
-def spoil(chunk: Path) -> None:
-    chunk.rename(chunk.with_suffix(".kept"))
-    chunk.symlink_to(chunk)
-
-
-def mend(chunk: Path) -> None:
-    chunk.with_suffix(".kept").rename(chunk)
 
 
 def test_a_block_fails_three_times(cluster: Processes, tmp_path: Path) -> None:
@@ -308,13 +265,9 @@ def test_the_second_read_does_not_keep_going(tmp_path: Path) -> None:
     stored = write(tmp_path / "in", case.labels, case.pred_probs)
     chunk = stored.pred_probs / "c/1/0/0/0"
 
-    class Break(NoProgress):
-        def stage(self, name: str, total: int, done: int = 0) -> None:
-            if name == "count":
-                spoil(chunk)
-
+    damaging = At(0, lambda: spoil(chunk), "count")
     with pytest.raises(BlockError, match="image 1 failed 3 times: OSError"):
-        audit(stored, tmp_path / "out", validate="labels", keep_going=True, progress=Break())
+        audit(stored, tmp_path / "out", validate="labels", keep_going=True, progress=damaging)
     mend(chunk)
     audit(stored, tmp_path / "out", validate="labels", resume=True)
     check(tmp_path / "out", case)

@@ -14,7 +14,7 @@ from distributed import Client
 from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import LabelQCWarning
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
-from tests.pipeline.test_reads import Stop
+from tests.pipeline.progress import Stop
 from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dask_labelqc import segmentation
 from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr
-from tests.pipeline.datasets import audit, check, files, write, write_case
+from tests.pipeline.datasets import VARIABLES, audit, check, files, write, write_case
 from tests.strategies import Case, cases, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
@@ -146,20 +146,6 @@ def test_arrays_of_either_format(zarr_format: int, tmp_path: Path) -> None:
     pred_probs.attrs["_ARRAY_DIMENSIONS"] = ["time", "lat", "lon", "kind"]
     audit_zarr(labels, pred_probs, tmp_path / "out", progress=False)
     assert check(tmp_path / "out", case).label_issues.dims == ("time", "lat", "lon")
-
-
-VARIABLES = {
-    "label_issues": (("image", "y", "x"), "bool"),
-    "pixel_scores": (("image", "y", "x"), "float32"),
-    "predicted_label": (("image", "y", "x"), "uint8"),
-    "image_score": (("image",), "float64"),
-    "image_issue_fraction": (("image",), "float64"),
-    "image_issue_count": (("image",), "int64"),
-    "confident_threshold": (("class",), "float64"),
-    "class_count": (("class",), "int64"),
-    "class_issue_count": (("class",), "int64"),
-    "issue_matrix": (("given_class", "predicted_class"), "int64"),
-}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from dask_labelqc.errors import BlockError, InputError
 from dask_labelqc.method.summary import RegionSummary
 from dask_labelqc.pipeline import groups
 from tests import reference
+from tests.pipeline.damage import mend, spoil
 from tests.pipeline.datasets import Stored, audit, files, write, write_case
-from tests.pipeline.test_faults import mend, spoil
-from tests.pipeline.test_reads import Stop
+from tests.pipeline.progress import Stop
 from tests.strategies import Case, make_case
 
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}

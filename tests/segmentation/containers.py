@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.storage import MemoryStore, WrapperStore
+from zarr.storage import MemoryStore
 
 from dask_labelqc.graph import blocks
 from dask_labelqc.graph.blocks import plan_blocks
@@ -23,27 +22,6 @@ from dask_labelqc.segmentation import inputs
 SPATIAL = ("z", "y", "x")
 WHOLE: Any = {"write_empty_chunks": True}
 """Zarr leaves chunks out that hold nothing but the fill value; what is left out is warned of."""
-
-
-class CountingStore(WrapperStore):
-    """Counts how often each key is read."""
-
-    def __init__(self, store: Any = None) -> None:
-        super().__init__(MemoryStore() if store is None else store)
-        self.reads: Counter[str] = Counter()
-
-    async def get(self, key, prototype, byte_range=None):
-        self.reads[key] += 1
-        return await super().get(key, prototype, byte_range)
-
-    async def get_partial_values(self, prototype, key_ranges):
-        ranges = list(key_ranges)
-        self.reads.update(key for key, _ in ranges)
-        return await super().get_partial_values(prototype, ranges)
-
-    def chunk_reads(self, name: str) -> Counter[str]:
-        prefix = f"{name}/c/"
-        return Counter({k: n for k, n in self.reads.items() if k.startswith(prefix)})
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from dask_labelqc.segmentation import (
     get_label_quality_scores,
 )
 from tests.segmentation.aligned import NAMED, coordinates, in_zarr, indexed, shuffled
-from tests.segmentation.containers import CountingStore, smallest_groups
+from tests.segmentation.containers import smallest_groups
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 QUIET = {"verbose": False}

@@ -19,8 +19,8 @@ from dask_labelqc.segmentation import (
     find_label_issues,
     get_label_quality_scores,
 )
-from tests.pipeline.test_job import VARIABLES
-from tests.segmentation.containers import CountingStore
+from tests.pipeline.datasets import VARIABLES
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 pytestmark = [

@@ -19,7 +19,6 @@ from dask_labelqc.segmentation import (
 )
 from tests.clusters import local_cluster
 from tests.segmentation.containers import (
-    CountingStore,
     dims_of,
     in_memory_container,
     in_xarray,
@@ -30,6 +29,7 @@ from tests.segmentation.containers import (
     xarray_over_numpy,
     zarr_arrays,
 )
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 CASE = make_case()

@@ -12,7 +12,8 @@ import pytest
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.segmentation import audit, find_label_issues, get_label_quality_scores
 from tests import reference
-from tests.segmentation.containers import CountingStore, smallest_groups, zarr_arrays
+from tests.segmentation.containers import smallest_groups, zarr_arrays
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 LAYOUTS = [

@@ -18,6 +18,7 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.gaps import fill_value, missing_objects, object_grid, watched
+from tests.stores import CountingStore
 
 EVERY_CHUNK = {"write_empty_chunks": True}
 DIMS = ("image", "class", "y", "x")
@@ -116,26 +117,11 @@ def test_of_either_format_at_the_root_of_a_store(zarr_format, tmp_path) -> None:
     assert missing == ("c/1/0" if zarr_format == 3 else "1.0", Box((2, 0), (4, 3)))
 
 
-class Noting(MemoryStore):
-    """A store that notes what it is asked for, and is asked for nothing else."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[str] = []
-
-    async def get(self, key, prototype, byte_range=None):
-        self.requests.append(key)
-        return await super().get(key, prototype, byte_range)
-
-    async def exists(self, key):
-        raise AssertionError(key)
-
-
 def test_what_is_there_costs_no_request() -> None:
     """Nor does what is not there: only what is read is looked at."""
-    labels = stored("labels", (4, 6), None, {"1/0"}, Noting(), chunks=(2, 6))
+    labels = stored("labels", (4, 6), None, {"1/0"}, CountingStore(), chunks=(2, 6))
     probs = stored("probs", (4, 3, 6), None, {"0/1/0"}, labels.store, chunks=(2, 1, 6))
-    labels.store.requests.clear()
+    labels.store.clear()
     reader = BlockReader.of(labels, probs)
     whole = Box((0, 0), (4, 6))
     with reader.for_region(whole, [whole]) as read:
@@ -145,8 +131,8 @@ def test_what_is_there_costs_no_request() -> None:
     assert len(gaps.labels) == 1
     assert sorted(labels.store.requests) == sorted(
         [
-            *(f"labels/c/{i}/0" for i in (0, 1)),
-            *(f"probs/c/{i}/{k}/0" for i in (0, 1) for k in range(3)),
+            *(("get", f"labels/c/{i}/0") for i in (0, 1)),
+            *(("get", f"probs/c/{i}/{k}/0") for i in (0, 1) for k in range(3)),
         ]
     )
 
@@ -208,7 +194,7 @@ def test_no_fill_value_reads_as_zero() -> None:
 )
 def test_any_box_of_a_row_of_chunks(states, start, length) -> None:
     array = zarr.create_array(
-        Noting(), shape=(3 * len(states),), chunks=(3,), dtype="i2", config=EVERY_CHUNK
+        CountingStore(), shape=(3 * len(states),), chunks=(3,), dtype="i2", config=EVERY_CHUNK
     )
     for number, state in enumerate(states):
         if state != "absent":
@@ -216,9 +202,9 @@ def test_any_box_of_a_row_of_chunks(states, start, length) -> None:
     start = min(start, array.size - 1)
     box = slice(start, min(start + 1 + length, array.size))
     touched = sorted({i // 3 for i in range(box.start, box.stop)})
-    array.store.requests.clear()
+    array.store.clear()
     assert chunks_missing(array, box) == [i for i in touched if states[i] == "absent"]
-    assert sorted(array.store.requests) == [f"c/{i}" for i in touched]
+    assert sorted(array.store.requests) == [("get", f"c/{i}") for i in touched]
 
 
 class Unlisted(WrapperStore):

@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 
 from dask_labelqc.region import Box
 from dask_labelqc.storage.layout import Layout
-from tests.segmentation.containers import CountingStore
+from tests.stores import CountingStore
 
 
 @st.composite
