@@ -14,13 +14,14 @@ from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from tests.classification.examples import draw_examples
+from tests.strategies import examples
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -65,7 +66,7 @@ def inspect_at_once(labels, pred_probs, **kwargs):
     return inspector
 
 
-@settings(deadline=None, max_examples=30)
+@examples(15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     ends=st.lists(st.integers(0, 300), max_size=4),

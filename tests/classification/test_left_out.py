@@ -8,13 +8,14 @@ import pytest
 import xarray as xr
 import zarr
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import InputError
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from tests.classification import reference
 from tests.classification.examples import SCORES, arguments, draw_examples
+from tests.strategies import examples
 
 
 def drop_out(seed, labels, pred_probs):
@@ -35,7 +36,7 @@ def drop_out(seed, labels, pred_probs):
     }
 
 
-@settings(max_examples=8)
+@examples(6)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from([np.float32, np.float64]),

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from cleanlab.experimental.label_issues_batched import LabelInspector as TheirInspector
 from cleanlab.experimental.label_issues_batched import find_label_issues_batched as theirs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from tests.classification.examples import draw_examples
+from tests.strategies import examples
 
 METHODS = [
     *itertools.product(("self_confidence", "normalized_margin"), (False, True)),
@@ -97,7 +98,7 @@ def assert_same_ranking(scores, ours, other):
     return last if last == following else np.nan
 
 
-@settings(deadline=None, max_examples=40)
+@examples(15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_examples=st.integers(1, 200),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.kernels.examples import (
@@ -18,9 +18,10 @@ from dask_labelqc.kernels.examples import (
     scan_examples,
 )
 from dask_labelqc.kernels.predictions import decoding_table
+from tests.strategies import examples
 
 # The first call loads compiled code from disk.
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = examples(30)
 
 METHODS = (SELF_CONFIDENCE, NORMALIZED_MARGIN, CONFIDENCE_WEIGHTED_ENTROPY)
 

@@ -18,6 +18,7 @@ from pycocotools import mask as masks
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.object_detection import from_coco, rank
 from dask_labelqc.object_detection.coco_segmentation import box_of_segmentation
+from tests.strategies import examples
 
 
 def annotation(image, category, box, **more):
@@ -465,9 +466,7 @@ def read_or_refusal(paths):
 
 
 @given(truths(), BOXES | truths() | JSON, st.integers(0, 10**6))
-@settings(
-    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_is_read_right_or_refused(files, truth, results, cut):
     """Of one image and one category what is read can be said in a line."""
     paths = files(truth, results)

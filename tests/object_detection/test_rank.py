@@ -5,11 +5,12 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.object_detection import audit, from_lists, rank, summary
+from tests.strategies import examples
 
 SCORES = {
     "compute_overlooked_box_scores": [{}, {"alpha": 0.4}, {"high_probability_threshold": 0.7}],
@@ -237,7 +238,7 @@ def test_columnar_is_lists_in_any_blocks(lists, sources, block_boxes):
 
 
 @given(seed=st.integers(0, 2**32 - 1), block_boxes=st.integers(1, 200), chunk=st.integers(1, 50))
-@settings(deadline=None, max_examples=15)
+@examples(8)
 def test_any_chunks_and_blocks_give_the_same(lists, seed, block_boxes, chunk):
     labels, predictions = lists(seed, 6)
     expected = rank.get_label_quality_scores(labels, predictions)

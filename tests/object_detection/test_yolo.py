@@ -14,6 +14,7 @@ from PIL import Image
 
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.object_detection import from_yolo, rank
+from tests.strategies import examples
 
 
 @pytest.fixture
@@ -268,9 +269,7 @@ LINES = st.lists(BOX_LINES | st.lists(WORDS, max_size=9), max_size=3)
 
 
 @given(LINES, LINES, st.booleans())
-@settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(examples(75), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_lines_are_read_right_or_refused(folders, given_lines, predicted_lines, probable):
     if probable:
         predicted_lines = [[*line, "0.5"] for line in predicted_lines]

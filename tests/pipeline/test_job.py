@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import segmentation
 from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr
 from tests.pipeline.datasets import VARIABLES, audit, check, files, write, write_case
-from tests.strategies import Case, cases, make_case
+from tests.strategies import Case, cases, examples, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
@@ -80,7 +80,7 @@ def test_agrees_with_the_reference(case: Case, layout: dict, tmp_path: Path) -> 
     xr.testing.assert_identical(report.open(), found)
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(cases(), st.data())
 def test_any_dataset_in_any_chunks(
     tmp_path_factory: pytest.TempPathFactory, case: Case, data: st.DataObject

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
@@ -26,7 +26,7 @@ from dask_labelqc.segmentation import (
 from tests.segmentation.aligned import NAMED, coordinates, in_zarr, indexed, shuffled
 from tests.segmentation.containers import smallest_groups
 from tests.stores import CountingStore
-from tests.strategies import make_case
+from tests.strategies import examples, make_case
 
 QUIET = {"verbose": False}
 DIMS, PROBS = ("image", "y", "x"), ("image", "class", "y", "x")
@@ -69,7 +69,7 @@ def test_scores(of_labels, of_probs) -> None:
     np.testing.assert_allclose(np.asarray(scores), expected[0], rtol=0, atol=1e-12)
 
 
-@settings(max_examples=60)
+@examples(20)
 @given(st.data())
 def test_any_containers_in_any_order(data) -> None:
     """The answer is that of the plain arrays in the order of the labels."""
@@ -88,7 +88,7 @@ def test_any_containers_in_any_order(data) -> None:
     )
 
 
-@settings(max_examples=60)
+@examples(20)
 @given(st.data())
 def test_any_containers_of_the_summaries(data) -> None:
     case = make_case(data.draw(st.integers(0, 99)), (3, 4, 4), 3)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
@@ -27,7 +27,7 @@ from dask_labelqc.segmentation.summary import (
 )
 from tests.clusters import local_cluster
 from tests.segmentation.containers import every_container, halves, smallest_groups, thirds
-from tests.strategies import Case, cases, make_case
+from tests.strategies import Case, cases, examples, make_case
 
 matplotlib.use("agg")
 
@@ -201,7 +201,7 @@ def test_masked_arrays(container, masked, function, tmp_path) -> None:
         assert_same(found, expected)
 
 
-@settings(max_examples=40)
+@examples(15)
 @given(cases(), st.data())
 def test_any_mask_is_as_good_as_an_ignored_label(case: Case, data: st.DataObject) -> None:
     lost = np.isin(case.labels, case.ignore_index)

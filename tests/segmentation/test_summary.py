@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 from cleanlab.segmentation import summary as theirs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dask_labelqc
@@ -21,6 +21,7 @@ from dask_labelqc.colors import class_colors
 from dask_labelqc.kernels.flagged import count_pairs
 from dask_labelqc.segmentation import drawing, summary
 from tests.clusters import local_cluster
+from tests.strategies import examples
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +158,7 @@ def test_on_a_cluster(containers):
             pd.testing.assert_frame_equal(found, expected)
 
 
-@settings(max_examples=30)
+@examples(20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_classes=st.integers(2, 9),

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
@@ -19,6 +19,7 @@ from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.gaps import fill_value, missing_objects, object_grid, watched
 from tests.stores import CountingStore
+from tests.strategies import examples
 
 EVERY_CHUNK = {"write_empty_chunks": True}
 DIMS = ("image", "class", "y", "x")
@@ -61,7 +62,7 @@ def damaged(draw: st.DrawFn):
     return shape, order, arrays, gone
 
 
-@settings(max_examples=25)
+@examples(15)
 @given(damaged(), st.data())
 def test_finds_what_is_gone(drawn, data) -> None:
     """What of each block reads as the fill value; each chunk of labels counts in one block."""
