@@ -149,6 +149,15 @@ def local_cluster(
         yield client
 
 
+def is_busy(client: Client) -> bool:
+    """Say if a worker runs a task, wanted or not."""
+
+    def executing(dask_worker: Any) -> int:
+        return int(dask_worker.state.executing_count)
+
+    return any(client.run(executing).values())
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -27,7 +27,7 @@ from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr, lease
 from dask_labelqc.pipeline.identity import own_identity
 from dask_labelqc.storage.stores import open_store
-from tests.clusters import Processes, processes, wait_for
+from tests.clusters import Processes, is_busy, processes, wait_for
 from tests.forks import Fork
 from tests.object_store.servers import KEY_ID, SECRET, serve_conditional_s3
 from tests.pipeline.datasets import Stored, write_case
@@ -266,13 +266,8 @@ def _frozen_workers(
     for worker in cluster.workers:
         os.kill(worker.pid, signal.SIGCONT)
     with cluster.client() as client:
-        wait_for(lambda: not any(client.run(busy).values()))
+        wait_for(lambda: not is_busy(client))
     return untouched(output, before)
-
-
-def busy(dask_worker: Any) -> int:
-    """Return how many tasks a worker runs, wanted or not."""
-    return int(dask_worker.state.executing_count)
 
 
 def main() -> None:

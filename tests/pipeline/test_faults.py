@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +13,14 @@ import xarray as xr
 from dask_labelqc.errors import BlockError, ClusterError, InputError
 from dask_labelqc.segmentation.summary import common_label_issues
 from tests import reference
-from tests.clusters import Processes, processes, wait_for
+from tests.clusters import Processes, is_busy, processes, wait_for
 from tests.pipeline.damage import broken, mend, spoil
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
 from tests.pipeline.killing import count_records, kill_all, paths, start
 from tests.pipeline.progress import At, Stop
 from tests.strategies import Case, make_case
 
-pytestmark = [
-    pytest.mark.usefixtures("smallest_groups"),
-    pytest.mark.xdist_group("faults"),
-]
+pytestmark = pytest.mark.usefixtures("smallest_groups")
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
 CASE = make_case(110, (150, 4, 6), 3)
 
@@ -150,10 +146,11 @@ def test_nothing_is_written_after_an_error(cluster: Processes, tmp_path: Path) -
     labels = case.labels.copy()
     labels[3] = 9
     stored, output = write(tmp_path / "in", labels, case.pred_probs), tmp_path / "out"
-    with cluster.client() as client, pytest.raises(InputError, match="the first is 9 at image 3"):
-        audit(stored, output, client=client)
-    had = files(output)
-    time.sleep(1)
+    with cluster.client() as client:
+        with pytest.raises(InputError, match="the first is 9 at image 3"):
+            audit(stored, output, client=client)
+        had = files(output)
+        assert not is_busy(client)
     assert files(output) == had
 
 

@@ -19,7 +19,6 @@ from zarr.storage import LocalStore
 from dask_labelqc.errors import BlockError, OutputError, TakenOverError
 from dask_labelqc.pipeline import lease
 from dask_labelqc.pipeline.identity import is_alive, own_identity
-from dask_labelqc.progress import NoProgress
 from tests.clusters import wait_for
 from tests.forks import ROOT
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
@@ -276,13 +275,12 @@ def test_taken_over_in_any_stage(stage: str, stored: Stored, tmp_path: Path) -> 
 def test_the_claim_is_renewed(fast: None, stored: Stored, tmp_path: Path) -> None:
     beats = []
 
-    class Slow(NoProgress):
-        def advance(self, num_bytes: int = 0) -> None:
-            time.sleep(0.03)
-            beat = tmp_path / "out" / lease.CLAIMS / "000000.beat"
-            beats.append(int(beat.read_text()) if beat.exists() else 0)
+    def has_beaten() -> bool:
+        beat = tmp_path / "out" / lease.CLAIMS / "000000.beat"
+        beats.append(int(beat.read_text()) if beat.exists() else 0)
+        return beats[-1] > 3
 
-    audit(stored, tmp_path / "out", progress=Slow())
+    audit(stored, tmp_path / "out", progress=At(9, lambda: wait_for(has_beaten)))
     assert beats == sorted(beats)
     assert beats[-1] > 3
 

@@ -25,8 +25,6 @@ from dask_labelqc.pipeline import on_cluster
 from dask_labelqc.pipeline.on_cluster import Cluster
 from tests.clusters import Processes, processes, wait_for
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Processes]:
@@ -137,10 +135,12 @@ def test_no_worker_is_said_and_waited_for(
         cluster.add_workers(1)
         assert found.result() == {-3: 3}
     address = client.scheduler.address
-    first = caplog.messages[0]
+    # On a busy machine it may be said too that the scheduler is slow to answer.
+    first = next(line for line in caplog.messages if "none is there" in line)
     assert first.startswith(f"no worker takes tasks of the scheduler at {address} (none is there)")
     assert " s so far; the job goes on when one does" in first
-    assert re.fullmatch(r"after \S+ s workers take tasks again", caplog.messages[-1])
+    again = [line for line in caplog.messages if "workers take tasks again" in line]
+    assert re.fullmatch(r"after \S+ s workers take tasks again", again[-1])
 
 
 def test_no_worker_for_longer_than_is_set(client: Client) -> None:

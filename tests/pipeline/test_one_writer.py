@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import pytest
-
 from tests import forks
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 def run(**counts: int) -> str:
