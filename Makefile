@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test one-writer slurm jupyterhub docker check format bench bench-scale clean
+.PHONY: help setup demo test test-nightly one-writer slurm jupyterhub docker check format bench bench-scale clean
 
 help:
 	@echo "make demo    set up, and find the label errors of a generated dataset (90 seconds)"
 	@echo "make test    set up, and run the tests"
+	@echo "make test-nightly  the same, with twenty times the examples of each property"
 	@echo "make one-writer  start 150 pairs of jobs at one instant, freeze and wake 80; print the counts"
 	@echo "make slurm   set up SLURM from Debian's packages too, and run its tests"
 	@echo "make jupyterhub  set up a hub, a proxy and a gateway too, and run their tests"
@@ -30,6 +31,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q
+
+test-nightly: setup
+	$(BIN)/python -m pytest -n auto --dist loadgroup -q --hypothesis-profile=nightly
 
 one-writer: setup
 	$(BIN)/python -m tests.pipeline.one_writer

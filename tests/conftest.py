@@ -1,9 +1,11 @@
-"""How many examples properties have: few as a rule, many by ``--hypothesis-profile=nightly``."""
+"""How many examples properties have, and in which order tests run."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.strategies import USUAL_EXAMPLES
@@ -19,3 +21,27 @@ usual = settings.get_profile("default")
 settings.register_profile("ci", usual, derandomize=True)
 settings.register_profile("nightly", usual, max_examples=20 * USUAL_EXAMPLES, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+LONGEST = (
+    "pipeline/test_kill.py",
+    "pipeline/test_one_writer.py",
+    "pipeline/test_faults.py",
+    "pipeline/test_workers.py",
+    "test_watching.py",
+    "test_cli.py",
+    "test_notebooks.py",
+    "kernels/test_compiled.py",
+    "demo/test_run.py",
+    "deploy/test_kubernetes.py",
+    "test_signals.py",
+    "test_cluster.py",
+    "pipeline/test_on_cluster.py",
+    "pipeline/test_fit.py",
+    "test_progress.py",
+)
+"""What starts many processes comes first: what comes last is not to be waited for long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
