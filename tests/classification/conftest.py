@@ -9,5 +9,5 @@ from tests.classification.examples import draw_examples
 
 
 @pytest.fixture
-def examples():
+def examples() -> tuple[np.ndarray, np.ndarray]:
     return draw_examples(num_examples=3000, num_classes=12, dtype=np.float32)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 SCORES = [
     ("self_confidence", False),
@@ -14,8 +18,14 @@ SCORES = [
 
 
 def draw_examples(
-    seed=0, num_examples=2000, num_classes=10, dtype=np.float64, steps=None, absent=(), noise=0.2
-):
+    seed: int = 0,
+    num_examples: int = 2000,
+    num_classes: int = 10,
+    dtype: DTypeLike = np.float64,
+    steps: int | None = None,
+    absent: Sequence[int] = (),
+    noise: float = 0.2,
+) -> tuple[np.ndarray, np.ndarray]:
     """Labels that mostly agree with the predictions.
 
     With `steps`, probabilities are multiples of 1 / steps, so that there are many ties. No label
@@ -33,7 +43,7 @@ def draw_examples(
     return labels, pred_probs.astype(dtype)
 
 
-def arguments(method, adjust, calibrated):
+def arguments(method: str, adjust: bool, calibrated: bool) -> dict[str, Any]:
     estimation = "off_diagonal_calibrated" if calibrated else "off_diagonal"
     return {
         "quality_score_kwargs": {"method": method, "adjust_pred_probs": adjust},

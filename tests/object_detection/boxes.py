@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+Lists = tuple[list[dict[str, np.ndarray]], list[list[np.ndarray]]]
 
 
-def make_lists(seed, num_images=10, num_classes=4, given=5, predicted=12, dtype=np.float64):
+def make_lists(
+    seed: int,
+    num_images: int = 10,
+    num_classes: int = 4,
+    given: int = 5,
+    predicted: int = 12,
+    dtype: DTypeLike = np.float64,
+) -> Lists:
     """Draw labels and predictions with right, shifted, swapped, missing and double boxes."""
     rng = np.random.default_rng(seed)
-    labels, predictions = [], []
+    labels: list[dict[str, np.ndarray]] = []
+    predictions: list[list[np.ndarray]] = []
     for _ in range(num_images):
         count = rng.integers(0, given + 1)
         corners = rng.uniform(0, 500, (count, 2))
@@ -21,7 +32,14 @@ def make_lists(seed, num_images=10, num_classes=4, given=5, predicted=12, dtype=
     return labels, predictions
 
 
-def _predictions(rng, boxes, classes, num_classes, predicted, dtype):
+def _predictions(
+    rng: np.random.Generator,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    num_classes: int,
+    predicted: int,
+    dtype: DTypeLike,
+) -> list[np.ndarray]:
     count = rng.integers(0, predicted + 1)
     corners = rng.uniform(0, 500, (count, 2))
     found = np.hstack([corners, corners + rng.uniform(5, 120, (count, 2))])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import starmap
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,20 +11,20 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.object_detection import from_lists
-from tests.object_detection.boxes import make_lists
+from tests.object_detection.boxes import Lists, make_lists
 
 
 @pytest.fixture(scope="session")
-def lists():
+def lists() -> Callable[..., Lists]:
     """Return the function that draws labels and predictions from a seed."""
     return make_lists
 
 
 @pytest.fixture(scope="session")
-def sources(tmp_path_factory):
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """Return the function that gives the same boxes in every form that is taken."""
 
-    def in_every_form(labels, predictions):
+    def in_every_form(labels: Any, predictions: Any) -> dict[str, Any]:
         dataset = from_lists(labels, predictions)
         path = tmp_path_factory.mktemp("boxes") / "boxes.zarr"
         # Chunks that fit neither the images nor the blocks.
@@ -46,18 +48,18 @@ def sources(tmp_path_factory):
 class NoPool:
     """What cleanlab uses of a process pool, without processes."""
 
-    def __init__(self, processes):
+    def __init__(self, processes: object) -> None:
         pass
 
-    def starmap(self, function, arguments):
+    def starmap(self, function: Callable[..., Any], arguments: Iterable[Any]) -> list[Any]:
         return list(starmap(function, arguments))
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
 @pytest.fixture
-def cleanlab(monkeypatch):
+def cleanlab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Return cleanlab's modules, able to run on this NumPy and without starting processes."""
     from cleanlab.object_detection import filter as filter_
     from cleanlab.object_detection import rank, summary

@@ -95,39 +95,40 @@ def in_xarray(labels: Any, pred_probs: Any) -> tuple[xr.DataArray, xr.DataArray]
     )
 
 
-def numpy_arrays(labels, pred_probs, path):
+def numpy_arrays(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return labels, pred_probs
 
 
-def memmaps(labels, pred_probs, path):
+def memmaps(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     arrays = []
     for name, array in (("labels", labels), ("pred_probs", pred_probs)):
         np.save(path / f"{name}.npy", array)
         arrays.append(np.load(path / f"{name}.npy", mmap_mode="r"))
-    return tuple(arrays)
+    labels, pred_probs = arrays
+    return labels, pred_probs
 
 
-def zarr_plain(labels, pred_probs, path):
+def zarr_plain(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return zarr_arrays(labels, pred_probs, path / "data.zarr")
 
 
-def zarr_cut_everywhere(labels, pred_probs, path):
+def zarr_cut_everywhere(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     """The class axis too, and the labels otherwise."""
     return zarr_arrays(
         labels, pred_probs, chunks=halves(pred_probs.shape), label_chunks=thirds(labels.shape)
     )
 
 
-def zarr_sharded(labels, pred_probs, path):
+def zarr_sharded(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     rest = pred_probs.shape[1:]
     return zarr_arrays(labels, pred_probs, chunks=(1, *rest), shards=(2, *rest))
 
 
-def zarr_v2(labels, pred_probs, path):
+def zarr_v2(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return zarr_arrays(labels, pred_probs, chunks=halves(pred_probs.shape), zarr_format=2)
 
 
-def zarr_any_order(labels, pred_probs, path):
+def zarr_any_order(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     dims = dims_of(labels)
     group = zarr.open_group(MemoryStore(), mode="w")
     backwards = np.ascontiguousarray(pred_probs.transpose())
@@ -138,7 +139,7 @@ def zarr_any_order(labels, pred_probs, path):
     )
 
 
-def zarr_v2_any_order(labels, pred_probs, path):
+def zarr_v2_any_order(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     """Named as xarray does it in the older format."""
     dims = dims_of(labels)
     group = zarr.open_group(MemoryStore(), mode="w", zarr_format=2)
@@ -151,42 +152,44 @@ def zarr_v2_any_order(labels, pred_probs, path):
     return given, predicted
 
 
-def dask_arrays(labels, pred_probs, path):
+def dask_arrays(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return (
         da.from_array(labels, chunks=(1, *labels.shape[1:])),
         da.from_array(pred_probs, chunks=(1, *pred_probs.shape[1:])),
     )
 
 
-def dask_cut_everywhere(labels, pred_probs, path):
+def dask_cut_everywhere(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return (
         da.from_array(labels, chunks=thirds(labels.shape)),
         da.from_array(pred_probs, chunks=halves(pred_probs.shape)),
     )
 
 
-def labels_in_numpy(labels, pred_probs, path):
+def labels_in_numpy(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return labels, dask_cut_everywhere(labels, pred_probs, path)[1]
 
 
-def predictions_in_zarr(labels, pred_probs, path):
+def predictions_in_zarr(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return dask_arrays(labels, pred_probs, path)[0], zarr_plain(labels, pred_probs, path)[1]
 
 
-def xarray_over_numpy(labels, pred_probs, path):
+def xarray_over_numpy(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return in_xarray(labels, pred_probs)
 
 
-def xarray_over_dask(labels, pred_probs, path):
+def xarray_over_dask(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return in_xarray(*dask_cut_everywhere(labels, pred_probs, path))
 
 
-def xarray_any_order(labels, pred_probs, path):
+def xarray_any_order(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     given, predicted = in_xarray(labels, pred_probs)
     return given, predicted.transpose()
 
 
-def xarray_over_dask_any_order(labels, pred_probs, path):
+def xarray_over_dask_any_order(
+    labels: np.ndarray, pred_probs: np.ndarray, path: Path
+) -> tuple[Any, Any]:
     given, predicted = in_xarray(*dask_cut_everywhere(labels, pred_probs, path))
     return given, predicted.transpose(*given.dims, "class")
 
