@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import dask.config
@@ -282,7 +283,7 @@ def test_a_scheduler_that_does_not_trust(
     ],
 )
 def test_an_extra_that_is_not_installed(
-    opener, module: str, message: str, monkeypatch: pytest.MonkeyPatch
+    opener: Any, module: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [n for n in sys.modules if n.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
@@ -292,7 +293,7 @@ def test_an_extra_that_is_not_installed(
 
 
 @pytest.mark.parametrize("opener", [open_slurm, open_pbs, open_kubernetes, open_gateway])
-def test_more_than_the_most(opener) -> None:
+def test_more_than_the_most(opener: Any) -> None:
     with (
         pytest.raises(InputError, match="minimum: 3 is not between 0 and maximum, 2"),
         opener(2, minimum=3),
@@ -367,7 +368,7 @@ def test_jobs_by_setting_and_by_argument() -> None:
     ("opener", "command"),
     [(open_slurm, "SLURMCluster: no sbatch"), (open_pbs, "PBSCluster: no qsub")],
 )
-def test_nothing_to_submit_with(opener, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_submit_with(opener: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with (
         pytest.raises(InputError, match=f"{command} here; jobs are submitted with it"),

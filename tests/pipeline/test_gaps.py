@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def with_gaps(path: Path) -> tuple[Stored, Case]:
     return stored, case
 
 
-def warned(stored: Stored, output: Path, **arguments) -> list[str]:
+def warned(stored: Stored, output: Path, **arguments: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LabelQCWarning)
         audit(stored, output, **arguments)

@@ -158,7 +158,9 @@ def test_arrays_of_either_format(zarr_format: int, tmp_path: Path) -> None:
         ("u2", 3, "float32", "uint8"),
     ],
 )
-def test_variables(dtype: str, num_classes: int, score: str, predicted: str, tmp_path) -> None:
+def test_variables(
+    dtype: str, num_classes: int, score: str, predicted: str, tmp_path: Path
+) -> None:
     """The table of the design page."""
     case = make_case(33, (2, 3, 4), num_classes, dtype=dtype)
     audit(write_case(tmp_path / "in", case), tmp_path / "out", **DENSE)

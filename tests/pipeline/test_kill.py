@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def deaths(
     ]
 
 
-def restarted(runs: list[dict], **arguments) -> list[dict]:
+def restarted(runs: list[dict], **arguments: Any) -> list[dict]:
     kept = [{k: v for k, v in run.items() if k not in ("kill_at", "kinds")} for run in runs]
     return [run | arguments for run in kept]
 

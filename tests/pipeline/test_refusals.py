@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_a_coordinate_that_cannot_be_decoded(
     np.testing.assert_array_equal(found[name], np.arange(size))
 
 
-def check_with(stored: Stored, output: Path):
+def check_with(stored: Stored, output: Path) -> Any:
     audit(stored, output, resume=True)
     return check(output, CASE)
 

@@ -6,10 +6,11 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
@@ -31,7 +32,7 @@ class Watched(Threads):
         self.submitted = 0
         self.avoided: list[tuple[int, tuple[str, ...]]] = []
 
-    def submit(self, function, items, avoid=()) -> None:
+    def submit(self, function: Any, items: Any, avoid: Any = ()) -> None:
         self.submitted += len(items)
         self.avoided += [(item, avoid) for item in items if avoid]
         super().submit(function, items, avoid)
@@ -52,7 +53,7 @@ class Watched(Threads):
 class Dropping(Client):
     """Drops the tasks between their end and the fetch of what they returned."""
 
-    def gather(self, futures, *arguments, **options):
+    def gather(self, futures: Any, *arguments: Any, **options: Any) -> Any:
         self.cancel(futures)
         return super().gather(futures, *arguments, **options)
 
@@ -112,7 +113,7 @@ def test_results_come_as_they_finish() -> None:
 def test_items_are_taken_as_they_are_needed() -> None:
     drawn = []
 
-    def items():
+    def items() -> Iterator[Any]:
         for n in range(20):
             drawn.append(n)
             yield n

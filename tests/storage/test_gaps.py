@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -43,7 +44,7 @@ def stored(
 
 
 @st.composite
-def damaged(draw: st.DrawFn):
+def damaged(draw: st.DrawFn) -> Any:
     """Labels and predictions in any chunks, some of which are gone, and which these are."""
     shape = tuple(draw(st.integers(1, 5)) for _ in range(4))
     order = draw(st.permutations(range(4)))
@@ -64,7 +65,7 @@ def damaged(draw: st.DrawFn):
 
 @examples(15)
 @given(damaged(), st.data())
-def test_finds_what_is_gone(drawn, data) -> None:
+def test_finds_what_is_gone(drawn: Any, data: st.DataObject) -> None:
     """What of each block reads as the fill value; each chunk of labels counts in one block."""
     shape, _, arrays, ((chunks, lost), _) = drawn
     reader = BlockReader.of(*arrays)
@@ -107,7 +108,7 @@ def test_the_object_is_the_shard() -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_of_either_format_at_the_root_of_a_store(zarr_format, tmp_path) -> None:
+def test_of_either_format_at_the_root_of_a_store(zarr_format: Any, tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path / "a", shape=(4, 3), chunks=(2, 3), dtype="i2", zarr_format=zarr_format
     )
@@ -150,7 +151,7 @@ def chunks_missing(array: zarr.Array, *box: slice) -> list[int]:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "u1", ">i4", "i8", "bool"])
 @pytest.mark.parametrize("fill", [0, 1, np.nan])
-def test_written_fill_values_are_there(zarr_format, dtype, fill) -> None:
+def test_written_fill_values_are_there(zarr_format: Any, dtype: Any, fill: Any) -> None:
     if fill != fill and np.dtype(dtype).kind != "f":
         fill = 0
     array = zarr.create_array(
@@ -193,7 +194,7 @@ def test_no_fill_value_reads_as_zero() -> None:
     st.integers(0, 20),
     st.integers(0, 20),
 )
-def test_any_box_of_a_row_of_chunks(states, start, length) -> None:
+def test_any_box_of_a_row_of_chunks(states: Any, start: Any, length: Any) -> None:
     array = zarr.create_array(
         CountingStore(), shape=(3 * len(states),), chunks=(3,), dtype="i2", config=EVERY_CHUNK
     )
@@ -222,7 +223,9 @@ class Unlisted(WrapperStore):
 @pytest.mark.parametrize("path", ["", "group/array"])
 @pytest.mark.parametrize("kind", [MemoryStore, LocalStore])
 @pytest.mark.parametrize("listed", [True, False])
-def test_missing_objects_are_found(tmp_path, zarr_format, path, kind, listed) -> None:
+def test_missing_objects_are_found(
+    tmp_path: Path, zarr_format: Any, path: Any, kind: Any, listed: Any
+) -> None:
     store = kind(tmp_path) if kind is LocalStore else kind()
     array = zarr.create_array(
         store if listed else Unlisted(store),
@@ -256,11 +259,11 @@ def test_a_store_is_asked_once_and_where_zarr_reads_it() -> None:
     asked: list[tuple[str, int]] = []
 
     class Bound(MemoryStore):
-        async def get(self, key, prototype, byte_range=None):
+        async def get(self, key: Any, prototype: Any, byte_range: Any = None) -> Any:
             asked.append((key, threading.get_ident()))
             return await super().get(key, prototype, byte_range)
 
-        async def list_prefix(self, prefix):
+        async def list_prefix(self, prefix: Any) -> AsyncIterator[Any]:
             asked.append((prefix, threading.get_ident()))
             async for key in super().list_prefix(prefix):
                 yield key

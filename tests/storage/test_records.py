@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def chunk_file(records: Records, number: int) -> Path:
     return Path(records.array.store.root) / "summaries" / "c" / str(number)
 
 
-def same(found, expected) -> bool:
+def same(found: Any, expected: Any) -> bool:
     return set(found) == set(expected) and all(
         found[n].dtype == a.dtype and np.array_equal(found[n], a, equal_nan=a.dtype.kind == "f")
         for n, a in expected.items()
