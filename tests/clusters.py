@@ -129,12 +129,13 @@ def local_cluster(
 ) -> Iterator[Client]:
     """Start workers of this process, its children or threads of its own.
 
-    The children are forks, unless `fresh`: then they have the environment of this moment, and
-    memory of their own from the start. Tests that follow in this process run on it only if they
-    are to, by `default`.
+    The children are forks, unless `fresh`: then all their memory is their own. Tests that follow
+    in this process run on it only if they are to, by `default`.
     """
     ensure_server()
     method = "spawn" if fresh else "forkserver"
+    if processes:
+        options = {"env": dict(os.environ)} | options  # what forks have is that of the server
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": method}),
         LocalCluster(

@@ -53,7 +53,7 @@ def keys(_environment: None) -> None:
 @pytest.fixture(scope="session")
 def client(_environment: None) -> Iterator[Client]:
     """Two worker processes that have the keys in their environment."""
-    with local_cluster(2, fresh=True) as client:
+    with local_cluster(2) as client:
         yield client
 
 
