@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,14 @@ def processes(path: Path, *options: str, **environment: str) -> Iterator[Process
 
 
 @contextmanager
+def forking() -> Iterator[None]:
+    """Let all local clusters start their workers as forks, which takes no time."""
+    ensure_server()
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
+@contextmanager
 def local_cluster(
     workers: int = 1,
     *,
@@ -132,12 +140,10 @@ def local_cluster(
     The children are forks, unless `fresh`: then all their memory is their own. Tests that follow
     in this process run on it only if they are to, by `default`.
     """
-    ensure_server()
-    method = "spawn" if fresh else "forkserver"
     if processes:
         options = {"env": dict(os.environ)} | options  # what forks have is that of the server
     with (
-        dask.config.set({"distributed.worker.multiprocessing-method": method}),
+        forking() if processes and not fresh else nullcontext(),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,

@@ -30,13 +30,19 @@ from dask_labelqc.cluster import (
 from dask_labelqc.errors import InputError
 from dask_labelqc.pipeline.window import open_workers, run_window
 from tests import forks
-from tests.clusters import processes
+from tests.clusters import forking, processes
 from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.strategies import make_case
 
 CASE = make_case(101, (6, 4, 6), 3)
 SCHEDULER = {"host": "127.0.0.1", "dashboard_address": ":0"}
+
+
+@pytest.fixture(autouse=True)
+def forked_workers() -> Iterator[None]:
+    with forking():
+        yield
 
 
 def workers_of(client: Client) -> list[dict]:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from dask_labelqc import InputError
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from tests.classification import reference
 from tests.classification.examples import SCORES, arguments, draw_examples
+from tests.clusters import local_cluster
 from tests.strategies import examples
 
 
@@ -66,7 +66,7 @@ def test_they_take_part_in_nothing(seed, dtype, score, calibrated):
 
 def test_on_a_cluster():
     labels, pred_probs = draw_examples(0, 150, 4)
-    with Client(n_workers=1, processes=False, dashboard_address=":0"):
+    with local_cluster(processes=False, default=True):
         for given_labels, predicted in drop_out(0, labels, pred_probs).values():
             found = find_label_issues_batched(
                 given_labels, da.from_array(predicted, chunks=(50, 4)), verbose=False

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import ClusterError, InputError, OutputError
 from dask_labelqc.pipeline.window import Outcome, Threads, open_workers, run_window
 from dask_labelqc.progress import NoProgress
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import audit, write_case
 from tests.strategies import make_case
 
@@ -60,8 +61,8 @@ class Dropping(Client):
 
 def test_tasks_that_are_dropped_before_they_are_fetched() -> None:
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Dropping(cluster, set_as_default=False) as client,
+        local_cluster(processes=False) as usual,
+        Dropping(usual.cluster, set_as_default=False) as client,
         open_workers(client) as workers,
         pytest.raises(ClusterError, match="is gone, or has dropped the tasks"),
     ):

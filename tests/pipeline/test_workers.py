@@ -16,7 +16,7 @@ from distributed import Client
 from dask_labelqc.cluster import open_local
 from dask_labelqc.errors import InputError
 from dask_labelqc.pipeline.workers import check_workers
-from tests.clusters import Processes, processes
+from tests.clusters import Processes, forking, processes
 from tests.commands import python_without_the_package
 from tests.forks import BIN, run
 from tests.pipeline.datasets import Stored, audit, check, write_case
@@ -27,6 +27,12 @@ CASE = make_case(97, (6, 4, 6), 3)
 ADDRESS = r"tcp://127\.0\.0\.1:\d+"
 # What the path names would be found in any environment.
 BARE = {"PYTHONPATH": ""}
+
+
+@pytest.fixture(autouse=True)
+def forked_workers() -> Iterator[None]:
+    with forking():
+        yield
 
 
 @pytest.fixture
