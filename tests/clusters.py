@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Processes:
 
     def signal_workers(self, number: signal.Signals) -> None:
         for worker in self.workers:
-            os.kill(worker.pid, number)
+            worker.send_signal(number)
         for worker in self.workers:
             worker.wait(30)
         self.workers = []
@@ -103,7 +103,8 @@ class Processes:
     def close(self) -> None:
         for process in (*self.workers, self.scheduler):
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 

@@ -1,4 +1,4 @@
-"""How many examples properties have, and in which order tests run."""
+"""How many examples properties have, in which order tests run, and what comes before them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.compiling import compile_once
 from tests.strategies import USUAL_EXAMPLES
 
 # The first call of a kernel loads compiled code from disk, so no deadline.
@@ -45,3 +46,10 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where several processes share the tests, they share the compiling first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        compile_once(tmp_path_factory.getbasetemp().parent / "kernels")
