@@ -42,6 +42,9 @@ PARTS: list[Callable[[], None]] = [
     partial(images, downsample=2, ignored=(3,), void=0.2),
     boxes,
     partial(images, dtype="f8", label_dtype="u1"),
+    partial(images, dtype="f2", label_dtype="i2"),
+    partial(images, dtype="u1", label_dtype="u8", resolution=8),
+    partial(images, dtype="u2", label_dtype="?", num_classes=2),
     examples,
     images,
 ]
