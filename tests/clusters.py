@@ -120,9 +120,10 @@ def processes(path: Path, *options: str, **environment: str) -> Iterator[Process
 
 @contextmanager
 def forking() -> Iterator[None]:
-    """Let all local clusters start their workers as forks, which takes no time."""
+    """Let Dask start the processes of this machine as forks, which takes no time."""
     ensure_server()
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+    settings = ("distributed.worker.multiprocessing-method", "multiprocessing.context")
+    with dask.config.set(dict.fromkeys(settings, "forkserver")):
         yield
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,8 +51,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Where several processes share the tests, they share the compiling first."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        compile_once(tmp_path_factory.getbasetemp().parent / "kernels")
+@cache
+def kernels_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each of the processes that share the tests where they share the compiling."""
+    node.workerinput["kernels"] = kernels_folder().name
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile before tests are imported: some modules compute what they expect."""
+    shared = getattr(session.config, "workerinput", {}).get("kernels")
+    if shared:
+        compile_once(Path(shared))

@@ -11,6 +11,7 @@ from dask.array.core import Array
 
 from dask_labelqc.object_detection import audit, blocks, filter, from_lists, passes, rank
 from dask_labelqc.object_detection.options import ScoreOptions
+from tests.clusters import forking
 
 
 @pytest.mark.parametrize("block_boxes", [17, 10**6])
@@ -79,7 +80,7 @@ def test_result_can_be_stored(lists, tmp_path, block_boxes):
 def test_tasks_run_in_other_processes(lists, sources):
     labels, predictions = lists(4)
     source = sources(labels, predictions)["path"]
-    with dask.config.set(scheduler="processes", num_workers=1):
+    with forking(), dask.config.set(scheduler="processes", num_workers=1):
         found = audit(source, block_boxes=60).compute()
     np.testing.assert_array_equal(found["image_score"], audit(labels, predictions)["image_score"])
 

@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 
 from tests.segmentation.containers import dims_of
 
-__all__ = ["CONTAINERS", "NAMED", "Indexed", "coordinates", "indexed", "shuffled"]
+__all__ = ["CONTAINERS", "NAMED", "Build", "Indexed", "coordinates", "indexed", "shuffled"]
 
 Dims = tuple[str, ...]
 Coords = Mapping[str, np.ndarray]
@@ -60,7 +60,7 @@ def in_zarr(
         *((dim, coords[dim], (dim,)) for dim in coords),
     ):
         named = {"dimension_names": along} if zarr_format == 3 else {}
-        chunks = (1, *data.shape[1:])
+        chunks = (-(-len(data) // 5), *data.shape[1:])
         # Zeros would be read as missing.
         fill = {"fill_value": None} if zarr_format == 2 and key != name else {}
         whole: Any = {"write_empty_chunks": True}

@@ -16,7 +16,7 @@ from distributed import Client
 
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.segmentation import audit, find_label_issues
-from tests.clusters import local_cluster
+from tests.clusters import forking, local_cluster
 from tests.segmentation.containers import smallest_groups, zarr_arrays
 from tests.strategies import make_case
 
@@ -101,7 +101,7 @@ def lazy(case, path) -> xr.Dataset:
 @CASES
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_schedulers(case, scheduler: str, tmp_path) -> None:
-    with dask.config.set(num_workers=2):
+    with forking(), dask.config.set(num_workers=2):
         found = lazy(case, tmp_path).compute(scheduler=scheduler)
     same_bits(found, in_memory(case), split=True)
 
