@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dask
 import dask.array as da
@@ -36,7 +34,7 @@ CONTAINERS = ["NumPy", "Zarr", "Dask", "xarray"]
 HEADER = "| cleanlab | dask_labelqc | NumPy | Zarr | Dask | xarray |"
 
 
-def table() -> Iterator[Any]:
+def table():
     """Return (cleanlab's name, our name, the containers that are claimed) of each row."""
     text = README.read_text().split(HEADER)[1].split("\n\n")[0]
     for line in text.splitlines()[2:]:
@@ -49,7 +47,7 @@ def table() -> Iterator[Any]:
 ROWS = list(table())
 
 
-def look_up(package: Any, name: str) -> Any:
+def look_up(package, name):
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(f"{package}.{module}"), attribute)
 
@@ -57,7 +55,7 @@ def look_up(package: Any, name: str) -> Any:
 class Inputs:
     """Tiny datasets in a container."""
 
-    def __init__(self, container: Any, path: Any) -> None:
+    def __init__(self, container, path):
         self.container, self.path = container, path
         rng = np.random.default_rng(0)
         self._masks = rng.random((4, 6, 5)) < 0.4
@@ -67,7 +65,7 @@ class Inputs:
         self._probs = rng.dirichlet(np.full(3, 0.5), 60)
         self._scores = rng.random(12)
 
-    def give(self, array: Any, *dims: Any) -> Any:
+    def give(self, array, *dims):
         if self.container == "Zarr":
             chunks = (max(len(array) // 2, 1), *array.shape[1:])
             return zarr.create_array(MemoryStore(), data=np.ascontiguousarray(array), chunks=chunks)
@@ -76,7 +74,7 @@ class Inputs:
         return xr.DataArray(array, dims=dims) if self.container == "xarray" else array
 
     @property
-    def pixels(self) -> Any:
+    def pixels(self):
         """Labels and predictions of images."""
         return (
             self.give(self._maps, "image", "y", "x"),
@@ -84,21 +82,21 @@ class Inputs:
         )
 
     @property
-    def flagged(self) -> Any:
+    def flagged(self):
         """Issues, labels and predictions of images."""
         return self.give(self._masks, "image", "y", "x"), *self.pixels
 
     @property
-    def examples(self) -> Any:
+    def examples(self):
         """Labels and predictions of examples."""
         return self.give(self._labels, "example"), self.give(self._probs, "example", "class")
 
     @property
-    def scores(self) -> Any:
+    def scores(self):
         return self.give(self._scores, "image")
 
     @property
-    def boxes(self) -> Any:
+    def boxes(self):
         """Cleanlab's two lists, or the columnar dataset; for Zarr its path."""
         labels, predictions = make_lists(3)
         if self.container == "NumPy":
@@ -112,11 +110,11 @@ class Inputs:
         return (dataset,)
 
     @property
-    def picture(self) -> Any:
+    def picture(self):
         return self.give(self._map_probs[0].transpose(1, 2, 0), "y", "x", "color")
 
 
-def pooled(inputs: Any) -> Any:
+def pooled(inputs):
     labels, _ = lists = make_lists(3)
     scores = boxes_rank.compute_badloc_box_scores(labels=labels, predictions=lists[1])
     if inputs.container == "NumPy":
@@ -126,7 +124,7 @@ def pooled(inputs: Any) -> Any:
     return boxes_rank.pool_box_scores_per_image(flat, offsets=offsets)
 
 
-def inspected(inputs: Any) -> Any:
+def inspected(inputs):
     inspector = LabelInspector(num_class=3, verbose=False)
     labels, pred_probs = inputs.examples
     for batch in (slice(0, 25), slice(25, 60)):
@@ -141,26 +139,26 @@ def inspected(inputs: Any) -> Any:
     ]
 
 
-def displayed(inputs: Any) -> Any:
+def displayed(inputs):
     issues, labels, pred_probs = inputs.flagged
     return pixels_summary.display_issues(
         issues, labels=labels, pred_probs=pred_probs, class_names=["a", "b", "c"], top=2
     )
 
 
-def visualized(inputs: Any) -> Any:
+def visualized(inputs):
     labels, predictions = make_lists(3)
     return boxes_summary.visualize(inputs.picture, label=labels[1], prediction=predictions[1])
 
 
-def of_boxes(kind: Any, inputs: Any) -> Any:
+def of_boxes(kind, inputs):
     """Scores of all boxes, one image after the other."""
     compute = getattr(boxes_rank, f"compute_{kind}_box_scores")
     scores = compute(**dict(zip(("labels", "predictions"), inputs.boxes, strict=False)))
     return np.concatenate(scores) if isinstance(scores, list) else scores
 
 
-def summarized(name: str, inputs: Any) -> Any:
+def summarized(name, inputs):
     return getattr(boxes_summary, name)(*inputs.boxes)
 
 
@@ -216,7 +214,7 @@ EXERCISES |= {
 }
 
 
-def plain(answer: Any) -> Any:
+def plain(answer):
     """Return an answer as NumPy arrays, numbers, lists and dictionaries; figures as pictures."""
     if isinstance(answer, Figure):
         canvas = FigureCanvasAgg(answer)
@@ -235,7 +233,7 @@ def plain(answer: Any) -> Any:
     return answer
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(found, expected):
     if isinstance(expected, dict):
         assert list(found) == list(expected)
         found, expected = list(found.values()), list(expected.values())
@@ -248,19 +246,19 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _without_a_screen() -> Iterator[Any]:
+def _without_a_screen():
     plt.switch_backend("agg")
     yield
     plt.close("all")
 
 
-def test_every_row_is_exercised_and_every_exercise_has_a_row() -> None:
+def test_every_row_is_exercised_and_every_exercise_has_a_row():
     names = [ours for _, ours, _ in ROWS]
     assert sorted(names) == sorted(EXERCISES)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [row[:2] for row in ROWS])
-def test_the_names_are_there(theirs: Any, ours: Any) -> None:
+def test_the_names_are_there(theirs, ours):
     mine = look_up("dask_labelqc", ours)
     if not theirs:
         return
@@ -275,22 +273,20 @@ CLAIMS = [(ours, container) for _, ours, claimed in ROWS for container in claime
 
 
 @pytest.mark.parametrize(("name", "container"), CLAIMS)
-def test_every_container_gives_the_same_answer(name: str, container: Any, tmp_path: Path) -> None:
+def test_every_container_gives_the_same_answer(name, container, tmp_path):
     exercise = EXERCISES[name]
     expected = plain(exercise(Inputs("NumPy", tmp_path)))
     assert len(expected)
     assert_same(plain(exercise(Inputs(container, tmp_path))), expected)
 
 
-def test_every_tick_is_set() -> None:
+def test_every_tick_is_set():
     assert [ours for _, ours, claimed in ROWS if claimed != CONTAINERS] == []
 
 
 # What zarr says when xarray consolidates metadata, as it does by default.
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
-def test_the_examples_for_boxes_and_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_for_boxes_and_examples_run(tmp_path, monkeypatch):
     """Those of the sections Detection and Classification, marked as py."""
     monkeypatch.chdir(tmp_path)
     labels, predictions = make_lists(3)

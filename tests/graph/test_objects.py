@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from operator import add
-from typing import Any
 
 import dask
 import dask.array as da
@@ -23,12 +22,12 @@ def position(block_id: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return (tuple(int(i) for i in block_id),)
 
 
-def single(objects: da.Array) -> Any:
+def single(objects: da.Array):
     """The one object of an array of objects without axes."""
     return to_blocks(boxed, objects, ((1,),), object, 1).compute(scheduler="sync")[0]
 
 
-def boxed(value: Any) -> np.ndarray:
+def boxed(value) -> np.ndarray:
     array = np.empty(1, object)
     array[0] = value
     return array
@@ -53,7 +52,7 @@ def test_along_images_keeps_images_apart(grid: tuple[int, ...]) -> None:
     assert lengths.compute(scheduler="sync").tolist() == expected
 
 
-def images_and_count(positions: Any) -> np.ndarray:
+def images_and_count(positions) -> np.ndarray:
     (image,) = {place[0] for place in positions}
     return np.array([image * 1000 + len(positions)])
 
@@ -94,13 +93,13 @@ def test_from_blocks_gives_each_block_with_its_position() -> None:
         np.testing.assert_array_equal(predicted, probs[starts[0][image], :, starts[1][column]])
 
 
-def both(block_id: Any, labels: Any, pred_probs: Any) -> Any:
+def both(block_id, labels, pred_probs):
     (probs,) = pred_probs
     return ((block_id, labels, probs),)
 
 
 def test_building_computes_nothing() -> None:
-    def never(*args: Any) -> None:
+    def never(*args):
         raise AssertionError("computed")
 
     with dask.config.set(scheduler=never):

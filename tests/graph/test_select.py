@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,7 +28,7 @@ def selected(parts: list[Keys], search: Search) -> list[np.ndarray]:
 
 
 @st.composite
-def spread_keys(draw: st.DrawFn) -> Any:
+def spread_keys(draw: st.DrawFn):
     """Scores, agreement and flat index of candidates, and which part each lies in."""
     dtype = np.dtype(draw(st.sampled_from(["f4", "f8"])))
     size = draw(st.integers(1, 200))
@@ -44,7 +42,7 @@ def spread_keys(draw: st.DrawFn) -> Any:
 
 
 @given(spread_keys(), st.data())
-def test_equals_sorting(drawn: Any, data: st.DataObject) -> None:
+def test_equals_sorting(drawn, data) -> None:
     scores, agrees, places, part_of, space = drawn
     rank = data.draw(st.sampled_from([0, 1, scores.size]) | st.integers(0, scores.size))
     members = [np.flatnonzero(part_of == part) for part in range(part_of.max() + 1)]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +24,7 @@ SUMS = st.lists(st.tuples(st.integers(0, 2**80), st.integers(0, 2**40)), min_siz
 
 
 @given(SUMS)
-def test_thresholds_of_sums_that_no_machine_integer_holds(pairs: Any) -> None:
+def test_thresholds_of_sums_that_no_machine_integer_holds(pairs) -> None:
     sums = [s if c else 0 for s, c in pairs]
     counts = [c for _, c in pairs]
     found = confident_thresholds(np.array(sums, object), np.array(counts))
@@ -38,7 +36,7 @@ def test_thresholds_of_empty_and_hopeless_classes() -> None:
     assert found.tolist() == [2e-6, 2e-6, 1.0]
 
 
-def candidates(score: Any, confidence: Any, given: Any, predicted: Any, box: Box) -> Candidates:
+def candidates(score, confidence, given, predicted, box: Box) -> Candidates:
     none = np.zeros(0, np.int64)
     score = np.array(score, np.float32)
     position = np.arange(score.size)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from functools import reduce
 from itertools import permutations
 from operator import add
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +23,12 @@ def parameters(case: Case) -> Parameters:
     return make_parameters(*facts, **case.arguments, scores=True, predicted=True)
 
 
-def summarized(case: Case, region: Box, chunk: tuple[int, ...], bound: Any = None) -> RegionSummary:
+def summarized(case: Case, region: Box, chunk: tuple[int, ...], bound=None) -> RegionSummary:
     """Summarize a region in blocks of about `chunk`, given in coordinates of the region."""
     params = parameters(case)
     plan = plan_blocks(region.shape, chunk, 2**30, params.factors)
 
-    def read(block: Box) -> Any:
+    def read(block: Box):
         image, *pixels = block.slices
         return case.labels[block.slices], case.pred_probs[(image, slice(None), *pixels)]
 
@@ -37,13 +36,13 @@ def summarized(case: Case, region: Box, chunk: tuple[int, ...], bound: Any = Non
 
 
 @st.composite
-def cut_cases(draw: st.DrawFn) -> Any:
+def cut_cases(draw: st.DrawFn):
     case = draw(cases())
     return case, tuple(draw(st.integers(1, n)) for n in case.labels.shape)
 
 
 @given(cut_cases())
-def test_the_blocks_of_a_region_do_not_show(drawn: Any) -> None:
+def test_the_blocks_of_a_region_do_not_show(drawn) -> None:
     case, chunk = drawn
     region = Box((0,) * case.labels.ndim, case.labels.shape)
     cut, whole = (summarized(case, region, c) for c in (chunk, case.labels.shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import dask
 import dask.array as da
@@ -29,7 +30,9 @@ LAYOUTS = [
 @pytest.mark.parametrize("downsample", [1, 2])
 @pytest.mark.parametrize("batch_size", [None, 1])
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])
-def test_all_outputs_from_one_read(layout, downsample, batch_size, scheduler) -> None:
+def test_all_outputs_from_one_read(
+    layout: Any, downsample: Any, batch_size: Any, scheduler: Any
+) -> None:
     case = make_case(shape=(5, 6, 8), downsample=downsample)
     store = CountingStore()
     arrays = zarr_arrays(case.labels, case.pred_probs, store, **layout)
@@ -68,7 +71,7 @@ def sigmoids() -> tuple[np.ndarray, np.ndarray]:
     return labels, pred_probs
 
 
-def warns():
+def warns() -> Any:
     return pytest.warns(LabelQCWarning, match="should sum to 1")
 
 
