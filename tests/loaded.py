@@ -18,6 +18,7 @@ MODULES = [
     "distributed.dashboard.scheduler",
     "obstore",
     "pandas",
+    "pytest",
     "rich.panel",
     "zarr",
 ]
