@@ -21,7 +21,7 @@ from tests.classification.examples import draw_examples
 from tests.object_detection.boxes import make_lists
 from tests.strategies import make_case
 
-SECONDS = 600
+SECONDS = 1800
 
 
 def images(**keywords: Any) -> None:
@@ -59,8 +59,10 @@ def compile_once(folder: Path) -> None:
             (folder / f"{number}").touch(exist_ok=False)
         except FileExistsError:
             continue
-        part()
-        (folder / f"{number}-done").touch()
+        try:
+            part()
+        finally:  # an error is no reason for others to wait
+            (folder / f"{number}-done").touch()
     deadline = time.monotonic() + SECONDS
     while len(list(folder.glob("*-done"))) < len(PARTS):
         assert time.monotonic() < deadline, "another process did not compile its part"
