@@ -29,6 +29,11 @@ def images(**keywords: Any) -> None:
     audit(case.labels, case.pred_probs, pixel_scores=True, predicted_label=True, **case.arguments)
 
 
+def logits(dtype: str) -> None:
+    case = make_case()
+    audit(case.labels, case.pred_probs.astype(dtype), from_logits=True)
+
+
 def examples() -> None:
     labels, pred_probs = draw_examples(num_examples=100, dtype=np.float32)
     find_label_issues_batched(labels, pred_probs, verbose=False)
@@ -45,6 +50,8 @@ PARTS: list[Callable[[], None]] = [
     partial(images, dtype="f2", label_dtype="i2"),
     partial(images, dtype="u1", label_dtype="u8", resolution=8),
     partial(images, dtype="u2", label_dtype="?", num_classes=2),
+    partial(logits, "f4"),
+    partial(logits, "f8"),
     examples,
     images,
 ]
