@@ -25,7 +25,7 @@ class CountingStore(WrapperStore[Store]):
         prefix = f"{name}/c/"
         return Counter({k: n for k, n in self.reads.items() if k.startswith(prefix)})
 
-    def clear(self) -> None:
+    def forget(self) -> None:
         """Forget what was asked until now."""
         self.requests.clear()
         self.reads.clear()

@@ -32,4 +32,4 @@ class Reading:
         return {k: n for k, n in self.store.reads.items() if k.startswith("pred_probs/c/")}
 
     def clear(self) -> None:
-        self.store.clear()
+        self.store.forget()

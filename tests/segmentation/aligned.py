@@ -52,7 +52,7 @@ def in_zarr(
     zarr_format: Literal[2, 3],
     store: Any = None,
     name: str = "values",
-) -> zarr.Array:
+) -> Any:
     """An array, and its coordinates beside it."""
     group = zarr.open_group(store or MemoryStore(), mode="w", zarr_format=zarr_format)
     for key, data, along in (

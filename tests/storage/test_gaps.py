@@ -123,7 +123,7 @@ def test_what_is_there_costs_no_request() -> None:
     """Nor does what is not there: only what is read is looked at."""
     labels = stored("labels", (4, 6), None, {"1/0"}, CountingStore(), chunks=(2, 6))
     probs = stored("probs", (4, 3, 6), None, {"0/1/0"}, labels.store, chunks=(2, 1, 6))
-    labels.store.clear()
+    labels.store.forget()
     reader = BlockReader.of(labels, probs)
     whole = Box((0, 0), (4, 6))
     with reader.for_region(whole, [whole]) as read:
@@ -204,7 +204,7 @@ def test_any_box_of_a_row_of_chunks(states: Any, start: Any, length: Any) -> Non
     start = min(start, array.size - 1)
     box = slice(start, min(start + 1 + length, array.size))
     touched = sorted({i // 3 for i in range(box.start, box.stop)})
-    array.store.clear()
+    array.store.forget()
     assert chunks_missing(array, box) == [i for i in touched if states[i] == "absent"]
     assert sorted(array.store.requests) == [("get", f"c/{i}") for i in touched]
 

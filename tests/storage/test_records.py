@@ -78,7 +78,7 @@ def test_metadata_that_were_cut_short(records: Records) -> None:
 def test_one_request_a_record() -> None:
     store = CountingStore()
     records = Records.open(zarr.create_group(store), "summaries", 9)
-    store.clear()
+    store.forget()
     for number in (3, 8):
         records.write(number, ARRAYS)
     with records.reading([3, 4, 8]) as found:
