@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONSTRAINTS := --constraint constraints.txt
 
-.PHONY: help setup demo test docs one-writer slurm jupyterhub docker check format bench bench-scale clean
+.PHONY: help setup demo test test-nightly docs one-writer slurm jupyterhub docker check format bench bench-scale clean
 .PHONY: coverage test-python test-latest lint types files hooks dist
 
 help:
 	@echo "make demo    set up, and find the label errors of a generated dataset (90 seconds)"
 	@echo "make test    set up, and run the tests"
+	@echo "make test-nightly  the same, with twenty times the examples of each property"
 	@echo "make docs    build the documentation: docs/_build/html/index.html"
 	@echo "make coverage  the same, and print which lines they ran"
 	@echo "make test-python PYTHON=python3.12  the same on another Python, in a .venv of its own"
@@ -39,12 +40,16 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q
 
+test-nightly: setup
+	$(BIN)/python -m pytest -n auto --dist loadgroup -q --hypothesis-profile=nightly
+
 $(VENV)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky docs docs/_build/html
+
 coverage: setup
 	$(BIN)/python -m pytest -n auto --dist loadgroup -q --cov --cov-report=term:skip-covered
 

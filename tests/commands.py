@@ -1,23 +1,34 @@
-"""Dask's commands as processes of their own: real schedulers and workers."""
+"""Commands as processes of their own, and environments to start them in."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import subprocess
-import sys
 import sysconfig
-import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-BIN = Path(sys.executable).parent
+from tests import forks
+from tests.forks import BIN, Ran
+
+
+def run(name: str, *arguments: Any) -> Ran:
+    """Run a command that is installed beside this Python, or Python itself."""
+    return forks.run(BIN / name, *arguments)
+
+
+def table(text: str) -> dict[str, str]:
+    """Return what a command prints as name and value."""
+    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
+    return dict(row for row in rows if len(row) == 2)
 
 
 @contextmanager
-def process(*command: object, log: Path, **environment: str) -> Iterator[subprocess.Popen]:
+def process(*command: object, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command; terminate it at the end, and wait until it is gone."""
     with log.open("w") as output:
         running = subprocess.Popen(
@@ -36,39 +47,6 @@ def process(*command: object, log: Path, **environment: str) -> Iterator[subproc
         except subprocess.TimeoutExpired:
             running.kill()
             running.wait()
-
-
-@contextmanager
-def scheduler(folder: Path, *options: str, **environment: str) -> Iterator[Path]:
-    """Run a scheduler on this machine; yields the file that it writes its address to."""
-    file = folder / "scheduler.json"
-    command = [BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", *options]
-    common = ["--dashboard-address", ":0", "--scheduler-file", file]
-    with process(*command, *common, log=folder / "scheduler.log", **environment):
-        deadline = time.monotonic() + 60
-        while not file.exists():
-            assert time.monotonic() < deadline, (folder / "scheduler.log").read_text()
-            time.sleep(0.05)
-        yield file
-
-
-@contextmanager
-def worker(
-    file: Path, *options: str, name: str = "worker", python: Path | None = None, **environment: str
-) -> Iterator[subprocess.Popen]:
-    """Run a worker of the scheduler that wrote the file."""
-    command = [python or sys.executable, "-m", "distributed.cli.dask_worker"]
-    common = ["--scheduler-file", file, "--nthreads", "1", "--no-nanny", "--name", name]
-    log = file.parent / f"{name}.log"
-    with process(
-        *command, *common, "--dashboard-address", ":0", *options, log=log, **environment
-    ) as it:
-        yield it
-
-
-def address_of(file: Path) -> str:
-    """Return the address of the scheduler that wrote the file."""
-    return str(json.loads(file.read_text())["address"])
 
 
 def python_without_the_package(folder: Path, version: str | None = None) -> Path:

@@ -9,9 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
-__all__ = ["Case", "cases", "chunkings", "label_dtypes", "make_case", "prediction_dtypes"]
+__all__ = [
+    "Case",
+    "cases",
+    "chunkings",
+    "examples",
+    "label_dtypes",
+    "make_case",
+    "prediction_dtypes",
+]
+
+USUAL_EXAMPLES = 20
+"""Of a property, where it does not say otherwise; other profiles have more."""
+
 
 SIDES = st.sampled_from([1, 2, 3, 4, 6, 7, 11])
 SHAPES = st.one_of(
@@ -25,6 +38,11 @@ PREDICTIONS = ("f2", "f4", "f8", "u1", "u2", ">f4", ">u2")
 
 label_dtypes = st.sampled_from([np.dtype(d) for d in LABELS])
 prediction_dtypes = st.sampled_from([np.dtype(d) for d in PREDICTIONS])
+
+
+def examples(usual: int) -> settings:
+    """Let a property have so many examples as a rule, and more where all have more."""
+    return settings(max_examples=usual * settings().max_examples // USUAL_EXAMPLES)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import InputError, LabelQCWarning, advise
 from dask_labelqc.logs import show_log
 from dask_labelqc.pipeline import JobReport
-from tests.commands import address_of, scheduler, worker
+from tests.clusters import processes
+from tests.commands import run, table
+from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
 from tests.strategies import make_case
 
-BIN = Path(sys.executable).parent
 CASE = make_case(100, (6, 8, 12), 4)
 
 
@@ -55,9 +55,11 @@ def test_help(command: tuple[str, ...]) -> None:
 def test_version(command: tuple[str, ...]) -> None:
     """The package's own, also behind Dask's command."""
     assert dask_labelqc.__version__ == version("dask-labelqc")
-    ran = run(*command, "--version")
-    assert (ran.status, ran.err) == (0, "")
-    assert ran.out == f"dask-labelqc, version {dask_labelqc.__version__}\n"
+    ran = subprocess.run(
+        [BIN / command[0], *command[1:], "--version"], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == f"dask-labelqc, version {dask_labelqc.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,6 @@ def test_usage(arguments: list[str]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
-
-
-def table(text: str) -> dict[str, str]:
-    rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in text.splitlines()]
-    return dict(row for row in rows if len(row) == 2)
 
 
 def test_info(stored: Stored) -> None:
@@ -326,20 +323,6 @@ def test_a_warning_is_text(stored: Stored, tmp_path: Path, monkeypatch: pytest.M
 # Commands
 
 
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-
-def run(*command: Any) -> Ran:
-    done = subprocess.run(
-        [str(BIN / command[0]), *map(str, command[1:])], capture_output=True, text=True, timeout=240
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.fixture
 def bad(tmp_path: Path) -> Stored:
     labels = CASE.labels.copy()
@@ -398,8 +381,9 @@ def test_small_demo(tmp_path: Path) -> None:
 
 
 def test_on_a_running_scheduler(tmp_path: Path, stored: Stored) -> None:
-    with scheduler(tmp_path) as file, worker(file):
-        for there in (["--scheduler", address_of(file)], ["--scheduler-file", file]):
+    with processes(tmp_path / "cluster") as cluster:
+        cluster.add_workers(1)
+        for there in (["--scheduler", cluster.address], ["--scheduler-file", cluster.file]):
             out = tmp_path / f"out{there[0]}"
             done = run("dask", "labelqc", "audit", *stored, out, *there)
             assert done.status == 0, done.err

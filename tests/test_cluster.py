@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import dask.config
@@ -28,12 +29,20 @@ from dask_labelqc.cluster import (
 )
 from dask_labelqc.errors import InputError
 from dask_labelqc.pipeline.window import open_workers, run_window
-from tests.commands import BIN, address_of, scheduler, worker
+from tests import forks
+from tests.clusters import forking, processes
+from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.strategies import make_case
 
 CASE = make_case(101, (6, 4, 6), 3)
 SCHEDULER = {"host": "127.0.0.1", "dashboard_address": ":0"}
+
+
+@pytest.fixture(autouse=True)
+def forked_workers() -> Iterator[None]:
+    with forking():
+        yield
 
 
 def workers_of(client: Client) -> list[dict]:
@@ -180,13 +189,13 @@ def test_by_file_by_setting_and_by_address(tmp_path: Path) -> None:
 
     found: list[str] = []
     early = threading.Thread(
-        target=lambda: found.append(id_of(scheduler_file=tmp_path / "scheduler.json"))
+        target=lambda: found.append(id_of(scheduler_file=tmp_path / "cluster/scheduler-1.json"))
     )
     early.start()  # before there is a file
-    with scheduler(tmp_path) as file:
+    with processes(tmp_path / "cluster") as cluster:
         early.join()
-        found.append(id_of(scheduler=address_of(file)))
-        with dask.config.set({"scheduler-address": address_of(file)}):
+        found.append(id_of(scheduler=cluster.address))
+        with dask.config.set({"scheduler-address": cluster.address}):
             found.append(id_of())
             with open_client(workers=0) as client:
                 assert client is None
@@ -219,21 +228,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def tls(tmp_path: Path, certificates: dict[str, str]) -> Iterator[str]:
     """The address of a scheduler that speaks TLS, with a worker."""
-    with (
-        scheduler(tmp_path, "--protocol", "tls://", **certificates) as file,
-        worker(file, **certificates),
-    ):
-        yield address_of(file)
+    with processes(tmp_path / "cluster", "--protocol", "tls://", **certificates) as cluster:
+        cluster.add_workers(1, wait=False, **certificates)
+        yield cluster.address
 
 
 def run_audit(stored: Stored, output: Path, address: str, **environment: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [BIN / "dask", "labelqc", "audit", *stored, output, "--scheduler", address, "--quiet"],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
-    return done.returncode, done.stderr
+    command = [BIN / "dask", "labelqc", "audit", *stored, output, "--quiet"]
+    ran = forks.run(*command, "--scheduler", address, **environment)
+    return ran.status, ran.err
 
 
 def test_an_audit_over_tls(
@@ -286,7 +289,7 @@ def test_a_scheduler_that_does_not_trust(
     ],
 )
 def test_an_extra_that_is_not_installed(
-    opener, module: str, message: str, monkeypatch: pytest.MonkeyPatch
+    opener: Any, module: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [n for n in sys.modules if n.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
@@ -296,7 +299,7 @@ def test_an_extra_that_is_not_installed(
 
 
 @pytest.mark.parametrize("opener", [open_slurm, open_pbs, open_kubernetes, open_gateway])
-def test_more_than_the_most(opener) -> None:
+def test_more_than_the_most(opener: Any) -> None:
     with (
         pytest.raises(InputError, match="minimum: 3 is not between 0 and maximum, 2"),
         opener(2, minimum=3),
@@ -371,7 +374,7 @@ def test_jobs_by_setting_and_by_argument() -> None:
     ("opener", "command"),
     [(open_slurm, "SLURMCluster: no sbatch"), (open_pbs, "PBSCluster: no qsub")],
 )
-def test_nothing_to_submit_with(opener, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_submit_with(opener: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with (
         pytest.raises(InputError, match=f"{command} here; jobs are submitted with it"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -68,7 +70,7 @@ def ciede2000(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
     ],
 )
-def test_the_distance_is_that_of_the_paper(first, second, difference) -> None:
+def test_the_distance_is_that_of_the_paper(first: Any, second: Any, difference: Any) -> None:
     found = ciede2000(np.array([first], float), np.array([second], float))
     assert found.item() == pytest.approx(difference, abs=5e-5)
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ FACADES = (
 )
 
 
-def public(modules) -> list:
+def public(modules: Any) -> list:
     """Functions and classes that the modules list, each once."""
     found = {}
     for name in modules:
@@ -48,7 +49,7 @@ def test_module(name: str) -> None:
 
 
 @pytest.mark.parametrize("thing", public(MODULES))
-def test_begins_with_one_sentence(thing) -> None:
+def test_begins_with_one_sentence(thing: Any) -> None:
     text = inspect.getdoc(thing)
     assert text, "no docstring"
     if inspect.isclass(thing):
@@ -59,7 +60,7 @@ def test_begins_with_one_sentence(thing) -> None:
 
 
 @pytest.mark.parametrize("thing", [p for p in public(FACADES) if inspect.isfunction(p.values[0])])
-def test_functions_for_users_describe_every_parameter(thing) -> None:
+def test_functions_for_users_describe_every_parameter(thing: Any) -> None:
     text = inspect.getdoc(thing)
     assert "Parameters\n----------" in text
     described = {

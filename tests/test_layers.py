@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import dask_labelqc
+from tests.package import MODULES, PACKAGE, imported, imports_of, named
 
-PACKAGE = Path(dask_labelqc.__file__).parent
 NAME = PACKAGE.name
 RANKS = {
     "errors": 0,
@@ -54,7 +52,6 @@ FORBIDDEN = {
 CLOSED = {"dask", "distributed", "zarr", "xarray"}
 PRIVATE = {"zarr.core"}
 """Said to be private by those who made it, whatever its name is."""
-MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(module: str) -> str:
@@ -63,27 +60,9 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """Each import anywhere in a module: the module, and the name taken from it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield from ((node.module or "", alias.name) for alias in node.names)
-
-
-def imports_of(path: Path) -> list[tuple[str, str | None]]:
-    return list(imported(ast.parse(path.read_text())))
-
-
 def room_of_path(path: Path) -> str:
     first = path.relative_to(PACKAGE).parts[0]
     return "" if first == "__init__.py" else first.removesuffix(".py")
-
-
-def named(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)

@@ -26,7 +26,7 @@ from dask_labelqc.object_detection import summary as boxes_summary
 from dask_labelqc.segmentation import filter as pixels_filter
 from dask_labelqc.segmentation import rank as pixels_rank
 from dask_labelqc.segmentation import summary as pixels_summary
-from tests.object_detection.conftest import make_lists
+from tests.object_detection.boxes import make_lists
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "from-cleanlab.md"
 CONTAINERS = ["NumPy", "Zarr", "Dask", "xarray"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -19,12 +20,12 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
-def test_every_notebook_is_tested():
+def test_every_notebook_is_tested() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(WITH_SERVERS + NOTEBOOKS)
 
 
 @pytest.mark.parametrize("name", WITH_SERVERS + NOTEBOOKS)
-def test_is_stored_without_output(name):
+def test_is_stored_without_output(name: str) -> None:
     notebook = read(name)
     nbformat.validate(notebook)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
@@ -38,7 +39,7 @@ def test_is_stored_without_output(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_runs_without_a_warning_and_draws(name, tmp_path):
+def test_runs_without_a_warning_and_draws(name: str, tmp_path: Path) -> None:
     notebook = read(name)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
@@ -56,7 +57,7 @@ def test_runs_without_a_warning_and_draws(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def bars(notebook):
+def bars(notebook: Any) -> Any:
     """Return what the progress bars in the notebook show at the end."""
     widgets = notebook.metadata.get("widgets", {}).get(WIDGET + "state+json", {"state": {}})
     models = widgets["state"].values()

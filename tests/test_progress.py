@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
 from typing import Any
 
 import nbformat
@@ -21,6 +20,7 @@ from dask_labelqc.progress import (
     NoProgress,
     progress_for,
 )
+from tests.clusters import wait_for
 
 
 def test_nothing_unless_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
@@ -123,11 +123,11 @@ def test_lines_come_whether_or_not_blocks_finish() -> None:
     with LineProgress(stream, seconds=0.05) as progress:
         progress.stage("summarize", 3)
         progress.advance()
-        time.sleep(0.3)
+        wait_for(lambda: stream.getvalue().count("\n") >= 3)
         progress.advance()
         progress.advance()
         finished = stream.getvalue()
-        time.sleep(0.2)
+        progress._say_if_running()
     first, *between, last = stream.getvalue().splitlines()
     assert (first, last) == ("summarize: 0 of 3 blocks", "summarize: 3 of 3 blocks")
     assert 2 <= len(between) <= 8

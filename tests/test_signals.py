@@ -15,12 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.commands import BIN
+from tests.clusters import processes, wait_for
+from tests.forks import BIN, Fork, run
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
-from tests.pipeline.processes import processes, wait_for
 from tests.strategies import make_case
 
-pytestmark = pytest.mark.xdist_group("faults")
 CASE = make_case(120, (6, 8, 12), 4)
 LINE = "stopped; the same command with --resume goes on\n"
 SECONDS = 30
@@ -54,14 +53,21 @@ def mode(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
 
 
 class Command:
-    """A command in a process group of its own, as a terminal has it."""
+    """A command in a process group of its own, as a terminal has it.
 
-    def __init__(self, command: list[Any], folder: Path) -> None:
+    It is `fresh` where its start matters, or what it starts.
+    """
+
+    def __init__(self, command: list[Any], folder: Path, *, fresh: bool = True) -> None:
         self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [str(part) for part in command], stdout=log, stderr=log, start_new_session=True
-            )
+        self.process: Fork | subprocess.Popen[bytes]
+        if not fresh:
+            self.process = Fork(*command, out=self.log, session=True)
+        else:
+            with self.log.open("wb") as log:
+                self.process = subprocess.Popen(
+                    [str(part) for part in command], stdout=log, stderr=log, start_new_session=True
+                )
         self.started: list[psutil.Process] = []
 
     def text(self) -> str:
@@ -100,13 +106,14 @@ def test_while_blocks_are_read(
 ) -> None:
     """One of them never comes, whatever is asked of who waits for it."""
     output = tmp_path / "out"
-    command = Command(audit_command(stored, output, "--quiet", *mode), tmp_path)
+    fresh = mode == ["--workers", "1"]
+    command = Command(audit_command(stored, output, "--quiet", *mode), tmp_path, fresh=fresh)
     with reading(stored, command):
         assert command.end(number, alone=alone) == 128 + number
     assert command.text() == LINE
     mend(stored, tmp_path)
     again = audit_command(stored, output, "--quiet", "--resume", "--workers", "0")
-    subprocess.run([str(part) for part in again], check=True, stdout=subprocess.DEVNULL)
+    assert run(*again).status == 0
     check(output, CASE)
 
 
@@ -188,7 +195,8 @@ def test_while_it_paints(stored: Stored, tmp_path: Path) -> None:
     mend(stored, tmp_path)
     marker, output = tmp_path / "marker", tmp_path / "out"
     arguments = ["audit", *stored, output, "--workers", "0"]
-    command = Command([sys.executable, "-c", PAINTING, marker, *arguments], tmp_path)
+    painting = [sys.executable, "-c", PAINTING, marker, *arguments]
+    command = Command(painting, tmp_path, fresh=False)
     command.wait_until(marker.exists)
     assert command.end(signal.SIGINT) == 130
     assert command.text().endswith(f"paint: 0 of 1 blocks\n{LINE}")
@@ -232,7 +240,8 @@ def test_in_python_it_is_an_exception_like_any_other(where: str, tmp_path: Path)
     stored, output = write_case(tmp_path / "in", case, chunks=(1, 3, 4, 6)), tmp_path / "out"
     script = tmp_path / "script.py"
     script.write_text(IN_PYTHON)
-    command = Command([sys.executable, script, *stored, output, where], tmp_path)
+    python = [sys.executable, script, *stored, output, where]
+    command = Command(python, tmp_path, fresh=where == "local")
     records = output / "checkpoint/summaries/c"
     command.wait_until(lambda: records.exists() and any(records.iterdir()))
     assert command.end(signal.SIGINT) == 0

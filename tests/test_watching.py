@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -15,11 +14,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.commands import BIN, address_of, scheduler, worker
+from tests.clusters import processes
+from tests.commands import run, table
+from tests.forks import BIN, Fork
+from tests.pipeline.damage import broken, mend
 from tests.pipeline.datasets import Stored, check, write_case
-from tests.pipeline.test_faults import broken, mend
 from tests.strategies import make_case
-from tests.test_cli import run, table
 
 CASE = make_case(100, (6, 8, 12), 4)
 LINE = r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=[A-Z]+ "
@@ -44,14 +44,8 @@ def stored(tmp_path: Path) -> Stored:
 def in_terminal(*command: Any, columns: int = 100) -> tuple[int, str]:
     """Run a command in a terminal of its own; return its status and all that it wrote."""
     ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)}
-    process = subprocess.Popen(
-        [str(BIN / command[0]), *map(str, command[1:])],
-        stdout=theirs,
-        stderr=theirs,
-        stdin=theirs,
-        env=environment,
-    )
+    settings = {"TERM": "xterm-256color", "COLUMNS": str(columns)}
+    process = Fork(BIN / command[0], *command[1:], out=os.ttyname(theirs), **settings)
     os.close(theirs)
     shown = b""
     try:
@@ -166,15 +160,16 @@ def test_the_summary(stored: Stored, tmp_path: Path) -> None:
 
 
 def test_the_dashboard_is_named(stored: Stored, tmp_path: Path) -> None:
-    with scheduler(tmp_path) as file, worker(file):
+    with processes(tmp_path / "cluster") as cluster:
+        cluster.add_workers(1)
         command = ("dask", "labelqc", "audit", *stored, tmp_path / "out")
-        ran = run(*command, "--scheduler", address_of(file))
+        ran = run(*command, "--scheduler", cluster.address)
         assert ran.status == 0, ran.err
         first = ran.err.splitlines()[0]
         assert re.fullmatch(r"Dask dashboard: http://127\.0\.0\.1:\d+/status", first)
         with urllib.request.urlopen(first.split()[-1], timeout=10) as page:
             assert b"Dask" in page.read()
-        quiet = run(*command, "--scheduler", address_of(file), "--overwrite", "--quiet")
+        quiet = run(*command, "--scheduler", cluster.address, "--overwrite", "--quiet")
         assert (quiet.status, quiet.err) == (0, "")
 
 

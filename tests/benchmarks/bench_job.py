@@ -27,7 +27,7 @@ from dask_labelqc.segmentation import find_label_issues
 from tests.benchmarks.bare_loop import bare_loop
 from tests.benchmarks.data import IMAGE_BYTES, write_zarr
 from tests.benchmarks.table import Row, medians, print_rows
-from tests.commands import BIN, process, scheduler
+from tests.clusters import processes
 
 PIXELS = 512 * 512
 """Of an image."""
@@ -74,13 +74,9 @@ def write_mask(path: Path, target: Path) -> None:
 @contextmanager
 def workers_of_the_command() -> Iterator[Client]:
     """Yield a client of two workers that `dask worker` has started, with Dask's defaults."""
-    with tempfile.TemporaryDirectory() as folder, scheduler(Path(folder)) as file:
-        command = (BIN / "dask", "worker", "--scheduler-file", file)
-        options = ("--nworkers", "2", "--nthreads", "1", "--no-dashboard")
-        with (
-            process(*command, *options, log=Path(folder) / "workers.log"),
-            Client(scheduler_file=str(file)) as client,
-        ):
+    with tempfile.TemporaryDirectory() as folder, processes(Path(folder)) as cluster:
+        cluster.add_workers(1, "--nworkers", "2", nanny=True)
+        with cluster.client() as client:
             client.wait_for_workers(2, timeout=60)
             yield client
 

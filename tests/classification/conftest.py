@@ -5,27 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-
-def draw_examples(
-    seed=0, num_examples=2000, num_classes=10, dtype=np.float64, steps=None, absent=(), noise=0.2
-):
-    """Labels that mostly agree with the predictions.
-
-    With `steps`, probabilities are multiples of 1 / steps, so that there are many ties. No label
-    is one of the `absent` classes.
-    """
-    rng = np.random.default_rng(seed)
-    pred_probs = rng.dirichlet(np.full(num_classes, 0.3), num_examples)
-    if steps is not None:
-        pred_probs = np.array([rng.multinomial(steps, row) for row in pred_probs]) / steps
-    labels = pred_probs.argmax(axis=1)
-    wrong = rng.random(num_examples) < noise
-    labels[wrong] = rng.integers(0, num_classes, wrong.sum())
-    present = np.setdiff1d(np.arange(num_classes), absent)
-    labels = np.where(np.isin(labels, absent), rng.choice(present, num_examples), labels)
-    return labels, pred_probs.astype(dtype)
+from tests.classification.examples import draw_examples
 
 
 @pytest.fixture
-def examples():
+def examples() -> tuple[np.ndarray, np.ndarray]:
     return draw_examples(num_examples=3000, num_classes=12, dtype=np.float32)

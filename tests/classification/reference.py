@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from tests.reference import VOID, class_sums, confident_thresholds, decode, pred
 SLACK = 1e-6
 
 
-def codes_of(labels):
+def codes_of(labels: np.ndarray) -> np.ndarray:
     """Classes, -1 where a label is masked or NaN."""
     return np.array(
         [
@@ -24,13 +26,15 @@ def codes_of(labels):
     )
 
 
-def adjusted(row, thresholds, summed):
+def adjusted(
+    row: np.ndarray, thresholds: np.ndarray, summed: Callable[[np.ndarray], Any]
+) -> np.ndarray:
     total = ordered_sum(row)
     shift = thresholds.max() * len(row) - summed(thresholds)
     return (row - thresholds + thresholds.max()) / (total + shift)
 
 
-def ordered_sum(row):
+def ordered_sum(row: np.ndarray) -> float:
     """The sum in the order that is the same everywhere: eight partial sums."""
     values = [float(value) for value in row]
     whole = len(values) // 8 * 8
@@ -43,7 +47,7 @@ def ordered_sum(row):
     return total
 
 
-def score(row, code, method, adjust, thresholds):
+def score(row: np.ndarray, code: int, method: str, adjust: bool, thresholds: np.ndarray) -> float:
     if adjust:
         # The sum of the thresholds is NumPy's, or one of compiled code, from left to right.
         summed = np.sum if method == "self_confidence" else lambda t: sum(t.tolist())
@@ -53,7 +57,7 @@ def score(row, code, method, adjust, thresholds):
         return float(own)
     if method == "normalized_margin":
         if adjust:
-            return (own - others.max() + 1.0) / 2.0
+            return float((own - others.max() + 1.0) / 2.0)
         return float((own - others.max() + row.dtype.type(1)) / row.dtype.type(2))
     entropy = 0.0
     for p in row:
@@ -63,8 +67,13 @@ def score(row, code, method, adjust, thresholds):
 
 
 def find_label_issues(
-    labels, pred_probs, *, method="self_confidence", adjust=False, calibrated=False
-):
+    labels: np.ndarray,
+    pred_probs: np.ndarray,
+    *,
+    method: str = "self_confidence",
+    adjust: bool = False,
+    calibrated: bool = False,
+) -> np.ndarray:
     """The indices of the issues, the lowest score first."""
     codes = codes_of(labels)
     codes[np.ma.getmaskarray(pred_probs).any(axis=1)] = VOID

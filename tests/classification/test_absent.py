@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -11,11 +13,11 @@ import zarr
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 
 
 @pytest.fixture
-def stored(tmp_path, monkeypatch):
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Labels in chunks of 70 and predictions in chunks of 50 x 4 of 300 examples, 9 classes."""
     monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 4000)
     monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 2000)
@@ -27,11 +29,11 @@ def stored(tmp_path, monkeypatch):
     return tmp_path / "data.zarr"
 
 
-def opened(path, *names):
+def opened(path: Any, *names: Any) -> Any:
     return [zarr.open_array(path / name, mode="r") for name in names]
 
 
-def drop(path, *chunks):
+def drop(path: Any, *chunks: Any) -> None:
     for chunk in chunks:
         (path / "c" / chunk).unlink()
 
@@ -42,7 +44,7 @@ LABELS = (
 )
 
 
-def test_labels_that_are_not_there_are_warned_of_once(stored):
+def test_labels_that_are_not_there_are_warned_of_once(stored: Any) -> None:
     drop(stored / "labels", "1", "2", "4")
     labels, pred_probs = opened(stored, "labels", "pred_probs")
     for predictions in (pred_probs, pred_probs[:], da.from_array(pred_probs[:], chunks=(90, 5))):
@@ -54,7 +56,7 @@ def test_labels_that_are_not_there_are_warned_of_once(stored):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_labels_of_nothing_but_class_0_that_were_written_are_no_cause(stored):
+def test_labels_of_nothing_but_class_0_that_were_written_are_no_cause(stored: Any) -> None:
     labels, pred_probs = opened(stored, "labels", "pred_probs")
     values = labels[:]
     values[70:140] = 0
@@ -67,7 +69,7 @@ def test_labels_of_nothing_but_class_0_that_were_written_are_no_cause(stored):
     find_label_issues_batched(*opened(stored, "all"), pred_probs, verbose=False)
 
 
-def test_a_fill_value_that_is_no_class(stored):
+def test_a_fill_value_that_is_no_class(stored: Any) -> None:
     labels, pred_probs = opened(stored, "labels", "pred_probs")
     zarr.create_array(stored / "void", data=labels[:], chunks=(70,), fill_value=255)
     drop(stored / "void", "3")
@@ -77,7 +79,9 @@ def test_a_fill_value_that_is_no_class(stored):
 
 @pytest.mark.parametrize("fill", [0.0, 1 / 9, np.nan])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_predictions_of_whole_examples_that_are_not_there(stored, transposed, fill):
+def test_predictions_of_whole_examples_that_are_not_there(
+    stored: Any, transposed: Any, fill: Any
+) -> None:
     """Even where what they read as looks like probabilities."""
     labels, pred_probs = opened(stored, "labels", "pred_probs")
     values = pred_probs[:].T.copy() if transposed else pred_probs[:]
@@ -95,7 +99,7 @@ def test_predictions_of_whole_examples_that_are_not_there(stored, transposed, fi
 
 
 @pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")
-def test_classes_that_are_not_there_are_warned_of(stored):
+def test_classes_that_are_not_there_are_warned_of(stored: Any) -> None:
     labels, pred_probs = opened(stored, "labels", "pred_probs")
     drop(stored / "pred_probs", "0/2", "1/2", "4/2", "5/1")
     message = (
@@ -110,7 +114,7 @@ def test_classes_that_are_not_there_are_warned_of(stored):
 
 
 @pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")
-def test_an_inspector_sees_them_too(stored):
+def test_an_inspector_sees_them_too(stored: Any) -> None:
     drop(stored / "labels", "1", "2", "4")
     drop(stored / "pred_probs", "0/2")
     inspector = LabelInspector(num_class=9, verbose=False)
@@ -125,7 +129,7 @@ def test_an_inspector_sees_them_too(stored):
         inspector.update_confident_thresholds(*opened(stored, "labels", "pred_probs"))
 
 
-def test_many_runs_are_cut_short(stored):
+def test_many_runs_are_cut_short(stored: Any) -> None:
     labels, pred_probs = opened(stored, "labels", "pred_probs")
     sparse = zarr.create_array(stored / "sparse", data=np.maximum(labels[:], 1), chunks=(3,))
     drop(stored / "sparse", *(str(i) for i in range(0, 100, 2)))

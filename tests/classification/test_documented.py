@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cleanlab.experimental import label_issues_batched as documented
 
 from dask_labelqc.experimental import label_issues_batched as ours
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
 
 ZARR_2 = (
     (r"zarr\.convenience\.save_array\((.*?), (\w+)\)", r"zarr.create_array(\1, data=\2)"),
@@ -22,7 +24,7 @@ ZARR_2 = (
 )
 
 
-def example_of(documented_object):
+def example_of(documented_object: Any) -> Any:
     """Return the source of the example in a docstring; all of its lines begin with >>>."""
     lines = re.findall(r"^ *>>> ?(.*)$", documented_object.__doc__, flags=re.MULTILINE)
     source = "\n".join(lines)
@@ -32,7 +34,7 @@ def example_of(documented_object):
 
 
 @pytest.fixture
-def names(tmp_path, monkeypatch):
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the examples take for granted."""
     monkeypatch.chdir(tmp_path)
     labels, pred_probs = draw_examples(num_examples=25_000, num_classes=4, dtype=np.float32)
@@ -47,13 +49,13 @@ def names(tmp_path, monkeypatch):
     }
 
 
-def expected(names):
+def expected(names: Any) -> Any:
     return documented.find_label_issues_batched(
         names["labels_array"], names["pred_probs_array"], verbose=False, return_mask=True
     )
 
 
-def test_find_label_issues_batched(names):
+def test_find_label_issues_batched(names: Any) -> None:
     source = example_of(documented.find_label_issues_batched)
     assert source.count("find_label_issues_batched(") == 2
     mask = expected(names)
@@ -63,7 +65,7 @@ def test_find_label_issues_batched(names):
         assert sorted(names.pop("issues")) == np.flatnonzero(mask).tolist()
 
 
-def test_label_inspector(names):
+def test_label_inspector(names: Any) -> None:
     source = example_of(documented.LabelInspector)
     by_hand, at_once = source.split("# If your `pred_probs`")
     exec(by_hand, names)
@@ -82,7 +84,7 @@ def test_label_inspector(names):
     assert sorted(found) == np.flatnonzero(expected(names)).tolist()
 
 
-def test_every_public_name_has_the_same_arguments():
+def test_every_public_name_has_the_same_arguments() -> None:
     for name in ("find_label_issues_batched", "LabelInspector"):
         theirs = inspect.signature(getattr(documented, name)).parameters
         mine = inspect.signature(getattr(ours, name)).parameters

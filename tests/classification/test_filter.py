@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from dask_labelqc.storage.chunks import ChunkReader
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
+from tests.clusters import local_cluster
 
 OPTIONS = [
     {},
@@ -126,10 +126,7 @@ def test_schedulers(examples, containers, scheduler):
 
 def test_on_a_cluster(examples, containers, monkeypatch):
     monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
-    cluster = LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
-    )
-    with cluster, Client(cluster):
+    with local_cluster(threads=2, processes=False, default=True):
         for name in ("zarr", "zarr, classes in chunks", "numpy labels, dask", "fortran"):
             for options in OPTIONS[:3]:
                 found = find_label_issues_batched(*containers[name], verbose=False, **options)
@@ -179,7 +176,7 @@ def test_scaled_integers(tmp_path, dtype):
 def test_progress_is_shown(containers, clustered, capfd, monkeypatch):
     monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
     if clustered:
-        with Client(n_workers=1, processes=False, dashboard_address=":0"):
+        with local_cluster(processes=False, default=True):
             find_label_issues_batched(*containers["zarr"])
     else:
         find_label_issues_batched(*containers["zarr"])

@@ -11,16 +11,19 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise, permutations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import InputError, LabelQCWarning
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
+from tests.strategies import examples
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -42,12 +45,12 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-def batches(labels, pred_probs, ends):
+def batches(labels: Any, pred_probs: Any, ends: Any) -> Any:
     cuts = [0, *sorted(ends), len(labels)]
     return [(labels[a:b], pred_probs[a:b]) for a, b in pairwise(cuts)]
 
 
-def state(inspector):
+def state(inspector: Any) -> Any:
     return (
         inspector.get_confident_thresholds().tolist(),
         inspector.get_num_issues(),
@@ -58,14 +61,14 @@ def state(inspector):
     )
 
 
-def inspect_at_once(labels, pred_probs, **kwargs):
+def inspect_at_once(labels: Any, pred_probs: Any, **kwargs: Any) -> Any:
     inspector = LabelInspector(num_class=pred_probs.shape[1], verbose=False, **kwargs)
     inspector.update_confident_thresholds(labels, pred_probs)
     inspector.score_label_quality(labels, pred_probs)
     return inspector
 
 
-@settings(deadline=None, max_examples=30)
+@examples(15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     ends=st.lists(st.integers(0, 300), max_size=4),
@@ -73,7 +76,9 @@ def inspect_at_once(labels, pred_probs, **kwargs):
     kwargs=SETTINGS,
     threads=st.sampled_from([1, 3]),
 )
-def test_batches_and_merging_change_nothing(seed, ends, dtype, kwargs, threads):
+def test_batches_and_merging_change_nothing(
+    seed: int, ends: Any, dtype: Any, kwargs: Any, threads: Any
+) -> None:
     labels, pred_probs = draw_examples(seed, 300, 4, dtype)
     expected = state(inspect_at_once(labels, pred_probs, **kwargs))
     parts = batches(labels, pred_probs, ends)
@@ -97,14 +102,14 @@ def test_batches_and_merging_change_nothing(seed, ends, dtype, kwargs, threads):
         assert state(reduce(operator.add, second)) == expected
 
 
-def test_agrees_with_the_function(examples):
+def test_agrees_with_the_function(examples: Any) -> None:
     labels, pred_probs = examples
     ranked = inspect_at_once(labels, pred_probs).get_label_issues()
     issues = find_label_issues_batched(labels, pred_probs, verbose=False)
     assert issues.tolist() == [i for i in ranked if pred_probs[i].argmax() != labels[i]]
 
 
-def test_the_state_has_a_fixed_size_without_results(examples):
+def test_the_state_has_a_fixed_size_without_results(examples: Any) -> None:
     labels, pred_probs = examples
     sizes = []
     inspector = LabelInspector(num_class=12, verbose=False, store_results=False)
@@ -119,7 +124,7 @@ def test_the_state_has_a_fixed_size_without_results(examples):
             method()
 
 
-def test_thresholds_can_come_from_a_subset(examples):
+def test_thresholds_can_come_from_a_subset(examples: Any) -> None:
     labels, pred_probs = examples
     inspector = LabelInspector(num_class=12, verbose=False)
     inspector.update_confident_thresholds(labels[:500], pred_probs[:500])
@@ -131,7 +136,7 @@ def test_thresholds_can_come_from_a_subset(examples):
     assert inspector.examples_processed_quality == 6000
 
 
-def test_saved_and_loaded(examples, tmp_path):
+def test_saved_and_loaded(examples: Any, tmp_path: Path) -> None:
     labels, pred_probs = examples
     whole = inspect_at_once(
         labels, pred_probs, num_issue_kwargs={"estimation_method": "off_diagonal_calibrated"}
@@ -151,7 +156,7 @@ def test_saved_and_loaded(examples, tmp_path):
     assert loaded.get_quality_scores().dtype == np.float32
 
 
-def test_sums_beyond_64_bits_survive(tmp_path):
+def test_sums_beyond_64_bits_survive(tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 50, 3)
     inspector = fresh(labels, pred_probs)
     expected = inspector.get_confident_thresholds().tolist()
@@ -165,7 +170,7 @@ def test_sums_beyond_64_bits_survive(tmp_path):
     assert loaded.examples_processed_thresh == 50 * 2**39
 
 
-def fresh(labels, pred_probs):
+def fresh(labels: Any, pred_probs: Any) -> Any:
     inspector = LabelInspector(num_class=3, verbose=False)
     inspector.update_confident_thresholds(labels, pred_probs)
     return inspector
@@ -187,7 +192,7 @@ def fresh(labels, pred_probs):
         ("settings", np.array("[3]")),
     ],
 )
-def test_a_file_whose_parts_do_not_fit_is_refused(name, value, tmp_path):
+def test_a_file_whose_parts_do_not_fit_is_refused(name: str, value: Any, tmp_path: Path) -> None:
     path = tmp_path / "state"
     inspector = fresh(*draw_examples(0, 50, 3))
     inspector.score_label_quality(*draw_examples(0, 50, 3))
@@ -201,7 +206,7 @@ def test_a_file_whose_parts_do_not_fit_is_refused(name, value, tmp_path):
         LabelInspector.load(path)
 
 
-def second_pass(total, parts, tmp_path, how):
+def second_pass(total: Any, parts: Any, tmp_path: Path, how: Any) -> Any:
     """Return copies of a total, each of which has scored a part; None is a part of nobody."""
     copies = []
     for part in parts:
@@ -217,7 +222,9 @@ def second_pass(total, parts, tmp_path, how):
 
 
 @pytest.mark.parametrize("how", ["copied", "pickled", "saved"])
-def test_copies_count_their_first_pass_once_in_any_order(how, examples, tmp_path):
+def test_copies_count_their_first_pass_once_in_any_order(
+    how: Any, examples: Any, tmp_path: Path
+) -> None:
     labels, pred_probs = examples
     parts = batches(labels, pred_probs, [1000, 2000])
     first = [LabelInspector(num_class=12, verbose=False) for _ in parts]
@@ -235,7 +242,7 @@ def test_copies_count_their_first_pass_once_in_any_order(how, examples, tmp_path
     assert grouped.examples_processed_thresh == 3000
 
 
-def test_what_copies_learn_after_they_were_made_counts():
+def test_what_copies_learn_after_they_were_made_counts() -> None:
     labels, pred_probs = draw_examples(0, 300, 3)
     parts = batches(labels, pred_probs, [100, 200])
     one = fresh(*parts[0])
@@ -249,7 +256,7 @@ def test_what_copies_learn_after_they_were_made_counts():
         assert found.get_confident_thresholds().tolist() == expected
 
 
-def test_a_fork_that_learns_has_a_part_of_its_own(monkeypatch):
+def test_a_fork_that_learns_has_a_part_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, pred_probs = draw_examples(0, 300, 3)
     parts = batches(labels, pred_probs, [100, 200])
     one = fresh(*parts[0])
@@ -262,7 +269,7 @@ def test_a_fork_that_learns_has_a_part_of_its_own(monkeypatch):
     assert (fork + one).examples_processed_thresh == 300
 
 
-def test_shards_of_equal_sums_both_count():
+def test_shards_of_equal_sums_both_count() -> None:
     labels, pred_probs = draw_examples(0, 500, 3)
     shards = [fresh(labels, pred_probs), fresh(labels[::-1], pred_probs[::-1])]
     for shard in shards:
@@ -271,7 +278,7 @@ def test_shards_of_equal_sums_both_count():
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])
-def test_other_files_are_refused(content, tmp_path):
+def test_other_files_are_refused(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "state"
     if content is None:
         with path.open("wb") as file:
@@ -283,7 +290,7 @@ def test_other_files_are_refused(content, tmp_path):
 
 
 @pytest.mark.parametrize("length", [-10, 500, 40, 3])
-def test_a_file_that_is_cut_off_is_refused_and_closed(length, tmp_path):
+def test_a_file_that_is_cut_off_is_refused_and_closed(length: Any, tmp_path: Path) -> None:
     path = tmp_path / "state"
     fresh(*draw_examples(0, 50, 3)).save(path)
     path.write_bytes(path.read_bytes()[:length])
@@ -295,14 +302,14 @@ def test_a_file_that_is_cut_off_is_refused_and_closed(length, tmp_path):
     assert not caught
 
 
-def test_a_file_of_one_array_is_refused(tmp_path):
+def test_a_file_of_one_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.zeros(3))
     message = r"path: '.*labels.npy' holds no LabelInspector: it is a file of one array"
     with pytest.raises(InputError, match=message):
         LabelInspector.load(tmp_path / "labels.npy")
 
 
-def test_what_is_missing_is_said():
+def test_what_is_missing_is_said() -> None:
     inspector = LabelInspector(num_class=3, verbose=False)
     labels, pred_probs = draw_examples(0, 50, 3)
     for call in (
@@ -316,10 +323,10 @@ def test_what_is_missing_is_said():
             call()
 
 
-def slowly(function):
+def slowly(function: Any) -> Any:
     """Let other threads run between what a function reads and what is made of its answer."""
 
-    def slow(*args):
+    def slow(*args: Any) -> Any:
         time.sleep(0.001)
         return function(*args)
 
@@ -327,7 +334,7 @@ def slowly(function):
 
 
 @pytest.fixture
-def slow_sums(monkeypatch):
+def slow_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (ExampleStatistics, IssueCounts):
         monkeypatch.setattr(kind, "__add__", slowly(kind.__add__))
 
@@ -339,7 +346,7 @@ class SlowList(list):
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("estimation", ["off_diagonal", "off_diagonal_calibrated"])
 @pytest.mark.usefixtures("slow_sums")
-def test_threads_that_share_one_lose_nothing(estimation, n_jobs):
+def test_threads_that_share_one_lose_nothing(estimation: Any, n_jobs: Any) -> None:
     kwargs = {"num_issue_kwargs": {"estimation_method": estimation}}
     labels, pred_probs = draw_examples(0, 400, 3, np.float32)
     parts = batches(labels, pred_probs, range(4, 400, 4))
@@ -362,7 +369,7 @@ def test_threads_that_share_one_lose_nothing(estimation, n_jobs):
     np.testing.assert_array_equal(kept, np.sort(expected.get_quality_scores()))
 
 
-def test_a_shared_one_is_copied_and_merged_as_it_is_at_one_moment(tmp_path):
+def test_a_shared_one_is_copied_and_merged_as_it_is_at_one_moment(tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 800, 3, np.float32)
     shared = LabelInspector(num_class=3, verbose=False)
     shared.update_confident_thresholds(labels, pred_probs)
@@ -397,13 +404,13 @@ def test_a_shared_one_is_copied_and_merged_as_it_is_at_one_moment(tmp_path):
         ({"num_class": 2, "num_issue_kwargs": {"a": 1}}, "num_issue_kwargs: got the unknown"),
     ],
 )
-def test_unusable_arguments(kwargs, message):
+def test_unusable_arguments(kwargs: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         LabelInspector(**kwargs)
     assert str(caught.value).startswith(message)
 
 
-def test_unusable_batches():
+def test_unusable_batches() -> None:
     labels, pred_probs = draw_examples(0, 50, 3)
     inspector = LabelInspector(num_class=4, verbose=False)
     with pytest.raises(InputError, match=r"got shape \(50, 3\), it must be \(n, 4\) for num_class"):
@@ -418,7 +425,7 @@ def test_unusable_batches():
     assert inspector.examples_processed_thresh == 50
 
 
-def test_different_settings_do_not_add_up():
+def test_different_settings_do_not_add_up() -> None:
     one = LabelInspector(num_class=3)
     with pytest.raises(InputError, match=r"other: its settings are .*'num_class': 4"):
         one + LabelInspector(num_class=4)
@@ -426,7 +433,7 @@ def test_different_settings_do_not_add_up():
         one + 1
 
 
-def test_examples_are_counted_aloud(capfd):
+def test_examples_are_counted_aloud(capfd: pytest.CaptureFixture[str]) -> None:
     labels, pred_probs = draw_examples(0, 50, 3)
     inspector = LabelInspector(num_class=3)
     inspector.update_confident_thresholds(labels, pred_probs)
@@ -440,7 +447,7 @@ def test_examples_are_counted_aloud(capfd):
     ]
 
 
-def test_sums_that_are_off_are_warned_of_once():
+def test_sums_that_are_off_are_warned_of_once() -> None:
     labels, pred_probs = draw_examples(0, 50, 3)
     pred_probs[9] *= 0.5
     inspector = LabelInspector(num_class=3)

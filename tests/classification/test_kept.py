@@ -17,24 +17,7 @@ from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import LEAST_KEPT, Keeping, scan_region
 from dask_labelqc.engine.threads import Threads
 from tests.classification import reference
-from tests.classification.conftest import draw_examples
-
-SCORES = [
-    ("self_confidence", False),
-    ("self_confidence", True),
-    ("normalized_margin", False),
-    ("normalized_margin", True),
-    ("confidence_weighted_entropy", False),
-]
-
-
-def arguments(method, adjust, calibrated):
-    estimation = "off_diagonal_calibrated" if calibrated else "off_diagonal"
-    return {
-        "quality_score_kwargs": {"method": method, "adjust_pred_probs": adjust},
-        "num_issue_kwargs": {"estimation_method": estimation},
-        "verbose": False,
-    }
+from tests.classification.examples import SCORES, arguments, draw_examples
 
 
 def hard_examples(seed, num_examples, num_classes, dtype=np.float32):

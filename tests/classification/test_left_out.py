@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import InputError
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
 from tests.classification import reference
-from tests.classification.conftest import draw_examples
-from tests.classification.test_kept import SCORES, arguments
+from tests.classification.examples import SCORES, arguments, draw_examples
+from tests.clusters import local_cluster
+from tests.strategies import examples
 
 
-def drop_out(seed, labels, pred_probs):
+def drop_out(seed: int, labels: Any, pred_probs: Any) -> Any:
     """Masked labels, float labels with NaN, and masked predictions of the same examples."""
     rng = np.random.default_rng(seed)
     out = rng.random(labels.size) < 0.3
@@ -36,14 +39,14 @@ def drop_out(seed, labels, pred_probs):
     }
 
 
-@settings(max_examples=8)
+@examples(6)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dtype=st.sampled_from([np.float32, np.float64]),
     score=st.sampled_from(SCORES),
     calibrated=st.booleans(),
 )
-def test_they_take_part_in_nothing(seed, dtype, score, calibrated):
+def test_they_take_part_in_nothing(seed: int, dtype: Any, score: Any, calibrated: Any) -> None:
     labels, pred_probs = draw_examples(seed, 150, 4, dtype, noise=0.4)
     kwargs = arguments(*score, calibrated)
     for name, (given_labels, predicted) in drop_out(seed, labels, pred_probs).items():
@@ -64,9 +67,9 @@ def test_they_take_part_in_nothing(seed, dtype, score, calibrated):
         assert set(expected) <= set(inspector.get_label_issues())
 
 
-def test_on_a_cluster():
+def test_on_a_cluster() -> None:
     labels, pred_probs = draw_examples(0, 150, 4)
-    with Client(n_workers=1, processes=False, dashboard_address=":0"):
+    with local_cluster(processes=False, default=True):
         for given_labels, predicted in drop_out(0, labels, pred_probs).values():
             found = find_label_issues_batched(
                 given_labels, da.from_array(predicted, chunks=(50, 4)), verbose=False
@@ -75,7 +78,7 @@ def test_on_a_cluster():
             assert found.tolist() == expected.tolist()
 
 
-def test_when_all_are_left_out_there_is_no_issue():
+def test_when_all_are_left_out_there_is_no_issue() -> None:
     _, pred_probs = draw_examples(0, 20, 3)
     mask = find_label_issues_batched(
         np.full(20, np.nan), pred_probs, verbose=False, return_mask=True
@@ -85,7 +88,7 @@ def test_when_all_are_left_out_there_is_no_issue():
 
 @pytest.mark.parametrize("value", [1.5, np.inf, -np.inf, 1e300])
 @pytest.mark.parametrize("lazy", [False, True])
-def test_fractions_are_no_labels(value, lazy):
+def test_fractions_are_no_labels(value: Any, lazy: Any) -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     labels = labels.astype(float)
     labels[[41, 60]] = value
@@ -98,7 +101,7 @@ def test_fractions_are_no_labels(value, lazy):
     )
 
 
-def test_a_mask_is_left_as_it_was():
+def test_a_mask_is_left_as_it_was() -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     given_labels = np.ma.array(labels, mask=labels == 1)
     predicted = np.ma.array(pred_probs, mask=pred_probs < 0.01)
@@ -111,7 +114,7 @@ def test_a_mask_is_left_as_it_was():
 @pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")  # after rounding
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "u2"])
 @pytest.mark.parametrize("labels_dtype", ["i2", "i8", "u4", "f8"])
-def test_byte_orders(dtype, labels_dtype, tmp_path):
+def test_byte_orders(dtype: Any, labels_dtype: Any, tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 300, 5)
     pred_probs = (pred_probs * 65535).round() if dtype == "u2" else pred_probs
     little = labels.astype(f"<{labels_dtype}"), pred_probs.astype(f"<{dtype}")
@@ -128,7 +131,7 @@ def test_byte_orders(dtype, labels_dtype, tmp_path):
         assert set(expected) <= set(inspector.get_label_issues())
 
 
-def as_xarray(labels, pred_probs, lazy=False):
+def as_xarray(labels: Any, pred_probs: Any, lazy: bool = False) -> Any:
     names = [f"image-{i:03}" for i in range(labels.size)]
     if lazy:
         labels, pred_probs = da.from_array(labels, chunks=70), da.from_array(pred_probs, chunks=40)
@@ -139,7 +142,7 @@ def as_xarray(labels, pred_probs, lazy=False):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_another_order_of_the_index_is_followed(lazy):
+def test_another_order_of_the_index_is_followed(lazy: Any) -> None:
     plain = draw_examples(0, 200, 4)
     expected = find_label_issues_batched(*plain, verbose=False)
     labels, pred_probs = as_xarray(*plain, lazy)
@@ -153,7 +156,7 @@ def test_another_order_of_the_index_is_followed(lazy):
         assert set(expected) <= set(inspector.get_label_issues())
 
 
-def test_indexes_of_other_examples_are_refused():
+def test_indexes_of_other_examples_are_refused() -> None:
     labels, pred_probs = as_xarray(*draw_examples(0, 50, 4))
     other = pred_probs.assign_coords(example=[f"image-{i:03}" for i in range(3, 53)])
     with pytest.raises(InputError) as caught:
@@ -182,7 +185,7 @@ def test_indexes_of_other_examples_are_refused():
     assert unnamed.tolist() == expected.tolist()
 
 
-def test_dims_go_by_name_where_both_have_names(tmp_path):
+def test_dims_go_by_name_where_both_have_names(tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(5, 6, 6, noise=0.9)
     expected = find_label_issues_batched(labels, pred_probs, verbose=False)
     assert expected.size > 0
@@ -198,13 +201,13 @@ def test_dims_go_by_name_where_both_have_names(tmp_path):
         assert inspector.get_confident_thresholds().tolist() == fresh(labels, pred_probs)
 
 
-def fresh(labels, pred_probs):
+def fresh(labels: Any, pred_probs: Any) -> Any:
     inspector = LabelInspector(num_class=6, verbose=False)
     inspector.update_confident_thresholds(labels, pred_probs)
     return inspector.get_confident_thresholds().tolist()
 
 
-def test_a_mask_has_no_attributes_of_how_labels_are_stored(tmp_path):
+def test_a_mask_has_no_attributes_of_how_labels_are_stored(tmp_path: Path) -> None:
     plain = draw_examples(0, 50, 4)
     labels, pred_probs = as_xarray(*plain)
     labels.attrs = {"_FillValue": 255, "valid_range": [0, 3], "flag_values": [0], "crs": "x"}

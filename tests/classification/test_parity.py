@@ -9,16 +9,18 @@ of a class in each batch to 2e-6 (it is given one batch).
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from cleanlab.experimental.label_issues_batched import LabelInspector as TheirInspector
 from cleanlab.experimental.label_issues_batched import find_label_issues_batched as theirs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.classification import LabelInspector, find_label_issues_batched
-from tests.classification.conftest import draw_examples
+from tests.classification.examples import draw_examples
+from tests.strategies import examples
 
 METHODS = [
     *itertools.product(("self_confidence", "normalized_margin"), (False, True)),
@@ -27,7 +29,7 @@ METHODS = [
 ESTIMATIONS = ("off_diagonal", "off_diagonal_calibrated")
 
 
-def arguments(method, adjust, estimation):
+def arguments(method: Any, adjust: Any, estimation: Any) -> Any:
     return {
         "quality_score_kwargs": {"method": method, "adjust_pred_probs": adjust},
         "num_issue_kwargs": {"estimation_method": estimation},
@@ -35,7 +37,7 @@ def arguments(method, adjust, estimation):
     }
 
 
-def inspected(inspector, labels, pred_probs, batch=10_000):
+def inspected(inspector: Any, labels: Any, pred_probs: Any, batch: int = 10_000) -> Any:
     batches = [slice(i, i + batch) for i in range(0, len(labels), batch)]
     for part in batches:
         inspector.update_confident_thresholds(labels[part], pred_probs[part])
@@ -44,7 +46,7 @@ def inspected(inspector, labels, pred_probs, batch=10_000):
     return inspector
 
 
-def tolerance(dtype):
+def tolerance(dtype: Any) -> Any:
     return 1e-12 if dtype == np.float64 else 1e-6
 
 
@@ -52,7 +54,9 @@ def tolerance(dtype):
 @pytest.mark.parametrize(("method", "adjust"), METHODS)
 @pytest.mark.parametrize("num_classes", [2, 3, 17, 300])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_masks_scores_and_counts(dtype, num_classes, method, adjust, estimation):
+def test_masks_scores_and_counts(
+    dtype: Any, num_classes: int, method: Any, adjust: Any, estimation: Any
+) -> None:
     labels, pred_probs = draw_examples(
         num_classes, 1500, num_classes, dtype, absent=(1,) if num_classes > 2 else ()
     )
@@ -83,7 +87,7 @@ def test_masks_scores_and_counts(dtype, num_classes, method, adjust, estimation)
     assert (np.diff(scores[indices]) >= 0).all()
 
 
-def assert_same_ranking(scores, ours, other):
+def assert_same_ranking(scores: Any, ours: Any, other: Any) -> Any:
     """Hold the rankings equal up to the order of ties; return the score in which examples tie
     that were selected with others that were not, NaN if there is none."""
     np.testing.assert_array_equal(scores[ours], np.sort(scores)[: len(other)])
@@ -97,7 +101,7 @@ def assert_same_ranking(scores, ours, other):
     return last if last == following else np.nan
 
 
-@settings(deadline=None, max_examples=40)
+@examples(15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_examples=st.integers(1, 200),
@@ -108,8 +112,14 @@ def assert_same_ranking(scores, ours, other):
     estimation=st.sampled_from(ESTIMATIONS),
 )
 def test_ties_differ_only_at_the_cut(
-    seed, num_examples, num_classes, steps, dtype, method, estimation
-):
+    seed: int,
+    num_examples: int,
+    num_classes: int,
+    steps: Any,
+    dtype: Any,
+    method: Any,
+    estimation: Any,
+) -> None:
     labels, pred_probs = draw_examples(seed, num_examples, num_classes, dtype, steps, noise=0.5)
     kwargs = arguments(method, False, estimation)
     ours = inspected(LabelInspector(num_class=num_classes, **kwargs), labels, pred_probs)
@@ -131,7 +141,7 @@ def test_ties_differ_only_at_the_cut(
     assert not (mask != other_mask)[scores != cut].any()
 
 
-def test_a_label_as_probable_as_the_prediction_is_no_issue():
+def test_a_label_as_probable_as_the_prediction_is_no_issue() -> None:
     rows = [[0.5, 0.5], [0.5, 0.5], [0.5 + 4e-7, 0.5 - 4e-7], [0.6, 0.4]]
     pred_probs, labels = np.tile(rows, (5, 1)), np.array([0, 1, 1, 1] * 5)
     ours = find_label_issues_batched(labels, pred_probs, verbose=False)
@@ -139,7 +149,7 @@ def test_a_label_as_probable_as_the_prediction_is_no_issue():
     assert ours.tolist() == theirs(labels, pred_probs, verbose=False).tolist()
 
 
-def test_sums_above_one_and_a_cut_above_the_bound():
+def test_sums_above_one_and_a_cut_above_the_bound() -> None:
     """The one case of a second read for the self-confidence."""
     rows = [[0.9, 0.8, 0.1], [0.8, 0.9, 0.1], [0.1, 0.55, 0.1], [0.9, 0.0, 0.0]]
     pred_probs, labels = np.tile(rows, (3, 1)), np.array([1, 0, 1, 0] * 3)
@@ -155,7 +165,7 @@ def test_sums_above_one_and_a_cut_above_the_bound():
 
 @pytest.mark.parametrize("estimation", ESTIMATIONS)
 @pytest.mark.parametrize(("method", "adjust"), METHODS)
-def test_scores_below_zero_are_the_lowest(method, adjust, estimation):
+def test_scores_below_zero_are_the_lowest(method: Any, adjust: Any, estimation: Any) -> None:
     """Probabilities above one by a rounding error; the margin of the surest errors is negative."""
     labels, pred_probs = draw_examples(3, 600, 4, np.float32, noise=0.3)
     one_hot = np.eye(4, dtype=np.float32)[pred_probs.argmax(axis=1)] * np.float32(1 + 2e-7)
@@ -175,7 +185,7 @@ def test_scores_below_zero_are_the_lowest(method, adjust, estimation):
     assert found.size > 0
 
 
-def test_indices_are_ranked_here_and_ascend_there():
+def test_indices_are_ranked_here_and_ascend_there() -> None:
     """What the docs say of the order; cleanlab's text promises the ranking, too."""
     labels, pred_probs = draw_examples(0, 400, 4)
     ours = find_label_issues_batched(labels, pred_probs, verbose=False)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dask_labelqc.demo.raster import fill_polygon, render, resample
+from tests.strategies import examples
 
 polygons = st.integers(3, 9).flatmap(
     lambda count: arrays(np.float64, (count, 2), elements=st.floats(-6, 18, width=32))
@@ -28,7 +29,7 @@ def spline(t: float) -> float:
     return (2 / 3 - t**2 + t**3 / 2) if t < 1 else max(2 - t, 0) ** 3 / 6
 
 
-@settings(deadline=None, max_examples=60)
+@examples(30)
 @given(vertices=polygons, height=st.integers(1, 12), width=st.integers(1, 12))
 def test_fill_follows_the_even_odd_rule(vertices: np.ndarray, height: int, width: int) -> None:
     canvas = np.zeros((height, width), np.int16)

@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -13,6 +14,13 @@ from rich.console import Console
 from dask_labelqc.demo import run_demo
 from dask_labelqc.demo.dataset import DatasetSpec, is_complete
 from dask_labelqc.errors import InputError
+from tests.clusters import forking
+
+
+@pytest.fixture(autouse=True)
+def forked_workers() -> Iterator[None]:
+    with forking():
+        yield
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -16,10 +17,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.commands import BIN, address_of, process
+from tests.commands import process
+from tests.forks import BIN
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.strategies import make_case
 
@@ -30,7 +33,7 @@ CASE = make_case(102, (6, 4, 6), 3)
 USER = 10001
 
 
-def load(path: Path):
+def load(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -191,7 +194,7 @@ def test_scheduler_worker_and_audit(
             process(*script, *of_worker, "--nthreads", "1", *common, log=logs[1], **volumes)
         )
         arguments = ["audit", "/data/in/labels", "/data/in/pred_probs", "/data/out", "--resume"]
-        address = address_of(data / "scheduler.json")
+        address = json.loads((data / "scheduler.json").read_text())["address"]
         for _ in range(2):  # again, it has nothing to do
             done = run(image, "labelqc", *arguments, "--scheduler", address, data=data)
             assert done.returncode == 0, done.stderr

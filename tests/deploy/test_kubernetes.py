@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -27,7 +26,8 @@ import zarr
 
 from dask_labelqc.cluster import TARGET_DURATION
 from dask_labelqc.pipeline import plan_audit
-from tests.commands import BIN, process
+from tests.commands import process
+from tests.forks import BIN, run
 from tests.object_store.servers import KEY_ID, SECRET, serve_s3
 from tests.pipeline.datasets import audit, check, files, write_case
 from tests.strategies import make_case
@@ -378,11 +378,9 @@ def test_the_job_from_store_to_store(
         assert wait_for(log, r"(audit-default-worker-0123456789)")
         command, settings = command_of(OBJECTS["job"]["runner"], environment)
         for _ in range(2):  # a pod that is made again has nothing left to do
-            done = subprocess.run(
-                command, capture_output=True, text=True, env=os.environ | settings | here
-            )
-            assert done.returncode == 0, done.stderr
-        assert SECRET not in done.stdout + done.stderr + log.read_text()
+            ran = run(*command, **settings | here)
+            assert ran.status == 0, ran.err
+        assert SECRET not in ran.out + ran.err + log.read_text()
     check(bucket / "audit.zarr", CASE)
     ours, theirs = files(tmp_path / "threads"), files(bucket / "audit.zarr")
     assert {n for n in theirs if ours.get(n) != theirs[n]} <= {"zarr.json"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from dask_labelqc.graph.blocks import Box, Plan, plan_blocks, spatial_factors
 
 
 @st.composite
-def boxes(draw: st.DrawFn):
+def boxes(draw: st.DrawFn) -> Any:
     """The shape of a whole array and a box in it."""
     shape = tuple(draw(st.lists(st.integers(1, 6), min_size=2, max_size=4)))
     start = tuple(draw(st.integers(0, n - 1)) for n in shape)
@@ -21,7 +22,7 @@ def boxes(draw: st.DrawFn):
 
 
 @given(boxes())
-def test_a_box_cuts_out_its_own_pixels(drawn) -> None:
+def test_a_box_cuts_out_its_own_pixels(drawn: Any) -> None:
     shape, box = drawn
     flat = np.arange(math.prod(shape)).reshape(shape)
     part = flat[box.slices]
@@ -38,7 +39,7 @@ def test_a_box_cuts_out_its_own_pixels(drawn) -> None:
 
 
 @given(boxes(), st.data())
-def test_within_is_relative_to_the_outer_box(drawn, data) -> None:
+def test_within_is_relative_to_the_outer_box(drawn: Any, data: st.DataObject) -> None:
     _, outer = drawn
     start = tuple(data.draw(st.integers(0, n - 1)) for n in outer.shape)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, outer.shape, strict=True))
@@ -55,7 +56,7 @@ def test_coarsened() -> None:
 
 
 @st.composite
-def plans(draw: st.DrawFn):
+def plans(draw: st.DrawFn) -> Any:
     factor = draw(st.sampled_from([1, 2, 3, 4]))
     spatial = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
     shape = (draw(st.integers(1, 9)), *(factor * n for n in spatial))
@@ -72,7 +73,7 @@ def plans(draw: st.DrawFn):
 
 
 @given(plans())
-def test_groups_and_blocks_cover_every_pixel_once(drawn) -> None:
+def test_groups_and_blocks_cover_every_pixel_once(drawn: Any) -> None:
     plan, _, _ = drawn
     times = np.zeros(plan.shape, int)
     groups = list(plan.group_boxes())
@@ -91,7 +92,7 @@ def test_groups_and_blocks_cover_every_pixel_once(drawn) -> None:
 
 
 @given(plans())
-def test_no_block_splits_a_chunk_or_a_cell(drawn) -> None:
+def test_no_block_splits_a_chunk_or_a_cell(drawn: Any) -> None:
     plan, chunk, factor = drawn
     for block in (b for group in plan.group_boxes() for b in plan.blocks(group)):
         for axis, edge in enumerate(zip(block.start, block.stop, strict=True)):
@@ -124,7 +125,7 @@ def test_group_box_of_a_position() -> None:
 
 
 @pytest.mark.parametrize("downsample", [0, -2, 1.0, True, "2", None])
-def test_downsample_must_be_a_positive_integer(downsample) -> None:
+def test_downsample_must_be_a_positive_integer(downsample: Any) -> None:
     with pytest.raises(InputError, match=f"downsample: got {downsample!r}, it must be an integer"):
         spatial_factors(downsample, (4, 4))
 

@@ -81,13 +81,13 @@ def at(path: str) -> Any:
     return found
 
 
-def test_every_setting_is_one_of_the_charts():
+def test_every_setting_is_one_of_the_charts() -> None:
     for path, value in settings(VALUES):
         assert path in SETTINGS, path
         assert isinstance(value, SETTINGS[path]), path
 
 
-def test_secrets_are_by_reference():
+def test_secrets_are_by_reference() -> None:
     pattern = re.compile("secret|token|password|credential", re.IGNORECASE)
     named = [(path, value) for path, value in leaves(VALUES) if pattern.search(path)]
     assert all(re.search("/secret(Key)?Ref/(name|key)$", path) for path, _ in named), named

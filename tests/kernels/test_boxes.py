@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ ALPHAS = st.sampled_from([0.0, 0.3, 0.9, 1.0])
 LOW, HIGH = 0.5, 0.95
 
 
-def reference_iou(a, b):
+def reference_iou(a: Any, b: Any) -> Any:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -44,7 +46,7 @@ def reference_iou(a, b):
     return width * height / max(union, 1e-6)
 
 
-def reference_matrices(given_boxes, predicted_boxes, alpha):
+def reference_matrices(given_boxes: Any, predicted_boxes: Any, alpha: Any) -> Any:
     shape = (len(given_boxes), len(predicted_boxes))
     iou, similarity = np.zeros(shape), np.zeros(shape)
     for i, a in enumerate(given_boxes):
@@ -57,14 +59,14 @@ def reference_matrices(given_boxes, predicted_boxes, alpha):
     return iou, similarity
 
 
-def images_of(block):
+def images_of(block: Any) -> Iterator[Any]:
     for i in range(len(block.given_offsets) - 1):
         given = slice(*block.given_offsets[i : i + 2])
         predicted = slice(*block.predicted_offsets[i : i + 2])
         yield given, predicted
 
 
-def reference_minimum(block, alpha):
+def reference_minimum(block: Any, alpha: Any) -> Any:
     smallest = 1.0
     for g, p in images_of(block):
         _, similarity = reference_matrices(block.given_boxes[g], block.predicted_boxes[p], alpha)
@@ -72,7 +74,7 @@ def reference_minimum(block, alpha):
     return smallest
 
 
-def reference_scores(block, alpha, check_overlap, smallest):
+def reference_scores(block: Any, alpha: Any, check_overlap: Any, smallest: Any) -> Any:
     overlooked = np.full(len(block.predicted_classes), np.nan)
     badloc, swap, spurious = (np.full(len(block.given_classes), np.nan) for _ in range(3))
     for g, p in images_of(block):
@@ -102,7 +104,9 @@ def reference_scores(block, alpha, check_overlap, smallest):
     return overlooked, badloc, swap, spurious
 
 
-def reference_spurious(iou, similarity, given_classes, crowd, classes, probs):
+def reference_spurious(
+    iou: Any, similarity: Any, given_classes: Any, crowd: Any, classes: Any, probs: Any
+) -> Any:
     """The best pair that is left is matched, again and again; in a tie one of the same class."""
     scores = np.where(crowd, np.nan, 0.0)
     pairs = {(i, j) for i, j in np.argwhere(iou > 0).tolist() if not crowd[i]}
@@ -117,7 +121,7 @@ def reference_spurious(iou, similarity, given_classes, crowd, classes, probs):
     return scores
 
 
-def reference_hits(block, threshold):
+def reference_hits(block: Any, threshold: Any) -> Any:
     """True positives of one threshold by greedy assignment, without crowds."""
     hits = np.zeros(len(block.predicted_classes), bool)
     for g, p in images_of(block):
@@ -132,7 +136,7 @@ def reference_hits(block, threshold):
     return hits
 
 
-def reference_precision(scores, hits, num_given):
+def reference_precision(scores: Any, hits: Any, num_given: Any) -> Any:
     """The area under the precision envelope, over every distinct recall."""
     order = np.argsort(-scores, kind="stable")
     right = np.cumsum(hits[order])
@@ -144,7 +148,7 @@ def reference_precision(scores, hits, num_given):
 
 
 @st.composite
-def boxes(draw, count):
+def boxes(draw: st.DrawFn, count: Any) -> Any:
     corner = st.one_of(st.integers(0, 6), st.sampled_from([0.5, 300.0, 372.5, 2000.0]))
     size = st.one_of(st.integers(0, 5), st.sampled_from([2.5, 0.0]))
     rows = [
@@ -154,12 +158,12 @@ def boxes(draw, count):
 
 
 @st.composite
-def blocks(draw, crowds=True):
+def blocks(draw: st.DrawFn, crowds: bool = True) -> Any:
     given_counts = draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
     predicted_counts = [draw(st.integers(0, 5)) for _ in given_counts]
     num_given, num_predicted = sum(given_counts), sum(predicted_counts)
 
-    def each(strategy, count):
+    def each(strategy: Any, count: Any) -> Any:
         return [draw(strategy) for _ in range(count)]
 
     classes = st.integers(0, K - 1)
@@ -183,7 +187,7 @@ def blocks(draw, crowds=True):
 
 @given(blocks(), ALPHAS)
 @unhurried
-def test_pair_matrices(block, alpha):
+def test_pair_matrices(block: Any, alpha: Any) -> None:
     everything = np.ones(len(block.predicted_classes), bool)
     found = pair_matrices(block.given_boxes, block.predicted_boxes, alpha, everything)
     expected = reference_matrices(block.given_boxes, block.predicted_boxes, alpha)
@@ -193,13 +197,13 @@ def test_pair_matrices(block, alpha):
 
 @given(blocks(), ALPHAS)
 @unhurried
-def test_minimum_similarity(block, alpha):
+def test_minimum_similarity(block: Any, alpha: Any) -> None:
     np.testing.assert_allclose(
         minimum_similarity(block, alpha), reference_minimum(block, alpha), rtol=1e-9, atol=2.3e-17
     )
 
 
-def test_minimum_similarity_sees_the_smallest_pair_wherever_it_stands():
+def test_minimum_similarity_sees_the_smallest_pair_wherever_it_stands() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         corners = rng.uniform(0, 600, (40, 2))
@@ -215,7 +219,7 @@ def test_minimum_similarity_sees_the_smallest_pair_wherever_it_stands():
 
 @given(blocks(), ALPHAS, st.booleans())
 @unhurried
-def test_score_block(block, alpha, check_overlap):
+def test_score_block(block: Any, alpha: Any, check_overlap: Any) -> None:
     smallest = reference_minimum(block, alpha)
     found = score_block(block, alpha, LOW, HIGH, check_overlap, smallest, True)
     expected = reference_scores(block, alpha, check_overlap, smallest)
@@ -225,7 +229,7 @@ def test_score_block(block, alpha, check_overlap):
 
 @given(blocks(crowds=False))
 @unhurried
-def test_matches_and_average_precision(block):
+def test_matches_and_average_precision(block: Any) -> None:
     matches = match_block(block, IOU_THRESHOLDS)
     hits = np.array([reference_hits(block, threshold) for threshold in IOU_THRESHOLDS])
     np.testing.assert_array_equal(true_positives(matches), hits.sum(axis=0))
@@ -240,7 +244,7 @@ def test_matches_and_average_precision(block):
             assert found[t] == pytest.approx(expected, abs=1e-6)
 
 
-def test_crowds_excuse_predictions_and_are_not_scored():
+def test_crowds_excuse_predictions_and_are_not_scored() -> None:
     crowd_box, inside, outside = [0, 0, 100, 100], [10, 10, 20, 20], [150, 0, 160, 10]
     block = BoxBlock.of(
         (np.array([crowd_box]), np.array([0]), np.array([True]), np.array([0, 1])),
@@ -255,7 +259,7 @@ def test_crowds_excuse_predictions_and_are_not_scored():
 
 @given(st.lists(st.lists(st.sampled_from([np.nan, 0.0, 0.1, 0.5, 0.9, 1.0]), max_size=4)))
 @unhurried
-def test_pool_softmin(images):
+def test_pool_softmin(images: Any) -> None:
     offsets = np.cumsum([0, *map(len, images)])
     found = pool_softmin(np.array([*chain(*images)], np.float64), offsets, 0.1)
     for image, mine in zip(images, found, strict=True):
@@ -288,7 +292,7 @@ GOOD = {
         ("predicted_scores", -0.1),
     ],
 )
-def test_find_problem(column, value):
+def test_find_problem(column: Any, value: Any) -> None:
     values = {name: [GOOD[name], GOOD[name]] for name in GOOD}
     if column is not None:
         values[column][1] = value
@@ -310,7 +314,7 @@ def test_find_problem(column, value):
         assert (PROBLEMS[problem], image, box) == (column, 2, 1)
 
 
-def test_blocks_pickle_and_take_any_dtype():
+def test_blocks_pickle_and_take_any_dtype() -> None:
     read_only = np.array([[0, 0, 5, 5]], np.int16)
     read_only.flags.writeable = False
     block = BoxBlock.of(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
@@ -15,7 +16,7 @@ import pytest
 import dask_labelqc
 from dask_labelqc.kernels import fixed_point
 from dask_labelqc.kernels.compiled import when_compiling
-from tests.test_layers import MODULES, imports_of, named
+from tests.package import MODULES, imports_of, named
 
 PACKAGE = Path(dask_labelqc.__file__).parent
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
@@ -92,10 +93,10 @@ def test_what_is_compiled_is_kept_for_the_next_process(copy: Path, tmp_path: Pat
 
 
 def test_only_compiling_is_told_and_once() -> None:
-    def plus(x):
+    def plus(x: Any) -> Any:
         return x + 1
 
-    def minus(x):
+    def minus(x: Any) -> Any:
         return x - 1
 
     plus.__module__ = fixed_point.__name__

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.kernels.examples import (
@@ -18,14 +19,15 @@ from dask_labelqc.kernels.examples import (
     scan_examples,
 )
 from dask_labelqc.kernels.predictions import decoding_table
+from tests.strategies import examples
 
 # The first call loads compiled code from disk.
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = examples(30)
 
 METHODS = (SELF_CONFIDENCE, NORMALIZED_MARGIN, CONFIDENCE_WEIGHTED_ENTROPY)
 
 
-def draw_rows(seed, num_rows, num_classes, dtype, steps=None):
+def draw_rows(seed: int, num_rows: Any, num_classes: int, dtype: Any, steps: Any = None) -> Any:
     """Rows that sum to one; with `steps`, of few different values, so that there are ties."""
     rng = np.random.default_rng(seed)
     if steps is None:
@@ -35,7 +37,7 @@ def draw_rows(seed, num_rows, num_classes, dtype, steps=None):
     return rows.astype(dtype), rng.integers(0, num_classes, num_rows).astype(np.int32)
 
 
-def reference_score(row, code, method):
+def reference_score(row: Any, code: Any, method: Any) -> Any:
     own, others = row[code], np.delete(row, code)
     if method == SELF_CONFIDENCE:
         return own
@@ -57,7 +59,16 @@ def reference_score(row, code, method):
     method=st.sampled_from(METHODS),
     bound=st.sampled_from([0.0, 0.3, math.inf]),
 )
-def test_scan_equals_reference(seed, num_rows, num_classes, dtype, steps, order, method, bound):
+def test_scan_equals_reference(
+    seed: int,
+    num_rows: Any,
+    num_classes: int,
+    dtype: Any,
+    steps: Any,
+    order: Any,
+    method: Any,
+    bound: Any,
+) -> None:
     rows, codes = draw_rows(seed, num_rows, num_classes, dtype, steps)
     options = ExampleScanOptions(method, bound, totals=True)
     scan = scan_examples(np.asarray(rows, order=order), codes, options)
@@ -82,7 +93,7 @@ def test_scan_equals_reference(seed, num_rows, num_classes, dtype, steps, order,
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.uint8, np.uint16])
-def test_narrow_dtypes_are_read_as_float32(dtype):
+def test_narrow_dtypes_are_read_as_float32(dtype: Any) -> None:
     rows, codes = draw_rows(0, 500, 9, np.float32)
     scale = 1 if dtype == np.float16 else np.iinfo(dtype).max
     stored = (rows * scale).round(4 if scale == 1 else 0).astype(dtype)
@@ -95,7 +106,7 @@ def test_narrow_dtypes_are_read_as_float32(dtype):
         np.testing.assert_array_equal(a, b)
 
 
-def test_adjusted_scores_equal_the_definition():
+def test_adjusted_scores_equal_the_definition() -> None:
     rows, codes = draw_rows(3, 400, 7, np.float32)
     thresholds = np.random.default_rng(3).uniform(0.05, 0.9, 7)
     shifted = rows - thresholds + thresholds.max()
@@ -125,14 +136,14 @@ def test_adjusted_scores_equal_the_definition():
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_unusable_rows_are_found(values, reason, dtype):
+def test_unusable_rows_are_found(values: Any, reason: Any, dtype: Any) -> None:
     rows, codes = draw_rows(1, 20, 3, dtype)
     rows[13] = values
     scan = scan_examples(rows, codes, ExampleScanOptions(SELF_CONFIDENCE, 0.5))
     assert scan.facts[:2].tolist() == ([13, reason] if reason else [-1, 0])
 
 
-def test_the_worst_sum_is_noted():
+def test_the_worst_sum_is_noted() -> None:
     rows, codes = draw_rows(2, 30, 4, np.float64)
     rows[5] *= 0.9
     rows[9] *= 0.7

@@ -21,7 +21,9 @@ def test_equals_reference(case: Case) -> None:
 
 
 @given(label_dtypes, st.data())
-def test_invalid_labels_are_counted_and_the_first_is_found(dtype: np.dtype, data) -> None:
+def test_invalid_labels_are_counted_and_the_first_is_found(
+    dtype: np.dtype, data: st.DataObject
+) -> None:
     native = dtype.newbyteorder("=")
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(native).min, np.iinfo(native).max)
     values = st.one_of(st.integers(max(low, -3), min(high, 6)), st.sampled_from([low, high]))
@@ -75,7 +77,9 @@ FLOATS = st.sampled_from([np.dtype(d) for d in ("f2", "f4", "f8", ">f2", ">f4", 
 
 
 @given(cases(downsampling=False), FLOATS, st.data())
-def test_floats_and_masks_are_the_ignored_labels(case: Case, dtype: np.dtype, data) -> None:
+def test_floats_and_masks_are_the_ignored_labels(
+    case: Case, dtype: np.dtype, data: st.DataObject
+) -> None:
     """NaN of labels that were decoded to float, and what a mask masks, take part in nothing."""
     num_classes = case.pred_probs.shape[1]
     lost = np.isin(case.labels, case.ignore_index)

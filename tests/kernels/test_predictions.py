@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from dask_labelqc.kernels.predictions import (
 from tests import reference
 
 
-def collected(stored: np.ndarray, unit: int, from_logits: bool, scale: float | None = None):
+def collected(stored: np.ndarray, unit: int, from_logits: bool, scale: float | None = None) -> Any:
     """All runs put together, (n, K, S)."""
     table = decoding_table(stored.dtype, scale)
     whole = np.full(stored.shape, np.nan, probability_dtype(stored.dtype))

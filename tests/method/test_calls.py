@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -72,7 +73,7 @@ def test_progress_of_calls_that_last(
 
 @pytest.mark.parametrize("verbose", [True, False])
 def test_compiling_is_told(verbose: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    def half(x):
+    def half(x: Any) -> Any:
         return x / 2
 
     half.__module__ = fixed_point.__name__

@@ -9,32 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_labelqc.graph.blocks import plan_blocks
-from dask_labelqc.method.outputs import every_output
-from dask_labelqc.method.parameters import Options, Parameters
-from dask_labelqc.method.summary import RegionSummary, summarize
 from dask_labelqc.region import Box
 from tests import reference
-from tests.strategies import Case, cases, make_case
-
-
-def parameters(case: Case) -> Parameters:
-    arrays = case.labels, case.pred_probs
-    facts = [fact for array in arrays for fact in (array.shape, array.dtype)]
-    outputs = every_output(pixel_scores=True, predicted_label=True)
-    return Parameters.of_images(Options.of(**case.arguments, outputs=outputs), *facts)
-
-
-def summarized(case: Case, region: Box, chunk: tuple[int, ...], bound=None) -> RegionSummary:
-    """Summarize a region in blocks of about `chunk`, given in coordinates of the region."""
-    params = parameters(case)
-    plan = plan_blocks(region.shape, chunk, 2**30, params.factors)
-
-    def read(block: Box):
-        image, *pixels = block.slices
-        return case.labels[block.slices], case.pred_probs[(image, slice(None), *pixels)]
-
-    return summarize(region, plan.blocks(region), read, params, bound)
+from tests.method.summaries import summarized
+from tests.strategies import cases, make_case
 
 
 @st.composite

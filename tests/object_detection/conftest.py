@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import starmap
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,51 +11,20 @@ import xarray as xr
 import zarr
 
 from dask_labelqc.object_detection import from_lists
-
-
-def make_lists(seed, num_images=10, num_classes=4, given=5, predicted=12, dtype=np.float64):
-    """Draw labels and predictions with right, shifted, swapped, missing and double boxes."""
-    rng = np.random.default_rng(seed)
-    labels, predictions = [], []
-    for _ in range(num_images):
-        count = rng.integers(0, given + 1)
-        corners = rng.uniform(0, 500, (count, 2))
-        boxes = np.hstack([corners, corners + rng.uniform(5, 120, (count, 2))])
-        classes = rng.integers(0, num_classes, count)
-        if count > 1 and rng.random() < 0.3:
-            boxes[1] = boxes[0] + 0.1
-        labels.append({"bboxes": boxes.astype(dtype), "labels": classes})
-        predictions.append(_predictions(rng, boxes, classes, num_classes, predicted, dtype))
-    return labels, predictions
-
-
-def _predictions(rng, boxes, classes, num_classes, predicted, dtype):
-    count = rng.integers(0, predicted + 1)
-    corners = rng.uniform(0, 500, (count, 2))
-    found = np.hstack([corners, corners + rng.uniform(5, 120, (count, 2))])
-    found_classes = rng.integers(0, num_classes, count)
-    if len(boxes):
-        source = rng.integers(0, len(boxes), count)
-        near = rng.random(count) < 0.7
-        found[near] = (boxes[source] + rng.normal(0, 3, (count, 4)))[near]
-        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
-        same = near & (rng.random(count) < 0.8)
-        found_classes[same] = classes[source][same]
-    rows = np.hstack([found, rng.random((count, 1)) ** 0.15]).astype(dtype)
-    return [rows[found_classes == k] for k in range(num_classes)]
+from tests.object_detection.boxes import Lists, make_lists
 
 
 @pytest.fixture(scope="session")
-def lists():
+def lists() -> Callable[..., Lists]:
     """Return the function that draws labels and predictions from a seed."""
     return make_lists
 
 
 @pytest.fixture(scope="session")
-def sources(tmp_path_factory):
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """Return the function that gives the same boxes in every form that is taken."""
 
-    def in_every_form(labels, predictions):
+    def in_every_form(labels: Any, predictions: Any) -> dict[str, Any]:
         dataset = from_lists(labels, predictions)
         path = tmp_path_factory.mktemp("boxes") / "boxes.zarr"
         # Chunks that fit neither the images nor the blocks.
@@ -77,18 +48,18 @@ def sources(tmp_path_factory):
 class NoPool:
     """What cleanlab uses of a process pool, without processes."""
 
-    def __init__(self, processes):
+    def __init__(self, processes: object) -> None:
         pass
 
-    def starmap(self, function, arguments):
+    def starmap(self, function: Callable[..., Any], arguments: Iterable[Any]) -> list[Any]:
         return list(starmap(function, arguments))
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
 @pytest.fixture
-def cleanlab(monkeypatch):
+def cleanlab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Return cleanlab's modules, able to run on this NumPy and without starting processes."""
     from cleanlab.object_detection import filter as filter_
     from cleanlab.object_detection import rank, summary

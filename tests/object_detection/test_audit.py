@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -11,10 +13,11 @@ from dask.array.core import Array
 
 from dask_labelqc.object_detection import audit, blocks, filter, from_lists, passes, rank
 from dask_labelqc.object_detection.options import ScoreOptions
+from tests.clusters import forking
 
 
 @pytest.mark.parametrize("block_boxes", [17, 10**6])
-def test_every_form_and_block_gives_the_same(lists, sources, block_boxes):
+def test_every_form_and_block_gives_the_same(lists: Any, sources: Any, block_boxes: Any) -> None:
     labels, predictions = lists(0, 8)
     expected = audit(labels, predictions)
     for form, source in sources(labels, predictions).items():
@@ -30,7 +33,7 @@ def test_every_form_and_block_gives_the_same(lists, sources, block_boxes):
         assert found.attrs == expected.attrs
 
 
-def test_none_is_the_default(lists):
+def test_none_is_the_default(lists: Any) -> None:
     labels, predictions = lists(0, 8)
     expected = audit(labels, predictions)
     for name in ("alpha", "low_probability_threshold", "high_probability_threshold", "temperature"):
@@ -38,7 +41,7 @@ def test_none_is_the_default(lists):
         xr.testing.assert_identical(found, expected)
 
 
-def test_agrees_with_the_functions(lists):
+def test_agrees_with_the_functions(lists: Any) -> None:
     labels, predictions = lists(1)
     found = audit(labels, predictions)
     scores = rank.get_label_quality_scores(labels, predictions)
@@ -56,7 +59,7 @@ def test_agrees_with_the_functions(lists):
     np.testing.assert_array_equal(found["spurious_score"], pooled)
 
 
-def test_spurious_counts_only_when_asked_for(lists):
+def test_spurious_counts_only_when_asked_for(lists: Any) -> None:
     labels, predictions = lists(2)
     weights = {"overlooked": 0.25, "badloc": 0.25, "swap": 0.25, "spurious": 0.25}
     plain = audit(labels, predictions)
@@ -66,7 +69,7 @@ def test_spurious_counts_only_when_asked_for(lists):
 
 
 @pytest.mark.parametrize("block_boxes", [1, 50, 10**6])
-def test_result_can_be_stored(lists, tmp_path, block_boxes):
+def test_result_can_be_stored(lists: Any, tmp_path: Path, block_boxes: Any) -> None:
     dataset = from_lists(*lists(3), class_names=list("abcd"))
     dataset.to_zarr(tmp_path / "boxes.zarr", consolidated=False)
     found = audit(tmp_path / "boxes.zarr", block_boxes=block_boxes)
@@ -76,19 +79,21 @@ def test_result_can_be_stored(lists, tmp_path, block_boxes):
     assert found["class_name"].values.tolist() == list("abcd")
 
 
-def test_tasks_run_in_other_processes(lists, sources):
+def test_tasks_run_in_other_processes(lists: Any, sources: Any) -> None:
     labels, predictions = lists(4)
     source = sources(labels, predictions)["path"]
-    with dask.config.set(scheduler="processes", num_workers=1):
+    with forking(), dask.config.set(scheduler="processes", num_workers=1):
         found = audit(source, block_boxes=60).compute()
     np.testing.assert_array_equal(found["image_score"], audit(labels, predictions)["image_score"])
 
 
-def test_each_pass_reads_each_block_once(lists, sources, monkeypatch):
+def test_each_pass_reads_each_block_once(
+    lists: Any, sources: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = []
     inner = blocks.read_block
 
-    def counting(columns, span, num_classes):
+    def counting(columns: Any, span: Any, num_classes: int) -> Any:
         read.append(span.first_image)
         return inner(columns, span, num_classes)
 
@@ -102,7 +107,7 @@ def test_each_pass_reads_each_block_once(lists, sources, monkeypatch):
         assert sorted(read) == sorted(2 * list(set(read)))
 
 
-def test_blocks_hold_no_more_boxes_than_asked_for(lists):
+def test_blocks_hold_no_more_boxes_than_asked_for(lists: Any) -> None:
     boxes = blocks.open_boxes(*lists(6, 40))
     for block_boxes in (1, 30, 100):
         spans = boxes.spans(block_boxes)
@@ -113,7 +118,7 @@ def test_blocks_hold_no_more_boxes_than_asked_for(lists):
             assert weight <= block_boxes or span.num_images == 1
 
 
-def test_memory_of_a_task_is_a_multiple_of_its_boxes(lists, sources):
+def test_memory_of_a_task_is_a_multiple_of_its_boxes(lists: Any, sources: Any) -> None:
     """The formula: 120 bytes a box; on top of it, the Zarr chunks being decoded."""
     labels, predictions = lists(7, 400, given=40, predicted=120)
     boxes = blocks.open_boxes(sources(labels, predictions)["numpy"])

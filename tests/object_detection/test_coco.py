@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from pycocotools import mask as masks
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.object_detection import from_coco, rank
 from dask_labelqc.object_detection.coco_segmentation import box_of_segmentation
+from tests.strategies import examples
 
 
-def annotation(image, category, box, **more):
+def annotation(image: Any, category: Any, box: Any, **more: Any) -> Any:
     return {"image_id": image, "category_id": category, "bbox": box, **more}
 
 
@@ -44,8 +46,8 @@ RESULTS = [
 
 
 @pytest.fixture
-def files(tmp_path):
-    def write(truth=TRUTH, results=RESULTS):
+def files(tmp_path: Path) -> Any:
+    def write(truth: Any = TRUTH, results: Any = RESULTS) -> Any:
         (tmp_path / "truth.json").write_text(json.dumps(truth))
         (tmp_path / "results.json").write_text(json.dumps(results))
         return tmp_path / "truth.json", str(tmp_path / "results.json")
@@ -53,7 +55,7 @@ def files(tmp_path):
     return write
 
 
-def test_boxes_classes_and_crowds(files):
+def test_boxes_classes_and_crowds(files: Any) -> None:
     dataset = from_coco(*files())
     assert dataset["given_offsets"].values.tolist() == [0, 1, 1, 3]
     assert dataset["given_boxes"].values.tolist() == [
@@ -75,7 +77,7 @@ def test_boxes_classes_and_crowds(files):
     assert scores.values[1] == 1
 
 
-def test_no_boxes_at_all(files, tmp_path):
+def test_no_boxes_at_all(files: Any, tmp_path: Path) -> None:
     dataset = from_coco(*files(TRUTH | {"annotations": []}, []))
     dataset.to_zarr(tmp_path / "boxes.zarr", consolidated=False)
     np.testing.assert_array_equal(rank.get_label_quality_scores(tmp_path / "boxes.zarr"), [1] * 3)
@@ -89,17 +91,17 @@ def test_no_boxes_at_all(files, tmp_path):
         ([annotation(10, 8, [1, 2, 3, 4])], r"annotations\[0\]: category_id 8 is not in"),
     ],
 )
-def test_what_does_not_fit_is_named(files, annotations, message):
+def test_what_does_not_fit_is_named(files: Any, annotations: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_coco(*files(TRUTH | {"annotations": annotations}))
 
 
-def test_file_without_images(files):
+def test_file_without_images(files: Any) -> None:
     with pytest.raises(InputError, match="has 0 images and 2 categories"):
         from_coco(*files(TRUTH | {"images": []}))
 
 
-def test_missing_ijson_prints_the_line_to_type(files, monkeypatch):
+def test_missing_ijson_prints_the_line_to_type(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ijson", None)
     with pytest.raises(ImportError, match=r'pip install "dask-labelqc\[coco\]"'):
         from_coco(*files())
@@ -107,7 +109,7 @@ def test_missing_ijson_prints_the_line_to_type(files, monkeypatch):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b" \n"])
-def test_files_may_be_packed_or_begin_with_a_mark(tmp_path, packed, mark):
+def test_files_may_be_packed_or_begin_with_a_mark(tmp_path: Path, packed: Any, mark: Any) -> None:
     """Whatever their suffix is: what a file begins with says how it is packed."""
     pack = gzip.compress if packed else bytes
     truth, results = tmp_path / "truth.json.gz", tmp_path / "results.json"
@@ -116,7 +118,7 @@ def test_files_may_be_packed_or_begin_with_a_mark(tmp_path, packed, mark):
     assert from_coco(truth, results)["predicted_scores"].values.tolist() == [0.5, 0.75]
 
 
-def test_results_as_a_whole_coco_file(files):
+def test_results_as_a_whole_coco_file(files: Any) -> None:
     """They were read as no results at all, and every image scored 1.0."""
     plain = from_coco(*files())
     for form in ({"annotations": RESULTS}, TRUTH | {"annotations": RESULTS}, {
@@ -142,12 +144,12 @@ def test_results_as_a_whole_coco_file(files):
         ),
     ],
 )
-def test_results_that_are_none_are_named(files, results, message):
+def test_results_that_are_none_are_named(files: Any, results: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_coco(*files(results=results))
 
 
-def without(key, entry):
+def without(key: Any, entry: Any) -> Any:
     return {name: value for name, value in entry.items() if name != key}
 
 
@@ -182,7 +184,9 @@ BAD_ENTRIES = [
 
 
 @pytest.mark.parametrize(("where", "entry", "message"), BAD_ENTRIES)
-def test_bad_entries_are_named_with_file_and_key(files, where, entry, message):
+def test_bad_entries_are_named_with_file_and_key(
+    files: Any, where: Any, entry: Any, message: str
+) -> None:
     if where != "truth":
         with pytest.raises(InputError, match=rf"results\.json: results\[1\]:? {message}"):
             from_coco(*files(results=[GOOD, entry]))
@@ -193,7 +197,7 @@ def test_bad_entries_are_named_with_file_and_key(files, where, entry, message):
             from_coco(*files(TRUTH | {"annotations": [GOOD, entry]}))
 
 
-def test_nulls_that_mean_nothing(files):
+def test_nulls_that_mean_nothing(files: Any) -> None:
     truth = {
         "images": [{"id": 1, "file_name": None}],
         "categories": [{"id": 2.0, "name": None}],
@@ -205,7 +209,7 @@ def test_nulls_that_mean_nothing(files):
     assert dataset["given_crowd"].values.tolist() == [False]
 
 
-def test_what_is_listed_twice(files, tmp_path):
+def test_what_is_listed_twice(files: Any, tmp_path: Path) -> None:
     """It is one when it says the same, and an error when it does not."""
     images, categories = TRUTH["images"], TRUTH["categories"]
     plain = from_coco(*files())
@@ -223,7 +227,7 @@ def test_what_is_listed_twice(files, tmp_path):
             from_coco(*files(TRUTH | {key: [*TRUTH[key], entry]}))
 
 
-def test_ids_as_text(files, tmp_path):
+def test_ids_as_text(files: Any, tmp_path: Path) -> None:
     truth = {
         "images": [{"id": "a"}, {"id": "b"}],
         "categories": [{"id": "x"}],
@@ -248,7 +252,7 @@ def test_ids_as_text(files, tmp_path):
         ({"categories": {"7": "train"}}, "categories must be a list, got start map"),
     ],
 )
-def test_images_and_categories_are_checked(files, change, message):
+def test_images_and_categories_are_checked(files: Any, change: Any, message: str) -> None:
     with pytest.raises(InputError, match=rf"truth\.json:? {message}"):
         from_coco(*files(TRUTH | change))
     for key in TRUTH:
@@ -273,7 +277,7 @@ def test_images_and_categories_are_checked(files, change, message):
     ],
     ids=["cut", "longer", "gzip cut", "no gzip", "empty", "binary", "NaN", "no text", "gone"],
 )
-def test_damaged_files_are_named(files, content, message):
+def test_damaged_files_are_named(files: Any, content: Any, message: str) -> None:
     truth, results = files()
     Path(results).unlink() if content is None else Path(results).write_bytes(content)
     with pytest.raises(InputError, match=rf"results\.json {message}"):
@@ -294,7 +298,7 @@ RUNS = {"size": [5, 7], "counts": [11, 2, 3, 1, 18]}
         ("compressed", [2, 1, 4, 3]),
     ],
 )
-def test_boxes_of_segmentations(files, segmentation, expected):
+def test_boxes_of_segmentations(files: Any, segmentation: Any, expected: Any) -> None:
     if segmentation == "compressed":
         compressed = masks.frPyObjects(RUNS, 5, 7)
         segmentation = compressed | {"counts": compressed["counts"].decode()}
@@ -312,7 +316,7 @@ def test_boxes_of_segmentations(files, segmentation, expected):
         lambda h: st.lists(st.lists(st.booleans(), min_size=h, max_size=h), min_size=1, max_size=6)
     )
 )
-def test_boxes_of_any_mask(columns):
+def test_boxes_of_any_mask(columns: Any) -> None:
     """Column by column, as COCO counts pixels."""
     flat = np.concatenate([[False], np.ravel(columns)])
     edges = np.flatnonzero(np.diff(flat.astype(int)))
@@ -345,12 +349,12 @@ def test_boxes_of_any_mask(columns):
         {"counts": "0ooo0"},
     ],
 )
-def test_masks_that_cannot_be_are_refused(change):
+def test_masks_that_cannot_be_are_refused(change: Any) -> None:
     with pytest.raises(InputError, match=r"segmentation must be polygons .* counts that fit it"):
         box_of_segmentation(RUNS | change)
 
 
-def test_annotations_without_any_box_are_counted(files):
+def test_annotations_without_any_box_are_counted(files: Any) -> None:
     """Captions, for example."""
     empty = {"size": [5, 7], "counts": [35]}
     entries = [{"image_id": 10, "caption": "a kite"}, GOOD, {"segmentation": []}]
@@ -360,7 +364,9 @@ def test_annotations_without_any_box_are_counted(files):
     assert dataset["given_boxes"].values.tolist() == [[1, 2, 4, 6]]
 
 
-def test_missing_pycocotools_prints_the_line_to_type(files, monkeypatch):
+def test_missing_pycocotools_prints_the_line_to_type(
+    files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     entry = annotation(30, 7, None, segmentation=POLYGONS)
     assert from_coco(*files(TRUTH | {"annotations": [entry]})).sizes["given_box"] == 1
@@ -368,7 +374,7 @@ def test_missing_pycocotools_prints_the_line_to_type(files, monkeypatch):
         from_coco(*files(TRUTH | {"annotations": [entry | {"segmentation": RUNS}]}))
 
 
-def test_memory_does_not_grow_with_the_file(files):
+def test_memory_does_not_grow_with_the_file(files: Any) -> None:
     """Boxes are kept, 60 bytes each; what the file has besides is not."""
     baggage = {"segmentation": [list(range(400))], "text": "x" * 2000}
     entries = [annotation(30, 7, [1, 2, 3, 4], **baggage) for _ in range(2000)]
@@ -411,7 +417,7 @@ USUAL = {
 
 
 @st.composite
-def objects(draw, *keys):
+def objects(draw: st.DrawFn, *keys: Any) -> Any:
     """An entry that is right but for one value at most; seldom no entry."""
     entry = {key: USUAL[key] for key in keys if key in USUAL}
     strange = draw(st.sampled_from([None, None, *keys, "missing", "all"]))
@@ -422,7 +428,7 @@ def objects(draw, *keys):
     return entry if strange is None else entry | {strange: draw(VALUES[strange])}
 
 
-def lists_of(*keys):
+def lists_of(*keys: Any) -> Any:
     return st.lists(objects(*keys), max_size=3)
 
 
@@ -435,7 +441,7 @@ PARTS = {
 
 
 @st.composite
-def truths(draw):
+def truths(draw: st.DrawFn) -> Any:
     """A file that is right but for one of its lists at most."""
     truth = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": []}
     part = draw(st.sampled_from([*PARTS, "annotations", "missing", "all"]))
@@ -446,7 +452,7 @@ def truths(draw):
     return truth | {part: draw(PARTS[part] | PARTS[part] | JSON)}
 
 
-def expected_boxes(entries):
+def expected_boxes(entries: Any) -> Any:
     """Corners and scores of entries that are as they should be, by pycocotools' reading."""
     corners = []
     for entry in entries:
@@ -455,7 +461,7 @@ def expected_boxes(entries):
     return corners
 
 
-def read_or_refusal(paths):
+def read_or_refusal(paths: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LabelQCWarning)
         try:
@@ -465,10 +471,8 @@ def read_or_refusal(paths):
 
 
 @given(truths(), BOXES | truths() | JSON, st.integers(0, 10**6))
-@settings(
-    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_any_json_is_read_right_or_refused(files, truth, results, cut):
+@settings(examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_is_read_right_or_refused(files: Any, truth: Any, results: Any, cut: Any) -> None:
     """Of one image and one category what is read can be said in a line."""
     paths = files(truth, results)
     dataset, refusal = read_or_refusal(paths)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from dask_labelqc.object_detection import audit, columnar_dataset, from_lists, r
 from dask_labelqc.object_detection.dataset import COLUMNS
 
 
-def test_columns_hold_the_lists(lists):
+def test_columns_hold_the_lists(lists: Any) -> None:
     labels, predictions = lists(0, 6)
     dataset = from_lists(labels, predictions, class_names=list("abcd"))
     given, predicted = dataset["given_offsets"].values, dataset["predicted_offsets"].values
@@ -29,7 +31,7 @@ def test_columns_hold_the_lists(lists):
     assert dataset["class_name"].values.tolist() == list("abcd")
 
 
-def test_predictions_as_one_array():
+def test_predictions_as_one_array() -> None:
     """cleanlab takes (K, M, 5) arrays and arrays of objects as well as lists."""
     box = np.array([0.0, 0.0, 9.0, 9.0, 0.9])
     labels = [{"bboxes": [box[:4]], "labels": [1]}]
@@ -41,12 +43,12 @@ def test_predictions_as_one_array():
 
 
 @pytest.fixture
-def columns(lists):
+def columns(lists: Any) -> Any:
     dataset = from_lists(*lists(0, 3))
     return {name: dataset[name].values for name in dataset.data_vars}
 
 
-def test_columns_are_checked(columns):
+def test_columns_are_checked(columns: Any) -> None:
     without = {name: column for name, column in columns.items() if name != "given_boxes"}
     with pytest.raises(InputError, match=r"missing \['given_boxes'\], unknown \['typo'\]"):
         columnar_dataset(without | {"typo": 1}, 4)
@@ -75,12 +77,12 @@ def test_columns_are_checked(columns):
         ("predicted_scores", lambda s: s.astype(bool), "predicted_scores has dtype bool"),
     ],
 )
-def test_columns_must_fit(columns, name, change, message):
+def test_columns_must_fit(columns: Any, name: str, change: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         rank.get_label_quality_scores(_as_dataset(columns, name, change))
 
 
-def _as_dataset(columns, name, change):
+def _as_dataset(columns: Any, name: str, change: Any) -> Any:
     """A dataset whose dimensions do not have to fit."""
     changed = {key: change(c) if key == name else c for key, c in columns.items()}
     variables = {
@@ -90,7 +92,7 @@ def _as_dataset(columns, name, change):
     return xr.Dataset(variables, {"class": np.arange(4)})
 
 
-def test_boxes_the_other_way_round():
+def test_boxes_the_other_way_round() -> None:
     """Four boxes of four corners fit either way; the names say which."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 30, (4, 2))
@@ -104,20 +106,20 @@ def test_boxes_the_other_way_round():
     xr.testing.assert_identical(found, expected)
 
 
-def test_columns_that_do_not_fit_and_no_names(columns):
+def test_columns_that_do_not_fit_and_no_names(columns: Any) -> None:
     with pytest.raises(InputError, match=r"columns do not fit each other: .*given_box"):
         columnar_dataset(columns | {"given_classes": columns["given_classes"][1:]}, 4)
     with pytest.raises(InputError, match=r"columns do not fit each other: .*image"):
         columnar_dataset(columns, 4, image_coords={"image_name": [], "image_id": [1, 2, 3]})
 
 
-def test_a_path_of_an_array(lists, tmp_path):
+def test_a_path_of_an_array(lists: Any, tmp_path: Path) -> None:
     from_lists(*lists(0, 3)).to_zarr(tmp_path / "boxes.zarr", consolidated=False)
     with pytest.raises(InputError, match=r"there is no Zarr group at .*given_boxes"):
         rank.get_label_quality_scores(tmp_path / "boxes.zarr" / "given_boxes")
 
 
-def stored(lists, path, zarr_format=3, **zero_filled):
+def stored(lists: Any, path: Any, zarr_format: int = 3, **zero_filled: Any) -> Any:
     """Thirty images in chunks of 10; the fill value of `zero_filled` is 0, as others write it."""
     labels, predictions = lists(0, 30, given=9)
     dataset = from_lists(labels, predictions)
@@ -140,7 +142,9 @@ CALLS = [
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", [name for name in COLUMNS if name != "given_crowd"])
-def test_chunks_that_are_gone_are_an_error(lists, tmp_path, name, call):
+def test_chunks_that_are_gone_are_an_error(
+    lists: Any, tmp_path: Path, name: str, call: Any
+) -> None:
     dataset = stored(lists, tmp_path / "boxes.zarr")
     gone = tmp_path / "boxes.zarr" / name / "c" / "1"
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
@@ -157,7 +161,9 @@ def test_chunks_that_are_gone_are_an_error(lists, tmp_path, name, call):
 
 @pytest.mark.parametrize("side", ["given", "predicted"])
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_chunks_that_read_as_a_class_are_a_warning(lists, tmp_path, side, zarr_format):
+def test_chunks_that_read_as_a_class_are_a_warning(
+    lists: Any, tmp_path: Path, side: Any, zarr_format: Any
+) -> None:
     """They may have been left out, since all in them is of class 0; who knows."""
     name = f"{side}_classes"
     stored(lists, tmp_path / "boxes.zarr", zarr_format, **{name: True})
@@ -172,7 +178,7 @@ def test_chunks_that_read_as_a_class_are_a_warning(lists, tmp_path, side, zarr_f
     assert len(caught) == 1
 
 
-def test_what_is_all_zeros_is_in_the_store(tmp_path):
+def test_what_is_all_zeros_is_in_the_store(tmp_path: Path) -> None:
     """One class, no crowd, nothing predicted, and images without boxes at the start."""
     nothing = {"bboxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
     labels = [nothing] * 9 + [{"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([0])}]
@@ -186,7 +192,7 @@ def test_what_is_all_zeros_is_in_the_store(tmp_path):
     assert {name: again[name].dtype for name in again} == {n: dataset[n].dtype for n in dataset}
 
 
-def test_a_chunk_that_is_gone_is_noticed_through_xarray_too(lists, tmp_path):
+def test_a_chunk_that_is_gone_is_noticed_through_xarray_too(lists: Any, tmp_path: Path) -> None:
     for name in ("given_classes", "given_boxes", "predicted_scores"):
         stored(lists, tmp_path / name)
         gone = tmp_path / name / name / "c" / "1"
@@ -196,7 +202,7 @@ def test_a_chunk_that_is_gone_is_noticed_through_xarray_too(lists, tmp_path):
             rank.get_label_quality_scores(dataset).compute()
 
 
-def test_crowd_column_is_used(columns):
+def test_crowd_column_is_used(columns: Any) -> None:
     plain = rank.compute_badloc_box_scores(labels=columnar_dataset(columns, 4))
     crowd = np.zeros(len(columns["given_classes"]), bool)
     crowd[0] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 from cleanlab.object_detection import filter as their_filter
@@ -23,12 +24,12 @@ PUBLIC = [
 ]
 
 
-def test_there_are_names():
+def test_there_are_names() -> None:
     assert len(PUBLIC) == 16
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PUBLIC)
-def test_arguments_are_cleanlabs(ours, theirs):
+def test_arguments_are_cleanlabs(ours: Any, theirs: Any) -> None:
     mine = inspect.signature(ours).parameters
     for position, (name, parameter) in enumerate(inspect.signature(theirs).parameters.items()):
         assert mine[name].kind == parameter.kind
@@ -39,6 +40,6 @@ def test_arguments_are_cleanlabs(ours, theirs):
 
 
 @pytest.mark.parametrize("module", [object_detection, filter, rank, summary])
-def test_exported_names_are_documented(module):
+def test_exported_names_are_documented(module: Any) -> None:
     for name in module.__all__:
         assert (getattr(module, name).__doc__ or "").strip()

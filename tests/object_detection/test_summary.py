@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ SAME = dict.fromkeys("0123", "same")
 NAMES = {str(k): f"class {k}" for k in range(4)}
 
 
-def test_counts_are_cleanlabs(cleanlab, lists, sources):
+def test_counts_are_cleanlabs(cleanlab: Any, lists: Any, sources: Any) -> None:
     labels, predictions = lists(0)
     expected = cleanlab.summary.object_counts_per_image(labels, predictions)
     expected_sorted = cleanlab.summary.get_sorted_bbox_count_idxs(labels, predictions)
@@ -26,7 +29,9 @@ def test_counts_are_cleanlabs(cleanlab, lists, sources):
 
 @pytest.mark.parametrize("class_names", [None, NAMES, {"2": "two"}])
 @pytest.mark.parametrize("sort", [True, False])
-def test_sizes_are_cleanlabs(cleanlab, lists, sources, class_names, sort):
+def test_sizes_are_cleanlabs(
+    cleanlab: Any, lists: Any, sources: Any, class_names: Any, sort: Any
+) -> None:
     labels, predictions = lists(1, 12)
     options = {"class_names": class_names, "sort": sort}
     expected = cleanlab.summary.bounding_box_size_distribution(labels, predictions, **options)
@@ -42,7 +47,7 @@ def test_sizes_are_cleanlabs(cleanlab, lists, sources, class_names, sort):
                 assert list(map(len, mine.values())) == list(map(len, theirs.values()))
 
 
-def test_sizes_of_columns_take_a_few_bytes_a_box(lists):
+def test_sizes_of_columns_take_a_few_bytes_a_box(lists: Any) -> None:
     """Each area is held twice, in its block's part and in the answer; no Python numbers."""
     dataset = from_lists(*lists(6, 300, given=200, predicted=200))
     boxes = dataset.sizes["given_box"] + dataset.sizes["predicted_box"]
@@ -58,7 +63,7 @@ def test_sizes_of_columns_take_a_few_bytes_a_box(lists):
 
 
 @pytest.mark.parametrize("blocks", [3, 50])
-def test_sizes_in_any_blocks(lists, monkeypatch, blocks):
+def test_sizes_in_any_blocks(lists: Any, monkeypatch: pytest.MonkeyPatch, blocks: Any) -> None:
     labels, predictions = lists(6, 12)
     expected = summary.bounding_box_size_distribution(labels, predictions, class_names=SAME)
     monkeypatch.setattr("dask_labelqc.object_detection.distributions.BLOCK_BOXES", blocks)
@@ -69,7 +74,7 @@ def test_sizes_in_any_blocks(lists, monkeypatch, blocks):
 
 
 @pytest.mark.parametrize("class_names", [None, NAMES])
-def test_shares_are_cleanlabs(cleanlab, lists, sources, class_names):
+def test_shares_are_cleanlabs(cleanlab: Any, lists: Any, sources: Any, class_names: Any) -> None:
     labels, predictions = lists(2, 12)
     expected = cleanlab.summary.class_label_distribution(
         labels, predictions, class_names=class_names
@@ -89,7 +94,7 @@ TABLES = (
 )
 
 
-def plain(answer):
+def plain(answer: Any) -> Any:
     """An answer with lists in place of arrays, which have no one truth."""
     if isinstance(answer, dict):
         return {key: plain(value) for key, value in answer.items()}
@@ -99,7 +104,7 @@ def plain(answer):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_the_names_of_the_dataset_are_the_default(lists, table):
+def test_the_names_of_the_dataset_are_the_default(lists: Any, table: Any) -> None:
     """If they tell its classes apart."""
     labels, predictions = lists(2, 12)
     named = from_lists(labels, predictions, class_names=list(NAMES.values()))
@@ -110,7 +115,7 @@ def test_the_names_of_the_dataset_are_the_default(lists, table):
     assert plain(table(alike)) == plain(table(labels, predictions))
 
 
-def test_auxiliary_inputs_are_taken(cleanlab, lists):
+def test_auxiliary_inputs_are_taken(cleanlab: Any, lists: Any) -> None:
     labels, predictions = lists(3)
     for inputs in (
         rank.get_auxiliary_inputs(0.9, labels, predictions),
@@ -126,7 +131,7 @@ def test_auxiliary_inputs_are_taken(cleanlab, lists):
 
 
 @pytest.mark.parametrize("class_names", [None, NAMES, SAME])
-def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
+def test_metrics_are_cleanlabs(cleanlab: Any, lists: Any, sources: Any, class_names: Any) -> None:
     labels, predictions = lists(4, 12)
     for name in ("get_average_per_class_confusion_matrix", "calculate_per_class_metrics"):
         expected = getattr(cleanlab.summary, name)(labels, predictions, class_names=class_names)
@@ -140,7 +145,7 @@ def test_metrics_are_cleanlabs(cleanlab, lists, sources, class_names):
         summary.calculate_per_class_metrics(labels, predictions, class_names={"0": "only"})
 
 
-def test_metrics_of_absent_classes_are_zero(cleanlab):
+def test_metrics_of_absent_classes_are_zero(cleanlab: Any) -> None:
     """Their code means 0 too, but its 1e-100 is 0 in float32: NaN with NumPy 2."""
     box = np.array([[0.0, 0.0, 9.0, 9.0]])
     labels = [{"bboxes": box, "labels": np.array([1])}]
@@ -158,7 +163,7 @@ def test_metrics_of_absent_classes_are_zero(cleanlab):
 
 
 @pytest.mark.parametrize("names", [list("abcd"), dict(enumerate("abcd")), np.array(list("abcd"))])
-def test_names_of_classes_as_a_list_or_by_numbers(lists, names):
+def test_names_of_classes_as_a_list_or_by_numbers(lists: Any, names: Any) -> None:
     """Sizes were empty, the others failed."""
     labels, predictions = lists(6, 12)
     by_text = {str(k): name for k, name in enumerate("abcd")}
@@ -177,13 +182,13 @@ def test_names_of_classes_as_a_list_or_by_numbers(lists, names):
                 function(labels, predictions, class_names=wrong)
 
 
-def test_auxiliary_inputs_of_no_images():
+def test_auxiliary_inputs_of_no_images() -> None:
     with pytest.raises(InputError, match="auxiliary_inputs is empty"):
         summary.object_counts_per_image(auxiliary_inputs=[])
 
 
 @pytest.fixture
-def pyplot():
+def pyplot() -> Iterator[Any]:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
@@ -192,7 +197,7 @@ def pyplot():
     plt.close("all")
 
 
-def test_plots(pyplot, lists, sources):
+def test_plots(pyplot: Any, lists: Any, sources: Any) -> None:
     labels, predictions = lists(5)
     figures = summary.plot_class_size_distributions(labels, predictions, class_to_show=2)
     assert len(figures) == 2
@@ -206,13 +211,13 @@ def test_plots(pyplot, lists, sources):
         pyplot.close("all")
 
 
-def test_plots_of_a_class_that_is_never_predicted(pyplot):
+def test_plots_of_a_class_that_is_never_predicted(pyplot: Any) -> None:
     labels = [{"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([0])}]
     assert len(summary.plot_class_size_distributions(labels, [[np.zeros((0, 5))]])) == 1
 
 
 @pytest.mark.parametrize("overlay", [True, False])
-def test_visualize(pyplot, lists, tmp_path, overlay):
+def test_visualize(pyplot: Any, lists: Any, tmp_path: Path, overlay: Any) -> None:
     labels, predictions = lists(1, given=4, predicted=9)
     image = np.zeros((600, 700, 3))
     path = str(tmp_path / "figure.png")
@@ -234,7 +239,7 @@ def test_visualize(pyplot, lists, tmp_path, overlay):
     assert summary.visualize(image).axes[0].get_legend() is None
 
 
-def test_visualize_predictions_with_all_probabilities(pyplot):
+def test_visualize_predictions_with_all_probabilities(pyplot: Any) -> None:
     boxes = np.array([[0, 0, 9, 9], [20, 20, 30, 30]])
     probs = np.array([[0.9, 0.1], [0.1, 0.4]])
     prediction = [boxes, np.array([0, 1]), probs]
@@ -242,7 +247,9 @@ def test_visualize_predictions_with_all_probabilities(pyplot):
     assert len(figure.axes[0].patches) == 1
 
 
-def test_missing_matplotlib_prints_the_line_to_type(monkeypatch, lists):
+def test_missing_matplotlib_prints_the_line_to_type(
+    monkeypatch: pytest.MonkeyPatch, lists: Any
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "dask-labelqc\[plot\]"'):
         summary.plot_class_distribution(*lists(0))

@@ -4,6 +4,8 @@ import re
 import sys
 import tracemalloc
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from PIL import Image
 
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.object_detection import from_yolo, rank
+from tests.strategies import examples
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path: Path) -> Any:
     labels, predictions = tmp_path / "labels", tmp_path / "predictions"
     labels.mkdir()
     predictions.mkdir()
@@ -27,7 +30,7 @@ def folders(tmp_path):
     return labels, predictions
 
 
-def test_boxes_in_pixels(folders):
+def test_boxes_in_pixels(folders: Any) -> None:
     dataset = from_yolo(*folders, (200, 100))
     assert dataset["image_name"].values.tolist() == ["a", "b"]
     assert dataset["given_offsets"].values.tolist() == [0, 0, 2]
@@ -38,7 +41,7 @@ def test_boxes_in_pixels(folders):
     assert dataset.sizes["class"] == 3
 
 
-def test_sizes_by_name_and_from_images(folders, tmp_path):
+def test_sizes_by_name_and_from_images(folders: Any, tmp_path: Path) -> None:
     sizes = {"a": (10, 10), "b": (200, 100), "c": (5, 5)}
     for name, size in sizes.items():
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
@@ -49,7 +52,7 @@ def test_sizes_by_name_and_from_images(folders, tmp_path):
         assert dataset.sizes["class"] == 4
 
 
-def test_what_does_not_fit_is_named(folders, tmp_path):
+def test_what_does_not_fit_is_named(folders: Any, tmp_path: Path) -> None:
     labels, predictions = folders
     with pytest.raises(InputError, match="image_sizes has no size for 1 images, first 'a'"):
         from_yolo(labels, predictions, {"b": (9, 9)})
@@ -88,13 +91,13 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("line", "message"), BAD_LINES)
-def test_bad_lines_are_named(folders, line, message):
+def test_bad_lines_are_named(folders: Any, line: Any, message: str) -> None:
     (folders[0] / "b.txt").write_text(f"{LINE}\n\n{line}\n")
     with pytest.raises(InputError, match=rf"b\.txt, line 3: {message}"):
         from_yolo(*folders, (200, 100))
 
 
-def test_memory_is_that_of_the_numbers(folders):
+def test_memory_is_that_of_the_numbers(folders: Any) -> None:
     (folders[0] / "b.txt").write_text(f"{LINE}\n" * 20_000)
     size = (folders[0] / "b.txt").stat().st_size
     from_yolo(*folders, (200, 100))
@@ -108,14 +111,14 @@ def test_memory_is_that_of_the_numbers(folders):
 
 
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "nan"])
-def test_bad_probabilities_are_named(folders, value):
+def test_bad_probabilities_are_named(folders: Any, value: Any) -> None:
     (folders[1] / "b.txt").write_text(f"{LINE} 0.5\n{LINE} {value}\n")
     message = rf"b\.txt, line 2: the probability must be between 0 and 1, got {value}"
     with pytest.raises(InputError, match=message):
         from_yolo(*folders, (200, 100))
 
 
-def test_the_number_of_classes_bounds_the_classes(folders):
+def test_the_number_of_classes_bounds_the_classes(folders: Any) -> None:
     """One typing error must not make arrays of a million classes."""
     assert from_yolo(*folders, (200, 100), num_classes=7).sizes["class"] == 7
     for options in ({"num_classes": 2}, {"class_names": ["x", "y"]}):
@@ -129,7 +132,7 @@ def test_the_number_of_classes_bounds_the_classes(folders):
         from_yolo(*folders, (200, 100), num_classes=0)
 
 
-def test_boxes_out_of_their_image_are_warned_of_once(folders):
+def test_boxes_out_of_their_image_are_warned_of_once(folders: Any) -> None:
     """Columns in another order can all be fractions."""
     labels, predictions = folders
     (predictions / "b.txt").write_text(f"{LINE} 0.9\n\n0 .9 .5 .5 .2 .2\n0 .5 .9 .2 .3 .4\n")
@@ -157,7 +160,7 @@ def test_boxes_out_of_their_image_are_warned_of_once(folders):
     assert len(caught) == 1
 
 
-def test_columns_in_another_order(folders):
+def test_columns_in_another_order(folders: Any) -> None:
     plain = from_yolo(*folders, (200, 100))
     labels, predictions = folders
     for folder, order in ((labels, [1, 2, 3, 4, 0]), (predictions, [0, 5, 1, 2, 3, 4])):
@@ -180,7 +183,7 @@ def test_columns_in_another_order(folders):
             from_yolo(labels, predictions, (200, 100), label_columns=columns)
 
 
-def test_suffixes_and_folders_below(folders, tmp_path):
+def test_suffixes_and_folders_below(folders: Any, tmp_path: Path) -> None:
     labels, _ = folders
     for folder in folders:
         (folder / "train" / "street").mkdir(parents=True)
@@ -198,21 +201,21 @@ def test_suffixes_and_folders_below(folders, tmp_path):
         from_yolo(*folders, tmp_path)
 
 
-def test_names_that_do_not_meet_are_refused(folders, tmp_path):
+def test_names_that_do_not_meet_are_refused(folders: Any, tmp_path: Path) -> None:
     """Every image would have labels or predictions only."""
     (folders[1] / "b.txt").rename(folders[1] / "b_predicted.txt")
     with pytest.raises(InputError, match=r"no image has both .*a\.txt' and '.*b_predicted\.txt'"):
         from_yolo(*folders, (200, 100))
 
 
-def test_labels_below_the_predictions(folders):
+def test_labels_below_the_predictions(folders: Any) -> None:
     labels, predictions = folders
     labels.rename(predictions / "labels")
     dataset = from_yolo(predictions / "labels", predictions, (200, 100))
     assert dataset["image_name"].values.tolist() == ["a", "b"]
 
 
-def test_boxes_of_polygons_and_oriented_boxes(folders):
+def test_boxes_of_polygons_and_oriented_boxes(folders: Any) -> None:
     labels, predictions = folders
     oriented = "0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5"
     (labels / "a.txt").write_text(f"{LINE}\n2 0.1 0.2 0.4 0.2 0.3 0.6\n0 {oriented}\n")
@@ -229,14 +232,14 @@ def test_boxes_of_polygons_and_oriented_boxes(folders):
 
 
 @pytest.mark.parametrize("size", [(0, 9), (9,), (9, np.nan), (9, "9"), 9, None, (9, -1)])
-def test_bad_sizes_are_named(folders, size):
+def test_bad_sizes_are_named(folders: Any, size: Any) -> None:
     with pytest.raises(InputError, match=r"^image_sizes must be \(width, height\) in pixels, abo"):
         from_yolo(*folders, size)
     with pytest.raises(InputError, match=r"image_sizes\['b'\] must be \(width, height\) in"):
         from_yolo(*folders, {"a": [5, 5], "b": size})
 
 
-def test_pictures_are_measured_as_they_are_shown(folders, tmp_path):
+def test_pictures_are_measured_as_they_are_shown(folders: Any, tmp_path: Path) -> None:
     """A camera that was turned says so in the file."""
     exif = Image.Exif()
     exif[274] = 6
@@ -254,7 +257,7 @@ def test_pictures_are_measured_as_they_are_shown(folders, tmp_path):
         from_yolo(*folders, tmp_path / "nowhere")
 
 
-def test_files_that_are_no_text(folders):
+def test_files_that_are_no_text(folders: Any) -> None:
     (folders[0] / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"b\.txt cannot be read as text"):
         from_yolo(*folders, (9, 9))
@@ -268,10 +271,10 @@ LINES = st.lists(BOX_LINES | st.lists(WORDS, max_size=9), max_size=3)
 
 
 @given(LINES, LINES, st.booleans())
-@settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_any_lines_are_read_right_or_refused(folders, given_lines, predicted_lines, probable):
+@settings(examples(75), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_lines_are_read_right_or_refused(
+    folders: Any, given_lines: Any, predicted_lines: Any, probable: Any
+) -> None:
     if probable:
         predicted_lines = [[*line, "0.5"] for line in predicted_lines]
     for folder, lines in zip(folders, (given_lines, predicted_lines), strict=True):
@@ -289,7 +292,7 @@ def test_any_lines_are_read_right_or_refused(folders, given_lines, predicted_lin
     rank.get_label_quality_scores(dataset)
 
 
-def read_or_refusal(folders):
+def read_or_refusal(folders: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LabelQCWarning)
         try:
@@ -298,7 +301,7 @@ def read_or_refusal(folders):
             return None, str(error)
 
 
-def expected_box(line, probabilities):
+def expected_box(line: Any, probabilities: Any) -> Any:
     numbers = line[1 : len(line) - probabilities]
     if len(numbers) == 4:
         x, y, w, h = numbers
@@ -309,7 +312,9 @@ def expected_box(line, probabilities):
     return np.multiply(corners, [200, 100, 200, 100])
 
 
-def test_missing_pillow_prints_the_line_to_type(folders, monkeypatch, tmp_path):
+def test_missing_pillow_prints_the_line_to_type(
+    folders: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r'pip install "dask-labelqc\[plot\]"'):
         from_yolo(*folders, tmp_path)

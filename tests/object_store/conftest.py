@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.graph import blocks
+from tests.clusters import local_cluster
 from tests.object_store.servers import KEY_ID, SECRET, Server, serve_s3
 
 
@@ -52,10 +53,7 @@ def keys(_environment: None) -> None:
 @pytest.fixture(scope="session")
 def client(_environment: None) -> Iterator[Client]:
     """Two worker processes that have the keys in their environment."""
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with local_cluster(2) as client:
         yield client
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEY_ID, SECRET = "TESTKEYID1234", "not-a-secret-5678"
+LABELS, PROBS = "s3://bucket/in.zarr/labels", "s3://bucket/in.zarr/pred_probs"
 RCLONE = Path(sys.executable).parent / "rclone"
 
 
@@ -49,7 +50,7 @@ def serve(protocol: str, folder: Path, *options: str, port: int | None = None) -
             _wait(port, process)
             yield Server(folder, port)
         finally:
-            process.terminate()
+            process.kill()  # asked to end, it waits for its clients to hang up
             process.communicate()
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client
 
 from dask_labelqc.errors import LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
+from tests.forks import Fork, run
 from tests.object_store.proxy import FAULTS, Proxy, proxy
-from tests.object_store.servers import Server
+from tests.object_store.servers import LABELS, PROBS, Server
 from tests.pipeline.datasets import check, files, write_case
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("keys", "smallest_groups")
-LABELS, PROBS = "s3://bucket/in.zarr/labels", "s3://bucket/in.zarr/pred_probs"
 QUICK = {"init_backoff": "5ms", "max_backoff": "50ms"}
 """Retries as they are otherwise, without the waiting."""
 ARGUMENTS = {
@@ -30,7 +30,7 @@ ARGUMENTS = {
 }
 
 
-def audit(through: Proxy | Server, output: str, **arguments):
+def audit(through: Proxy | Server, output: str, **arguments: Any) -> Any:
     options = (
         {"endpoint": through.endpoint, "one_writer": True}
         | QUICK
@@ -46,7 +46,7 @@ def audit(through: Proxy | Server, output: str, **arguments):
 
 
 @pytest.fixture
-def case(bucket: Path):
+def case(bucket: Path) -> Any:
     case = make_case(80, (12, 16, 16), 3)
     write_case(bucket / "in.zarr", case)
     return case
@@ -54,7 +54,7 @@ def case(bucket: Path):
 
 @pytest.mark.parametrize("where", ["threads", "workers"])
 def test_the_same_bytes_where_one_in_twenty_requests_fails(
-    where: str, case, s3: Server, bucket: Path, client: Client
+    where: str, case: Any, s3: Server, bucket: Path, client: Client
 ) -> None:
     audit(s3, "whole.zarr")
     injected = 0
@@ -68,7 +68,7 @@ def test_the_same_bytes_where_one_in_twenty_requests_fails(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_retried(fault: str, case, s3: Server, bucket: Path) -> None:
+def test_each_fault_is_retried(fault: str, case: Any, s3: Server, bucket: Path) -> None:
     audit(s3, "whole.zarr")
     with proxy(s3.port, rate=0.2, faults=(fault,), seed=2) as faulty:
         audit(faulty, "out.zarr")
@@ -78,7 +78,7 @@ def test_each_fault_is_retried(fault: str, case, s3: Server, bucket: Path) -> No
 
 @pytest.mark.parametrize("where", ["threads", "workers"])
 def test_an_object_that_is_never_answered(
-    where: str, case, s3: Server, bucket: Path, client: Client
+    where: str, case: Any, s3: Server, bucket: Path, client: Client
 ) -> None:
     options = {"max_retries": 1}
     with (
@@ -106,7 +106,7 @@ def test_an_object_that_is_never_answered(
     "key",
     ["label_issues/c/3/0/0", "pixel_scores/c/3/0/0", "checkpoint/summaries/c/3", "issue_matrix/"],
 )
-def test_an_object_that_cannot_be_written(key: str, case, s3: Server, bucket: Path) -> None:
+def test_an_object_that_cannot_be_written(key: str, case: Any, s3: Server, bucket: Path) -> None:
     with (
         proxy(s3.port, broken=f"out.zarr/{key}") as faulty,
         pytest.raises((LabelQCError, OutputError)) as raised,
@@ -117,7 +117,7 @@ def test_an_object_that_cannot_be_written(key: str, case, s3: Server, bucket: Pa
     check(bucket / "out.zarr", case)
 
 
-def test_a_server_that_is_gone(case, s3: Server, bucket: Path) -> None:
+def test_a_server_that_is_gone(case: Any, s3: Server, bucket: Path) -> None:
     with proxy(1) as nothing, pytest.raises(LabelQCError, match=r"labels: s3://bucket/in\.zarr/"):
         audit(nothing, "out.zarr", storage_options={"max_retries": 1})
 
@@ -134,18 +134,18 @@ audit_zarr(*sys.argv[1:4], storage_options=options, **arguments)
 """
 
 
-def test_killed_and_started_again(case, s3: Server, bucket: Path) -> None:
+def test_killed_and_started_again(case: Any, s3: Server, bucket: Path) -> None:
     """Killed in the middle of a stage, with requests under way; then the same command again."""
     audit(s3, "whole.zarr", write_pixel_scores=False, write_predicted_label=False)
     with proxy(s3.port, delay=0.02) as slow:
         command = [sys.executable, "-c", RUN, LABELS, PROBS, "s3://bucket/out.zarr", slow.endpoint]
         for stop in ("pred_probs/c/6/", "label_issues/c/5/"):
-            with subprocess.Popen(command) as process:
+            with Fork(*command) as process:
                 while not any(stop in path for _, path in slow.paths):
                     assert process.poll() is None
                     time.sleep(0.001)
                 process.kill()
         assert sum("pred_probs/c/6/" in path for _, path in slow.paths) <= 2
-        subprocess.run(command, check=True)
+        assert run(*command).status == 0
     assert files(bucket / "out.zarr") == files(bucket / "whole.zarr")
     check(bucket / "out.zarr", case)

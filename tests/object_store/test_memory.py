@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
 
 from dask_labelqc.pipeline import audit_zarr, plan_audit
+from tests.clusters import local_cluster
 from tests.object_store.servers import Server
-from tests.pipeline.test_memory import highest_memory, write_large
+from tests.pipeline.large import highest_memory, write_large
 
 
 @pytest.mark.usefixtures("keys")
@@ -19,10 +19,7 @@ def test_the_peak_stays_below_the_formula(s3: Server, bucket: Path) -> None:
     options = {"endpoint": s3.endpoint, "one_writer": True}
     plan = plan_audit(*urls, storage_options=options)
     formula = plan.process_bytes + plan.worker_bytes
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with local_cluster(fresh=True) as client:
         audit_zarr(
             *urls, "s3://bucket/out.zarr", client=client, storage_options=options, progress=False
         )

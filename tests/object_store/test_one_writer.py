@@ -21,8 +21,7 @@ from dask_labelqc.storage.stores import open_store
 from tests.object_store.proxy import proxy
 from tests.object_store.servers import Server, serve_conditional_s3
 from tests.pipeline.datasets import Stored, audit, write_case
-from tests.pipeline.test_faults import At
-from tests.pipeline.test_reads import Stop
+from tests.pipeline.progress import At, Stop
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("keys", "smallest_groups")

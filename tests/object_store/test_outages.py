@@ -18,8 +18,7 @@ from dask_labelqc.progress import NoProgress
 from dask_labelqc.storage.outages import is_unreachable, pauses
 from dask_labelqc.storage.stores import open_store
 from tests.object_store.proxy import proxy
-from tests.object_store.servers import Server, serve_s3
-from tests.object_store.test_faults import LABELS, PROBS
+from tests.object_store.servers import LABELS, PROBS, Server, serve_s3
 from tests.pipeline.datasets import check, files, write_case
 from tests.strategies import make_case
 

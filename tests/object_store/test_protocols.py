@@ -23,7 +23,7 @@ from dask_labelqc.segmentation import common_label_issues, find_label_issues
 from dask_labelqc.storage.arrays import open_array, siblings
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.stores import RemoteStore, is_remote, open_store, store_url
-from tests.object_detection.conftest import make_lists
+from tests.object_detection.boxes import make_lists
 from tests.object_store.servers import Server, serve
 from tests.pipeline.datasets import check, write_case
 from tests.strategies import make_case

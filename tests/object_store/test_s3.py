@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +9,13 @@ from distributed import Client
 
 from dask_labelqc.errors import InputError, OutputError
 from dask_labelqc.pipeline import audit_zarr, plan_audit
+from tests import forks
+from tests.forks import BIN
 from tests.object_store.servers import Server
 from tests.pipeline.datasets import check, files, write_case
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("keys", "smallest_groups")
-COMMAND = Path(sys.executable).parent / "dask"
 ONE_WRITER = ("--storage-option", "one_writer=true")
 QUIET = {"progress": False, "group_bytes": 1}
 
@@ -64,9 +63,9 @@ def test_the_command_line_with_keys_in_the_environment(s3: Server, bucket: Path)
 
 def run(*arguments: str, status: int = 0) -> str:
     """Run a command of the package and return what it prints."""
-    done = subprocess.run([COMMAND, "labelqc", *arguments], capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
-    return done.stdout + done.stderr
+    ran = forks.run(BIN / "dask", "labelqc", *arguments)
+    assert ran.status == status, ran.err
+    return ran.out + ran.err
 
 
 def test_a_failed_audit_leaves_nothing_in_the_bucket(s3: Server, bucket: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -18,6 +17,7 @@ from dask_labelqc.pipeline import audit_zarr, plan_audit
 from dask_labelqc.segmentation import find_label_issues
 from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.stores import open_store, parse_storage_options
+from tests.forks import BIN, run
 from tests.object_store.servers import KEY_ID, SECRET, Server
 from tests.pipeline.datasets import check, files, write_case
 from tests.strategies import make_case
@@ -25,11 +25,11 @@ from tests.strategies import make_case
 LABELS, PROBS, OUTPUT = (
     f"s3://bucket/{n}" for n in ("in.zarr/labels", "in.zarr/pred_probs", "out")
 )
-COMMAND = [Path(sys.executable).parent / "dask", "labelqc"]
+COMMAND = [BIN / "dask", "labelqc"]
 
 
 @pytest.fixture
-def case(bucket: Path):
+def case(bucket: Path) -> Any:
     case = make_case(90, (4, 8, 8), 3)
     write_case(bucket / "in.zarr", case)
     return case
@@ -54,7 +54,13 @@ def no_secret(text: str | bytes) -> None:
 
 
 def test_nowhere_in_an_output_a_name_or_a_log(
-    case, s3: Server, bucket: Path, client: Client, no_keys: None, caplog, capfd
+    case: Any,
+    s3: Server,
+    bucket: Path,
+    client: Client,
+    no_keys: None,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Keys in `storage_options` travel to the workers, and are not to be seen on the way."""
     caplog.set_level(logging.DEBUG)
@@ -74,7 +80,7 @@ def test_nowhere_in_an_output_a_name_or_a_log(
 
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "by protocol"])
 def test_nowhere_in_a_pickled_report(
-    nested: bool, case, s3: Server, monkeypatch: pytest.MonkeyPatch
+    nested: bool, case: Any, s3: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it is unpickled the endpoint is known, and keys are those of the environment."""
     options = {"s3": given(s3)} if nested else given(s3, proxy_excludes="a@b")
@@ -91,7 +97,7 @@ def test_nowhere_in_a_pickled_report(
 
 
 def test_nowhere_in_the_records_of_a_job_that_failed(
-    case, s3: Server, bucket: Path, no_keys: None
+    case: Any, s3: Server, bucket: Path, no_keys: None
 ) -> None:
     (bucket / "in.zarr" / "pred_probs" / "c" / "2" / "0" / "0" / "0").write_bytes(b"short")
     with pytest.raises(LabelQCError) as raised:
@@ -103,7 +109,7 @@ def test_nowhere_in_the_records_of_a_job_that_failed(
         no_secret(data)
 
 
-def test_nowhere_in_a_graph(case, s3: Server, no_keys: None) -> None:
+def test_nowhere_in_a_graph(case: Any, s3: Server, no_keys: None) -> None:
     labels, pred_probs = (open_array(url, "x", given(s3)) for url in (LABELS, PROBS))
     mask = find_label_issues(labels, pred_probs)
     graph = dict(mask.__dask_graph__())
@@ -117,7 +123,7 @@ def test_nowhere_in_a_graph(case, s3: Server, no_keys: None) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["key", "secret"])
-def test_nowhere_in_an_error(wrong: str, case, s3: Server, no_keys: None) -> None:
+def test_nowhere_in_an_error(wrong: str, case: Any, s3: Server, no_keys: None) -> None:
     """The server's answer quotes what it was asked with; the message does not."""
     name, value = {
         "key": ("access_key_id", "WRONGKEYID9999"),
@@ -172,10 +178,10 @@ def test_a_secret_on_the_command_line_is_refused(name: str) -> None:
 def test_the_command_refuses_a_secret(s3: Server) -> None:
     for option in (f"secret_access_key={SECRET}", f"endpoint=http://u:{SECRET}@host"):
         command = [*COMMAND, "info", "s3://bucket/in.zarr", "--storage-option", option]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 1
-        assert "does not belong on a command line" in done.stderr
-        no_secret(done.stdout + done.stderr)
+        ran = run(*command)
+        assert ran.status == 1
+        assert "does not belong on a command line" in ran.err
+        no_secret(ran.out + ran.err)
 
 
 def test_what_is_no_option() -> None:
@@ -191,7 +197,7 @@ def test_what_is_no_option() -> None:
 
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_keys_of_a_profile(
-    how: str, case, s3: Server, tmp_path: Path, no_keys: None, monkeypatch: pytest.MonkeyPatch
+    how: str, case: Any, s3: Server, tmp_path: Path, no_keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "credentials").write_text(
         f"[mine]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
@@ -210,7 +216,7 @@ def test_keys_of_a_profile(
         plan_audit(LABELS, PROBS, storage_options=options | {"profile": "other"})
 
 
-def test_no_key_at_all(case, s3: Server, no_keys: None) -> None:
+def test_no_key_at_all(case: Any, s3: Server, no_keys: None) -> None:
     """Without a signature, where the server wants one."""
     options = {"endpoint": s3.endpoint, "anonymous": "true"}
     with pytest.raises(InputError, match=r"labels: s3://bucket/in.zarr/labels/"):

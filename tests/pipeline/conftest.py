@@ -3,9 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.graph import blocks
+from tests.clusters import local_cluster
 
 
 @pytest.fixture
@@ -17,9 +18,5 @@ def smallest_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """Two worker processes."""
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        # Tests that follow in this process are not to run on it.
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with local_cluster(2) as client:
         yield client

@@ -18,6 +18,20 @@ SPATIAL = ("z", "y", "x")
 WHOLE: Any = {"write_empty_chunks": True}
 """Zarr leaves chunks out that hold nothing but the fill value; what is left out is warned of."""
 
+VARIABLES = {
+    "label_issues": (("image", "y", "x"), "bool"),
+    "pixel_scores": (("image", "y", "x"), "float32"),
+    "predicted_label": (("image", "y", "x"), "uint8"),
+    "image_score": (("image",), "float64"),
+    "image_issue_fraction": (("image",), "float64"),
+    "image_issue_count": (("image",), "int64"),
+    "confident_threshold": (("class",), "float64"),
+    "class_count": (("class",), "int64"),
+    "class_issue_count": (("class",), "int64"),
+    "issue_matrix": (("given_class", "predicted_class"), "int64"),
+}
+"""Of an output, with all that can be asked for, and their data types."""
+
 
 class Stored(NamedTuple):
     """Where the two arrays of a dataset are."""

@@ -1,6 +1,6 @@
 """Run a job in processes that are killed (SIGKILL) at given writes to the file system.
 
-Started as a script: the packages are imported once, then each run is a fork. The argument is JSON:
+Started as a program of `tests.forks`; each run is a fork of it. The argument is JSON:
 what to audit, and a list of runs, each with the number of the write or deletion at which it dies.
 Prints JSON: the exit status of each run, negative for a signal.
 """
@@ -11,7 +11,6 @@ import faulthandler
 import json
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.forks import Fork, run
+from tests.pipeline.datasets import Stored
 
 
 def run_killed(runs: Sequence[dict[str, Any]]) -> list[int]:
@@ -28,16 +28,32 @@ def run_killed(runs: Sequence[dict[str, Any]]) -> list[int]:
     Keys are output, kill_at, and arguments of `audit_zarr`; or job, the name of another one, whose
     inputs are places.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.pipeline.killing", json.dumps(runs)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(done.stderr)
-    statuses: list[int] = json.loads(done.stdout)
+    ran = run(sys.executable, "-m", "tests.pipeline.killing", json.dumps(runs))
+    print(ran.err)
+    assert ran.status == 0
+    statuses: list[int] = json.loads(ran.out)
     return statuses
+
+
+def start(run: dict[str, Any]) -> Fork:
+    """Start a run, in a process group of its own: it is a fork of the process that is returned."""
+    command = [sys.executable, "-m", "tests.pipeline.killing", json.dumps([run])]
+    return Fork(*command, session=True)
+
+
+def kill_all(process: Fork) -> None:
+    """Kill a process that was started, and its fork."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def paths(stored: Stored) -> dict[str, str]:
+    return {"labels": str(stored.labels), "pred_probs": str(stored.pred_probs)}
+
+
+def count_records(output: Path) -> int:
+    chunks = (output / "checkpoint" / "summaries").glob("c/*")
+    return sum(chunk.name.isdigit() for chunk in chunks)
 
 
 def die_at_write(kill_at: int, kinds: Sequence[str]) -> None:
@@ -107,29 +123,7 @@ def _fork(run: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    import dask_labelqc.pipeline
-
-    assert dask_labelqc.pipeline
-    runs = json.loads(sys.argv[1])
-    for job in {run.get("job", "audit_zarr") for run in runs}:
-        _load_kernels(job)
-    print(json.dumps([_fork(run) for run in runs]))
-
-
-def _load_kernels(job: str) -> None:
-    import numpy as np
-
-    from dask_labelqc import classification, object_detection, segmentation
-
-    if job == "audit_zarr":
-        segmentation.audit(np.zeros((1, 1, 1), int), np.full((1, 2, 1, 1), 0.5, np.float32))
-    elif job == "audit_examples_zarr":
-        probs = np.full((2, 2), 0.5, np.float32)
-        classification.find_label_issues_batched(np.arange(2), probs, verbose=False)
-    else:
-        boxes = np.array([[0.0, 0, 9, 9]])
-        labels = [{"bboxes": boxes, "labels": np.array([0])}]
-        object_detection.audit(labels, [[np.append(boxes, [[0.9]], axis=1)]])
+    print(json.dumps([_fork(run) for run in json.loads(sys.argv[1])]))
 
 
 if __name__ == "__main__":

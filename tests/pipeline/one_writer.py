@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,12 +26,12 @@ from dask_labelqc.errors import OutputError
 from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr, lease
 from dask_labelqc.pipeline.identity import own_identity
-from dask_labelqc.progress import NoProgress
 from dask_labelqc.storage.stores import open_store
+from tests.clusters import Processes, is_busy, processes, wait_for
+from tests.forks import Fork
 from tests.object_store.servers import KEY_ID, SECRET, serve_conditional_s3
 from tests.pipeline.datasets import Stored, write_case
-from tests.pipeline.killing import ROOT
-from tests.pipeline.processes import Processes, processes, wait_for
+from tests.pipeline.progress import At
 from tests.strategies import make_case
 
 LOCAL_PAIRS, S3_PAIRS, FREEZES = 100, 50, 20
@@ -161,22 +160,6 @@ def in_another_process(function: Callable[..., Any], *args: Any, **keywords: Any
 # Frozen writers
 
 
-class At(NoProgress):
-    """Does something when so many groups of a stage are done."""
-
-    def __init__(self, stage: str, count: int, action: Callable[[], None]) -> None:
-        self._stage, self._count, self._action, self._at = stage, count, action, ""
-
-    def stage(self, name: str, total: int, done: int = 0) -> None:
-        self._at = name
-
-    def advance(self, num_bytes: int = 0) -> None:
-        if self._at == self._stage:
-            self._count -= 1
-            if self._count == 0:
-                self._action()
-
-
 def everything(output: Path) -> dict[str, tuple[bytes, int]]:
     """Every file, with its time, and every folder: what nobody touches stays equal."""
     return {
@@ -223,7 +206,7 @@ def _frozen_job(stage: str, number: int, stored: Stored, output: Path) -> bool:
 
     def job() -> None:
         lease.own_identity = lambda: own_identity() | {"pid_namespace": "pid:[1]"}
-        stop = At(stage, 1 + number // 2, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+        stop = At(1 + number // 2, lambda: os.kill(os.getpid(), signal.SIGSTOP), stage)
         run_job(stored, str(output), there, progress=stop)
 
     process = FORK.Process(target=job)
@@ -245,7 +228,8 @@ def _frozen_job(stage: str, number: int, stored: Stored, output: Path) -> bool:
 JOB = """
 import json, os, signal, sys
 from distributed import Client
-from tests.pipeline.one_writer import At, Stored, run_job
+from tests.pipeline.one_writer import run_job
+from tests.pipeline.progress import At
 
 stage, count, address, labels, pred_probs, output, *workers = sys.argv[1:]
 
@@ -255,7 +239,7 @@ def freeze():
     os.kill(os.getpid(), signal.SIGKILL)
 
 with Client(address, set_as_default=False) as client:
-    stop = At(stage, int(count), freeze)
+    stop = At(int(count), freeze, stage)
     run_job((labels, pred_probs), output, progress=stop, client=client)
 """
 
@@ -275,20 +259,15 @@ def _frozen_workers(
 ) -> bool:
     workers = [str(worker.pid) for worker in cluster.workers]
     places = [stage, str(1 + number // 2), cluster.address, *map(str, stored), str(output)]
-    ended = subprocess.run([sys.executable, "-c", JOB, *places, *workers], cwd=ROOT)
-    assert ended.returncode == -signal.SIGKILL
+    with Fork(sys.executable, "-c", JOB, *places, *workers) as process:
+        assert process.wait(240) == -signal.SIGKILL
     take_over(stored, output, overwrite=number % 2 == 1)
     before = everything(output)
     for worker in cluster.workers:
         os.kill(worker.pid, signal.SIGCONT)
     with cluster.client() as client:
-        wait_for(lambda: not any(client.run(busy).values()))
+        wait_for(lambda: not is_busy(client))
     return untouched(output, before)
-
-
-def busy(dask_worker: Any) -> int:
-    """Return how many tasks a worker runs, wanted or not."""
-    return int(dask_worker.state.executing_count)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ import dask_labelqc.errors as errors
 from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import InputError, LabelQCError, advise
 from dask_labelqc.pipeline import audit_zarr
+from tests.package import MODULES, named
 from tests.pipeline.datasets import Stored, files, write
 from tests.strategies import make_case
-from tests.test_layers import MODULES, named
 
 CASE = make_case(103, (6, 8, 12), 4)
 VOID = CASE.labels.astype("i2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from dask_labelqc.pipeline import audit_zarr, plan_audit
 from dask_labelqc.segmentation import audit as audit_arrays
 from tests.pipeline.datasets import audit, check
 from tests.segmentation.aligned import coordinates, in_zarr, shuffled
-from tests.segmentation.containers import CountingStore, smallest_groups
+from tests.segmentation.containers import smallest_groups
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 CASE = make_case(7, (5, 6, 6), 4)
@@ -29,7 +31,9 @@ ORDER = {"image": [3, 0, 4, 1, 2], "y": [5, 4, 3, 2, 1, 0]}
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
 
 
-def write(path: Path, order, axes=(0, 1, 2, 3), zarr_format=3, coords=COORDS):
+def write(
+    path: Path, order: Any, axes: Any = (0, 1, 2, 3), zarr_format: int = 3, coords: Any = COORDS
+) -> Any:
     """Labels in one group, the predictions out of order in another."""
     of_labels, of_probs = path / "given.zarr", path / "predicted.zarr"
     in_zarr(CASE.labels, DIMS, coords, zarr_format, of_labels, "labels")
@@ -41,7 +45,7 @@ def write(path: Path, order, axes=(0, 1, 2, 3), zarr_format=3, coords=COORDS):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (3, 0, 2, 1)], ids=["plain", "transposed"])
 @pytest.mark.parametrize("dims", [("image",), ("y",), ("image", "y")])
-def test_other_orders(zarr_format, axes, dims, tmp_path: Path) -> None:
+def test_other_orders(zarr_format: Any, axes: Any, dims: Any, tmp_path: Path) -> None:
     stored = write(tmp_path, {dim: ORDER[dim] for dim in dims}, axes, zarr_format)
     with smallest_groups():
         report = audit(stored, tmp_path / "out", **DENSE)
@@ -64,7 +68,7 @@ def test_shuffled_images_are_read_once(tmp_path: Path) -> None:
     check(tmp_path / "out", CASE)
 
 
-def test_in_processes(client, tmp_path: Path) -> None:
+def test_in_processes(client: Any, tmp_path: Path) -> None:
     audit(write(tmp_path, ORDER), tmp_path / "out", client=client)
     check(tmp_path / "out", CASE)
 
@@ -129,7 +133,7 @@ def test_a_coordinate_that_cannot_be_decoded(tmp_path: Path) -> None:
 SCENE = make_case(8, (1, 6, 9), 3)
 
 
-def write_scene(path: Path, *, names: bool = True, **attributes):
+def write_scene(path: Path, *, names: bool = True, **attributes: Any) -> Any:
     group = zarr.open_group(path, mode="w")
     dims = {"dimension_names": ("y", "x")} if names else {}
     group.create_array("labels", data=SCENE.labels[0], chunks=(3, 9), **dims)

@@ -17,7 +17,8 @@ from dask_labelqc.pipeline.output import check_written
 from dask_labelqc.pipeline.stamps import group_stamps
 from dask_labelqc.progress import NoProgress
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
-from tests.pipeline.test_reads import Reading, Stop
+from tests.pipeline.progress import Stop
+from tests.pipeline.reading import Reading
 from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")

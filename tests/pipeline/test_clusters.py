@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.progress import NoProgress
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import audit, check, files, mend, write, write_case
+from tests.pipeline.progress import At, Stop
 from tests.strategies import Case, make_case
 
 pytestmark = [
@@ -45,12 +47,7 @@ def test_the_same_bytes_as_on_threads(
 def test_the_same_bytes_on_workers_in_this_process(tmp_path: Path) -> None:
     case, layout = CASES["plain"]
     stored = write_case(tmp_path / "in", case, **layout)
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=3, processes=False, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(threads=3, processes=False) as client:
         audit(stored, tmp_path / "cluster", client=client, **DENSE)
     audit(stored, tmp_path / "threads", **DENSE)
     assert files(tmp_path / "threads") == files(tmp_path / "cluster")
@@ -101,47 +98,29 @@ def test_the_scheduler_holds_no_more_than_the_window(client: Client, tmp_path: P
     assert not client.futures
 
 
-class Kill(NoProgress):
-    """Kills a worker process after so many groups."""
-
-    def __init__(self, client: Client, count: int) -> None:
-        self.client, self.count = client, count
-        self.killed: list[int] = []
-
-    def advance(self, num_bytes: int = 0) -> None:
-        self.count -= 1
-        if self.count == 0:
-            pids = list(self.client.run(os.getpid).values())
-            os.kill(pids[0], signal.SIGKILL)
-            self.killed.append(pids[0])
-
-
 @pytest.mark.parametrize("count", [7, 50])
 def test_a_worker_is_killed(count: int, client: Client, tmp_path: Path) -> None:
     case = make_case(94, (40, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
     audit(stored, tmp_path / "whole", **DENSE)
     client.wait_for_workers(2, timeout=30)
-    kill = Kill(client, count)
-    audit(stored, tmp_path / "out", client=client, progress=kill, **DENSE)
-    assert len(kill.killed) == 1
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(next(iter(client.run(os.getpid).values())))
+        os.kill(killed[0], signal.SIGKILL)
+
+    audit(stored, tmp_path / "out", client=client, progress=At(count, kill), **DENSE)
+    assert len(killed) == 1
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     client.wait_for_workers(2, timeout=30)
 
 
 def test_stopped_on_the_cluster_and_resumed_on_threads(client: Client, tmp_path: Path) -> None:
-    class Interrupt(NoProgress):
-        count = 0
-
-        def advance(self, num_bytes: int = 0) -> None:
-            self.count += 1
-            if self.count == 9:
-                raise KeyboardInterrupt
-
     case = make_case(95, (20, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
     with pytest.raises(KeyboardInterrupt):
-        audit(stored, tmp_path / "out", client=client, progress=Interrupt())
+        audit(stored, tmp_path / "out", client=client, progress=Stop(None, 9))
     assert audit(stored, tmp_path / "out", resume=True).num_resumed >= 9
     audit(stored, tmp_path / "whole")
     assert files(tmp_path / "out") == files(tmp_path / "whole")

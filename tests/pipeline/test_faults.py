@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from dask_labelqc.errors import BlockError, ClusterError, InputError
-from dask_labelqc.progress import NoProgress
 from dask_labelqc.segmentation.summary import common_label_issues
 from tests import reference
+from tests.clusters import Processes, is_busy, processes, wait_for
+from tests.pipeline.damage import broken, mend, spoil
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
-from tests.pipeline.killing import ROOT
-from tests.pipeline.processes import Processes, processes, wait_for
-from tests.pipeline.test_kill import count_records, kill_all, paths
+from tests.pipeline.killing import count_records, kill_all, paths, start
+from tests.pipeline.progress import At, Stop
 from tests.strategies import Case, make_case
 
-pytestmark = [
-    pytest.mark.usefixtures("smallest_groups"),
-    pytest.mark.xdist_group("faults"),
-]
+pytestmark = pytest.mark.usefixtures("smallest_groups")
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
 CASE = make_case(110, (150, 4, 6), 3)
 
@@ -55,18 +47,6 @@ def whole(stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         audit(stored, output, **DENSE)
     check(output, CASE)
     return files(output)
-
-
-class At(NoProgress):
-    """Does something when so many groups are done."""
-
-    def __init__(self, count: int, action: Any) -> None:
-        self.count, self.action = count, action
-
-    def advance(self, num_bytes: int = 0) -> None:
-        self.count -= 1
-        if self.count == 0:
-            self.action()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -124,15 +104,6 @@ def test_the_scheduler_dies(
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
-def start(run: dict) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.pipeline.killing", json.dumps([run])],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
 GREEDY = """
 import os, time
 from dask_labelqc.storage.arrays import BlockReader
@@ -175,26 +146,15 @@ def test_nothing_is_written_after_an_error(cluster: Processes, tmp_path: Path) -
     labels = case.labels.copy()
     labels[3] = 9
     stored, output = write(tmp_path / "in", labels, case.pred_probs), tmp_path / "out"
-    with cluster.client() as client, pytest.raises(InputError, match="the first is 9 at image 3"):
-        audit(stored, output, client=client)
-    had = files(output)
-    time.sleep(1)
+    with cluster.client() as client:
+        with pytest.raises(InputError, match="the first is 9 at image 3"):
+            audit(stored, output, client=client)
+        had = files(output)
+        assert not is_busy(client)
     assert files(output) == had
 
 
 # What is lost of the output itself
-
-
-class Interrupt(NoProgress):
-    """As if the job were stopped by hand."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def advance(self, num_bytes: int = 0) -> None:
-        self.count -= 1
-        if self.count == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
@@ -204,7 +164,7 @@ def test_a_chunk_of_the_output_is_damaged_before_the_restart(
 ) -> None:
     output = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        audit(stored, output, progress=Interrupt(60), **DENSE)
+        audit(stored, output, progress=Stop(None, 60), **DENSE)
     chunks = sorted(p for p in (output / name).rglob("*") if p.is_file() and p.stem.isdigit())
     chunk = chunks[len(chunks) // 2]
     data = chunk.read_bytes()
@@ -221,25 +181,6 @@ def test_a_chunk_of_the_output_is_damaged_before_the_restart(
 
 
 # Blocks that fail for good
-
-
-def broken(path: Path, case: Case, image: int, **keywords: Any) -> tuple[Stored, Path]:
-    """A dataset in which a chunk is a link to itself, which cannot be read."""
-    stored = write_case(path, case, **keywords)
-    chunk = next((stored.pred_probs / "c" / str(image)).rglob("0"))
-    while chunk.is_dir():
-        chunk = next(chunk.iterdir())
-    spoil(chunk)
-    return stored, chunk
-
-
-def spoil(chunk: Path) -> None:
-    chunk.rename(chunk.with_suffix(".kept"))
-    chunk.symlink_to(chunk)
-
-
-def mend(chunk: Path) -> None:
-    chunk.with_suffix(".kept").rename(chunk)
 
 
 def test_a_block_fails_three_times(cluster: Processes, tmp_path: Path) -> None:
@@ -321,13 +262,9 @@ def test_the_second_read_does_not_keep_going(tmp_path: Path) -> None:
     stored = write(tmp_path / "in", case.labels, case.pred_probs)
     chunk = stored.pred_probs / "c/1/0/0/0"
 
-    class Break(NoProgress):
-        def stage(self, name: str, total: int, done: int = 0) -> None:
-            if name == "count":
-                spoil(chunk)
-
+    damaging = At(0, lambda: spoil(chunk), "count")
     with pytest.raises(BlockError, match="image 1 failed 3 times: OSError"):
-        audit(stored, tmp_path / "out", validate="labels", keep_going=True, progress=Break())
+        audit(stored, tmp_path / "out", validate="labels", keep_going=True, progress=damaging)
     mend(chunk)
     audit(stored, tmp_path / "out", validate="labels", resume=True)
     check(tmp_path / "out", case)

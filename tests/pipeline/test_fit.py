@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from dask.utils import format_bytes
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import InputError, OutputError
 from dask_labelqc.method.parameters import Options
@@ -22,6 +22,7 @@ from dask_labelqc.pipeline.images import ImageInputs as Inputs
 from dask_labelqc.pipeline.images import open_images, worker_bytes
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.storage import ahead, arrays
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.strategies import make_case
 
@@ -126,12 +127,7 @@ def test_threads_of_this_process(usual: Inputs, monkeypatch: pytest.MonkeyPatch)
 
 @contextmanager
 def workers(limit: int | float) -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, memory_limit=limit, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with local_cluster(memory_limit=limit) as client:
         yield client
 
 

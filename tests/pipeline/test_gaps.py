@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from distributed import Client
 from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import LabelQCWarning
 from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
-from tests.pipeline.test_reads import Stop
+from tests.pipeline.progress import Stop
 from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
@@ -45,7 +46,7 @@ def with_gaps(path: Path) -> tuple[Stored, Case]:
     return stored, case
 
 
-def warned(stored: Stored, output: Path, **arguments) -> list[str]:
+def warned(stored: Stored, output: Path, **arguments: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LabelQCWarning)
         audit(stored, output, **arguments)

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import segmentation
 from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr
-from tests.pipeline.datasets import audit, check, files, write, write_case
-from tests.strategies import Case, cases, make_case
+from tests.pipeline.datasets import VARIABLES, audit, check, files, write, write_case
+from tests.strategies import Case, cases, examples, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
@@ -80,7 +80,7 @@ def test_agrees_with_the_reference(case: Case, layout: dict, tmp_path: Path) -> 
     xr.testing.assert_identical(report.open(), found)
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(cases(), st.data())
 def test_any_dataset_in_any_chunks(
     tmp_path_factory: pytest.TempPathFactory, case: Case, data: st.DataObject
@@ -148,20 +148,6 @@ def test_arrays_of_either_format(zarr_format: int, tmp_path: Path) -> None:
     assert check(tmp_path / "out", case).label_issues.dims == ("time", "lat", "lon")
 
 
-VARIABLES = {
-    "label_issues": (("image", "y", "x"), "bool"),
-    "pixel_scores": (("image", "y", "x"), "float32"),
-    "predicted_label": (("image", "y", "x"), "uint8"),
-    "image_score": (("image",), "float64"),
-    "image_issue_fraction": (("image",), "float64"),
-    "image_issue_count": (("image",), "int64"),
-    "confident_threshold": (("class",), "float64"),
-    "class_count": (("class",), "int64"),
-    "class_issue_count": (("class",), "int64"),
-    "issue_matrix": (("given_class", "predicted_class"), "int64"),
-}
-
-
 @pytest.mark.parametrize(
     ("dtype", "num_classes", "score", "predicted"),
     [
@@ -172,7 +158,9 @@ VARIABLES = {
         ("u2", 3, "float32", "uint8"),
     ],
 )
-def test_variables(dtype: str, num_classes: int, score: str, predicted: str, tmp_path) -> None:
+def test_variables(
+    dtype: str, num_classes: int, score: str, predicted: str, tmp_path: Path
+) -> None:
     """The table of the design page."""
     case = make_case(33, (2, 3, 4), num_classes, dtype=dtype)
     audit(write_case(tmp_path / "in", case), tmp_path / "out", **DENSE)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import BlockError, InputError
 from dask_labelqc.method.summary import RegionSummary
 from dask_labelqc.pipeline import images as images_module
 from tests import reference
+from tests.pipeline.damage import mend, spoil
 from tests.pipeline.datasets import Stored, audit, files, write, write_case
-from tests.pipeline.test_faults import mend, spoil
-from tests.pipeline.test_reads import Stop
-from tests.strategies import Case, make_case
+from tests.pipeline.progress import Stop
+from tests.strategies import Case, examples, make_case
 
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
 WHOLE = {"group_bytes": 10**9, **DENSE}
@@ -76,7 +76,7 @@ def test_one_pixel_of_one_image(layout: dict, group_bytes: int, tmp_path: Path) 
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
 
 
-@settings(max_examples=25)
+@examples(8)
 @given(st.sets(st.integers(0, 8), max_size=8), st.integers(1, 9), st.sampled_from([1, 900, 10**9]))
 def test_any_images(
     tmp_path_factory: pytest.TempPathFactory, lost: set[int], images: int, group_bytes: int

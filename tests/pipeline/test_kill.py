@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
-from tests.pipeline.datasets import Stored, audit, check, files, write, write_case
-from tests.pipeline.killing import ROOT, run_killed
-from tests.strategies import Case, make_case
+from tests.pipeline.datasets import audit, check, files, write, write_case
+from tests.pipeline.killing import count_records, kill_all, paths, run_killed, start
+from tests.strategies import USUAL_EXAMPLES, Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
 KILLED, FINISHED = -signal.SIGKILL, 0
-STRIDE = 6
-"""Die at every sixth write only, for the time it takes; the tests choose the first."""
-
-
-def paths(stored: Stored) -> dict:
-    return {"labels": str(stored.labels), "pred_probs": str(stored.pred_probs)}
+STRIDE = max(1, 12 * USUAL_EXAMPLES // settings().max_examples)
+"""Die at every twelfth write only, for the time it takes; the tests choose the first."""
 
 
 def deaths(
@@ -37,7 +32,7 @@ def deaths(
     ]
 
 
-def restarted(runs: list[dict], **arguments) -> list[dict]:
+def restarted(runs: list[dict], **arguments: Any) -> list[dict]:
     kept = [{k: v for k, v in run.items() if k not in ("kill_at", "kinds")} for run in runs]
     return [run | arguments for run in kept]
 
@@ -58,7 +53,7 @@ def test_killed_at_any_write(first: int, tmp_path: Path) -> None:
     assert killed == sorted(killed)  # dies up to the last write, then there is none to die at
     assert killed[0] == KILLED
     assert killed[-1] == FINISHED
-    assert killed.count(KILLED) > 12
+    assert killed.count(KILLED) * STRIDE > 72
     assert set(resumed) == {FINISHED}
     for run in runs:
         assert files(Path(run["output"])) == expected, f"killed at write {run['kill_at']}"
@@ -87,7 +82,7 @@ def test_killed_while_it_replaces_an_output(first: int, tmp_path: Path) -> None:
     ]
     statuses = run_killed(overwriting + again)
     killed, restarts = statuses[: len(runs)], statuses[len(runs) :]
-    assert killed.count(KILLED) > 8
+    assert killed.count(KILLED) * STRIDE > 48
     assert killed[-1] == FINISHED
     assert set(restarts) == {FINISHED}
     for run in runs:
@@ -115,13 +110,10 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     case = make_case(53, (300, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
     output = tmp_path / "out"
-    run = json.dumps([{**paths(stored), "output": str(output), "resume": True}])
-    command = [sys.executable, "-m", "tests.pipeline.killing", run]
+    run = {**paths(stored), "output": str(output), "resume": True}
     rng, records = random.Random(0), []
     for _ in range(3):
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
-        ) as process:
+        with start(run) as process:
             had = count_records(output)
             while count_records(output) <= had and process.poll() is None:
                 time.sleep(0.001)
@@ -134,16 +126,3 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     audit(stored, tmp_path / "whole")
     assert files(output) == files(tmp_path / "whole")
     check(output, case)
-
-
-def count_records(output: Path) -> int:
-    chunks = (output / "checkpoint" / "summaries").glob("c/*")
-    return sum(chunk.name.isdigit() for chunk in chunks)
-
-
-def kill_all(process: subprocess.Popen) -> None:
-    """Kill a process that we started, and its fork, which are a group of their own."""
-    import os
-
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -19,12 +19,11 @@ from zarr.storage import LocalStore
 from dask_labelqc.errors import BlockError, OutputError, TakenOverError
 from dask_labelqc.pipeline import lease
 from dask_labelqc.pipeline.identity import is_alive, own_identity
-from dask_labelqc.progress import NoProgress
+from tests.clusters import wait_for
+from tests.forks import ROOT
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
-from tests.pipeline.killing import ROOT
-from tests.pipeline.processes import wait_for
-from tests.pipeline.test_faults import At, start
-from tests.pipeline.test_kill import count_records, kill_all, paths
+from tests.pipeline.killing import count_records, kill_all, paths, start
+from tests.pipeline.progress import At, Stop
 from tests.strategies import make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
@@ -86,13 +85,9 @@ def note_in(output: Path, **changed: Any) -> Path:
 @pytest.fixture
 def half(stored: Stored, tmp_path: Path) -> Path:
     """An output that a job has left in the middle."""
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
     output = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        audit(stored, output, progress=At(9, interrupt))
+        audit(stored, output, progress=Stop(None, 9))
     assert not (output / lease.CLAIMS).exists()  # a job that ends in order takes it away
     return output
 
@@ -268,27 +263,24 @@ def test_a_job_without_anything_to_write_is_told_by_its_renewals(
 def test_taken_over_in_any_stage(stage: str, stored: Stored, tmp_path: Path) -> None:
     output, after = tmp_path / "out", {}
 
-    class Taken(NoProgress):
-        def stage(self, name: str, total: int, done: int = 0) -> None:
-            if name == stage:
-                take_over(output)
-                after.update(files(output))
+    def act() -> None:
+        take_over(output)
+        after.update(files(output))
 
     with pytest.raises(TakenOverError, match="was taken over by another job"):
-        audit(stored, output, progress=Taken(), n_jobs=1)
+        audit(stored, output, progress=At(0, act, stage), n_jobs=1)
     assert files(output) == after
 
 
 def test_the_claim_is_renewed(fast: None, stored: Stored, tmp_path: Path) -> None:
     beats = []
 
-    class Slow(NoProgress):
-        def advance(self, num_bytes: int = 0) -> None:
-            time.sleep(0.03)
-            beat = tmp_path / "out" / lease.CLAIMS / "000000.beat"
-            beats.append(int(beat.read_text()) if beat.exists() else 0)
+    def has_beaten() -> bool:
+        beat = tmp_path / "out" / lease.CLAIMS / "000000.beat"
+        beats.append(int(beat.read_text()) if beat.exists() else 0)
+        return beats[-1] > 3
 
-    audit(stored, tmp_path / "out", progress=Slow())
+    audit(stored, tmp_path / "out", progress=At(9, lambda: wait_for(has_beaten)))
     assert beats == sorted(beats)
     assert beats[-1] > 3
 
@@ -307,18 +299,13 @@ def test_the_lease_does_not_hide_the_cause(
         chunk.unlink()
         chunk.symlink_to(chunk)
 
-    class Spoil(NoProgress):
-        def stage(self, name: str, total: int, done: int = 0) -> None:
-            if name == "summarize":
-                spoil()
-
     message = (
         r"image 7 failed 3 times: OSError: .*; the output is unfinished "
         r"\(the claim on the output could not be taken back either: the keys are refused\)"
         r"; resume=True goes on from here"
     )
     with pytest.raises(BlockError, match=message):
-        audit(stored, tmp_path / "out", progress=Spoil())
+        audit(stored, tmp_path / "out", progress=At(0, spoil, "summarize"))
 
 
 def test_a_claim_that_stays_behind_is_no_error(

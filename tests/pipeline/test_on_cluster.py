@@ -23,9 +23,13 @@ from dask_labelqc.cluster import open_client
 from dask_labelqc.errors import ClusterError
 from dask_labelqc.pipeline import on_cluster
 from dask_labelqc.pipeline.on_cluster import Cluster
-from tests.pipeline.processes import Processes, processes, wait_for
+from tests.clusters import Processes, forking, processes, wait_for
 
-pytestmark = pytest.mark.xdist_group("faults")
+
+@pytest.fixture(autouse=True)
+def forked_workers() -> Iterator[None]:
+    with forking():
+        yield
 
 
 @pytest.fixture

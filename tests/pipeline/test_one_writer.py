@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
-import pytest
-
-from tests.pipeline.killing import ROOT
-
-pytestmark = pytest.mark.xdist_group("faults")
+from tests import forks
 
 
 def run(**counts: int) -> str:
     options = [f"--{name}={counts.get(name, 0)}" for name in ("local", "s3", "freezes")]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.pipeline.one_writer", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    ran = forks.run(sys.executable, "-m", "tests.pipeline.one_writer", *options)
+    assert ran.status == 0, ran.out + ran.err
+    return ran.out
 
 
 def test_one_of_two_that_start_at_the_same_instant() -> None:

@@ -30,6 +30,7 @@ from dask_labelqc.pipeline import (
     plan_examples_audit,
 )
 from dask_labelqc.pipeline import fit as fitting
+from tests.clusters import Processes, processes, wait_for
 from tests.pipeline.datasets import files
 from tests.pipeline.killing import ROOT, run_killed
 from tests.pipeline.one_writer import FORK, REFUSALS, At
@@ -46,8 +47,7 @@ from tests.pipeline.others import (
     write_boxes,
     write_examples,
 )
-from tests.pipeline.processes import Processes, processes, wait_for
-from tests.pipeline.test_reads import CountingStore
+from tests.stores import CountingStore
 
 pytestmark = [pytest.mark.usefixtures("smallest_groups"), pytest.mark.xdist_group("other_jobs")]
 KILLED, FINISHED = -signal.SIGKILL, 0

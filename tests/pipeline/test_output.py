@@ -17,7 +17,7 @@ from dask_labelqc.errors import BlockError, LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.storage.fence import FencedStore
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
-from tests.pipeline.test_reads import Stop
+from tests.pipeline.progress import Stop
 from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")

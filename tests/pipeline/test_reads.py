@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
-from zarr.storage import LocalStore, WrapperStore
 
-from dask_labelqc.pipeline import JobReport, audit_zarr
-from dask_labelqc.progress import NoProgress
 from tests.pipeline.datasets import Stored, check, files, write, write_case
+from tests.pipeline.progress import Stop
+from tests.pipeline.reading import Reading
 from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
-
-
-class CountingStore(WrapperStore):
-    """Counts how often each key is read, whole or in part."""
-
-    def __init__(self, store: LocalStore) -> None:
-        super().__init__(store)
-        self.reads: Counter[str] = Counter()
-
-    async def get(self, key, prototype, byte_range=None):
-        self.reads[key] += 1
-        return await super().get(key, prototype, byte_range)
-
-    async def get_partial_values(self, prototype, key_ranges):
-        ranges = list(key_ranges)
-        self.reads.update(key for key, _ in ranges)
-        return await super().get_partial_values(prototype, ranges)
-
-
-class Stop(NoProgress):
-    """Stops a job after so many groups of a stage."""
-
-    def __init__(self, name: str, count: int) -> None:
-        self.name, self.count = name, count
-        self.at = ""
-
-    def stage(self, name: str, total: int, done: int = 0) -> None:
-        self.at = name
-
-    def advance(self, num_bytes: int = 0) -> None:
-        if self.at == self.name:
-            self.count -= 1
-            if self.count == 0:
-                raise KeyboardInterrupt
-
-
-class Reading:
-    """A dataset whose reads are counted."""
-
-    def __init__(self, stored: Stored) -> None:
-        # Not opened for reading only, which would be with a copy of the store.
-        self.store = CountingStore(LocalStore(stored.labels.parent))
-        self.labels = zarr.open_array(self.store, path="labels", mode="r+")
-        self.pred_probs = zarr.open_array(self.store, path="pred_probs", mode="r+")
-        self.num_chunks = self.pred_probs.nchunks
-
-    def audit(self, output: Path, **arguments) -> JobReport:
-        defaults = {"progress": False, "group_bytes": 1, "n_jobs": 2}
-        return audit_zarr(self.labels, self.pred_probs, output, **(defaults | arguments))
-
-    @property
-    def reads(self) -> dict[str, int]:
-        return {k: n for k, n in self.store.reads.items() if k.startswith("pred_probs/c/")}
-
-    def clear(self) -> None:
-        self.store.reads.clear()
 
 
 LAYOUTS = {

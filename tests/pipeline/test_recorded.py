@@ -8,7 +8,7 @@ from hypothesis import given
 
 from dask_labelqc.pipeline.recorded import candidates_of, statistics_of, to_arrays
 from dask_labelqc.region import Box
-from tests.method.test_summary import parameters, summarized
+from tests.method.summaries import parameters, summarized
 from tests.strategies import Case, cases, make_case
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 from dask_labelqc.errors import InputError, OutputError
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import Stored, audit, check, write_case
 from tests.strategies import make_case
 
@@ -42,8 +44,8 @@ def test_an_asynchronous_client(stored: Stored, tmp_path: Path) -> None:
 def test_what_is_no_client_or_is_none_any_more(stored: Stored, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"client: got a str, it must be a dask\.distributed\.Cl"):
         audit(stored, tmp_path / "out", client="tcp://127.0.0.1:8786")
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
-        client = Client(cluster, set_as_default=False)
+    with local_cluster(processes=False) as other:
+        client = Client(other.cluster, set_as_default=False)
         client.close()
         with pytest.raises(InputError, match="client: its status is 'closed'; make a new one"):
             audit(stored, tmp_path / "out", client=client)
@@ -84,7 +86,7 @@ def test_a_coordinate_that_cannot_be_decoded(
     np.testing.assert_array_equal(found[name], np.arange(size))
 
 
-def check_with(stored: Stored, output: Path):
+def check_with(stored: Stored, output: Path) -> Any:
     audit(stored, output, resume=True)
     return check(output, CASE)
 

@@ -10,19 +10,19 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc import segmentation
 from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import LabelQCWarning
 from tests.pipeline.datasets import audit, check, write
-from tests.strategies import Case, make_case
+from tests.strategies import Case, examples, make_case
 
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(
     st.integers(0, 1000),
     st.sampled_from(["f2", "f4", ">f8", "u1", "i4"]),

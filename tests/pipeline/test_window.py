@@ -6,17 +6,19 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import ClusterError, InputError, OutputError
 from dask_labelqc.pipeline.window import Outcome, Threads, open_workers, run_window
 from dask_labelqc.progress import NoProgress
+from tests.clusters import local_cluster
 from tests.pipeline.datasets import audit, write_case
 from tests.strategies import make_case
 
@@ -31,7 +33,7 @@ class Watched(Threads):
         self.submitted = 0
         self.avoided: list[tuple[int, tuple[str, ...]]] = []
 
-    def submit(self, function, items, avoid=()) -> None:
+    def submit(self, function: Any, items: Any, avoid: Any = ()) -> None:
         self.submitted += len(items)
         self.avoided += [(item, avoid) for item in items if avoid]
         super().submit(function, items, avoid)
@@ -52,15 +54,15 @@ class Watched(Threads):
 class Dropping(Client):
     """Drops the tasks between their end and the fetch of what they returned."""
 
-    def gather(self, futures, *arguments, **options):
+    def gather(self, futures: Any, *arguments: Any, **options: Any) -> Any:
         self.cancel(futures)
         return super().gather(futures, *arguments, **options)
 
 
 def test_tasks_that_are_dropped_before_they_are_fetched() -> None:
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Dropping(cluster, set_as_default=False) as client,
+        local_cluster(processes=False) as usual,
+        Dropping(usual.cluster, set_as_default=False) as client,
         open_workers(client) as workers,
         pytest.raises(ClusterError, match="is gone, or has dropped the tasks"),
     ):
@@ -112,7 +114,7 @@ def test_results_come_as_they_finish() -> None:
 def test_items_are_taken_as_they_are_needed() -> None:
     drawn = []
 
-    def items():
+    def items() -> Iterator[Any]:
         for n in range(20):
             drawn.append(n)
             yield n

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from distributed import Client
 from dask_labelqc.cluster import open_local
 from dask_labelqc.errors import InputError
 from dask_labelqc.pipeline.workers import check_workers
-from tests.commands import BIN, address_of, python_without_the_package, scheduler, worker
+from tests.clusters import Processes, forking, processes
+from tests.commands import python_without_the_package
+from tests.forks import BIN, run
 from tests.pipeline.datasets import Stored, audit, check, write_case
 from tests.strategies import make_case
 
@@ -28,60 +29,77 @@ ADDRESS = r"tcp://127\.0\.0\.1:\d+"
 BARE = {"PYTHONPATH": ""}
 
 
+@pytest.fixture(autouse=True)
+def forked_workers() -> Iterator[None]:
+    with forking():
+        yield
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
     return write_case(tmp_path / "in", CASE)
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[Path]:
-    with scheduler(tmp_path) as file:
-        yield file
+def cluster(tmp_path: Path) -> Iterator[Processes]:
+    with processes(tmp_path / "cluster") as started:
+        yield started
 
 
 @pytest.fixture
-def client(file: Path) -> Iterator[Client]:
-    with Client(scheduler_file=file, set_as_default=False) as client:
+def client(cluster: Processes) -> Iterator[Client]:
+    with cluster.client() as client:
         yield client
 
 
 def test_a_worker_without_the_package(
-    file: Path, client: Client, stored: Stored, tmp_path: Path
+    cluster: Processes, client: Client, stored: Stored, tmp_path: Path
 ) -> None:
     python = python_without_the_package(tmp_path / "bare")
-    with worker(file, python=python, **BARE):
-        message = rf"client: 1 of 1 workers cannot run dask-labelqc {OURS}: {ADDRESS} lacks it; "
-        with pytest.raises(InputError, match=message):
-            audit(stored, tmp_path / "out", client=client)
-        assert not (tmp_path / "out").exists()
-        command = [BIN / "dask", "labelqc", "audit", *stored, tmp_path / "out", "--quiet"]
-        done = subprocess.run(
-            [*command, "--scheduler", address_of(file)], capture_output=True, text=True
-        )
-    assert done.returncode == 1
-    assert re.fullmatch(f"Error: {message}.*\n", done.stderr)
+    cluster.add_worker_of(python, **BARE)
+    message = rf"client: 1 of 1 workers cannot run dask-labelqc {OURS}: {ADDRESS} lacks it; "
+    with pytest.raises(InputError, match=message):
+        audit(stored, tmp_path / "out", client=client)
+    assert not (tmp_path / "out").exists()
+    command = [BIN / "dask", "labelqc", "audit", *stored, tmp_path / "out", "--quiet"]
+    ran = run(*command, "--scheduler", cluster.address)
+    assert ran.status == 1
+    assert re.fullmatch(f"Error: {message}.*\n", ran.err)
     assert not (tmp_path / "out").exists()
 
 
-def test_one_of_another_version(file: Path, client: Client, stored: Stored, tmp_path: Path) -> None:
+def test_one_of_another_version(
+    cluster: Processes, client: Client, stored: Stored, tmp_path: Path
+) -> None:
     old = python_without_the_package(tmp_path / "old", "0.0.9")
-    with worker(file, name="a"), worker(file, name="b", python=old, **BARE):
-        client.wait_for_workers(2, timeout=60)
-        (wrong,) = (w for w, there in client.run(version, "dask-labelqc").items() if there != OURS)
-        message = re.escape(f"1 of 2 workers cannot run dask-labelqc {OURS}: {wrong} has 0.0.9; ")
-        with pytest.raises(InputError, match=message):
-            audit(stored, tmp_path / "out", client=client)
+    cluster.add_workers(1)
+    cluster.add_worker_of(old, **BARE)
+    client.wait_for_workers(2, timeout=120)
+    (wrong,) = (w for w, there in client.run(version, "dask-labelqc").items() if there != OURS)
+    message = re.escape(f"1 of 2 workers cannot run dask-labelqc {OURS}: {wrong} has 0.0.9; ")
+    with pytest.raises(InputError, match=message):
+        audit(stored, tmp_path / "out", client=client)
     assert not (tmp_path / "out").exists()
 
 
-def test_many_are_counted(file: Path, client: Client, tmp_path: Path) -> None:
+SEVEN = """
+import asyncio, sys
+from distributed import Worker
+
+async def work():
+    workers = await asyncio.gather(*(Worker(sys.argv[1], nthreads=1) for _ in range(7)))
+    await asyncio.gather(*(worker.finished() for worker in workers))
+
+asyncio.run(work())
+"""
+
+
+def test_many_are_counted(cluster: Processes, client: Client, tmp_path: Path) -> None:
     python = python_without_the_package(tmp_path / "bare")
-    with ExitStack() as workers:
-        for name in "abcdefg":
-            workers.enter_context(worker(file, name=name, python=python, **BARE))
-        client.wait_for_workers(7, timeout=120)
-        with pytest.raises(InputError, match=r"7 of 7 workers .* lacks it, and 2 more; ") as error:
-            check_workers(client)
+    cluster.add_worker_of(python, SEVEN, **BARE)
+    client.wait_for_workers(7, timeout=120)
+    with pytest.raises(InputError, match=r"7 of 7 workers .* lacks it, and 2 more; ") as error:
+        check_workers(client)
     assert len(re.findall(ADDRESS, str(error.value))) == 5
 
 
@@ -97,11 +115,13 @@ def test_no_worker_comes(client: Client) -> None:
 
 
 def test_a_worker_that_comes_late(
-    file: Path, client: Client, stored: Stored, tmp_path: Path
+    cluster: Processes, client: Client, stored: Stored, tmp_path: Path
 ) -> None:
-    with worker(file):  # takes a second or two to join
-        assert not client.nthreads()
-        audit(stored, tmp_path / "out", client=client)
+    assert not client.nthreads()
+    late = threading.Timer(1, cluster.add_workers, kwargs={"wait": False})
+    late.start()
+    audit(stored, tmp_path / "out", client=client)
+    late.join()
     check(tmp_path / "out", CASE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -14,36 +14,45 @@ from zarr.storage import MemoryStore
 
 from tests.segmentation.containers import dims_of
 
-__all__ = ["CONTAINERS", "NAMED", "Indexed", "coordinates", "indexed", "shuffled"]
+__all__ = ["CONTAINERS", "NAMED", "Build", "Indexed", "coordinates", "indexed", "shuffled"]
 
-Build = Callable[[np.ndarray, tuple[str, ...], Mapping[str, np.ndarray]], Any]
+Dims = tuple[str, ...]
+Coords = Mapping[str, np.ndarray]
+Build = Callable[[np.ndarray, Dims, Coords], Any]
 
 
-def in_numpy(values, dims, coords):
+def in_numpy(values: np.ndarray, dims: Dims, coords: Coords) -> Any:
     return values
 
 
-def in_dask(values, dims, coords):
+def in_dask(values: np.ndarray, dims: Dims, coords: Coords) -> Any:
     return da.from_array(values, chunks=tuple(-(-n // 2) for n in values.shape))
 
 
-def in_xarray(values, dims, coords):
+def in_xarray(values: np.ndarray, dims: Dims, coords: Coords) -> Any:
     return xr.DataArray(values, coords, dims)
 
 
-def in_xarray_over_dask(values, dims, coords):
+def in_xarray_over_dask(values: np.ndarray, dims: Dims, coords: Coords) -> Any:
     return xr.DataArray(in_dask(values, dims, coords), coords, dims)
 
 
-def in_zarr_3(values, dims, coords):
+def in_zarr_3(values: np.ndarray, dims: Dims, coords: Coords) -> Any:
     return in_zarr(values, dims, coords, 3)
 
 
-def in_zarr_2(values, dims, coords):
+def in_zarr_2(values: np.ndarray, dims: Dims, coords: Coords) -> Any:
     return in_zarr(values, dims, coords, 2)
 
 
-def in_zarr(values, dims, coords, zarr_format, store=None, name="values"):
+def in_zarr(
+    values: np.ndarray,
+    dims: Dims,
+    coords: Coords,
+    zarr_format: Literal[2, 3],
+    store: Any = None,
+    name: str = "values",
+) -> Any:
     """An array, and its coordinates beside it."""
     group = zarr.open_group(store or MemoryStore(), mode="w", zarr_format=zarr_format)
     for key, data, along in (
@@ -51,7 +60,7 @@ def in_zarr(values, dims, coords, zarr_format, store=None, name="values"):
         *((dim, coords[dim], (dim,)) for dim in coords),
     ):
         named = {"dimension_names": along} if zarr_format == 3 else {}
-        chunks = (1, *data.shape[1:])
+        chunks = (-(-len(data) // 5), *data.shape[1:])
         # Zeros would be read as missing.
         fill = {"fill_value": None} if zarr_format == 2 and key != name else {}
         whole: Any = {"write_empty_chunks": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.storage import MemoryStore, WrapperStore
+from zarr.storage import MemoryStore
 
 from dask_labelqc.graph import blocks
 from dask_labelqc.graph.blocks import plan_blocks
@@ -23,27 +22,6 @@ from dask_labelqc.segmentation import inputs
 SPATIAL = ("z", "y", "x")
 WHOLE: Any = {"write_empty_chunks": True}
 """Zarr leaves chunks out that hold nothing but the fill value; what is left out is warned of."""
-
-
-class CountingStore(WrapperStore):
-    """Counts how often each key is read."""
-
-    def __init__(self, store: Any = None) -> None:
-        super().__init__(MemoryStore() if store is None else store)
-        self.reads: Counter[str] = Counter()
-
-    async def get(self, key, prototype, byte_range=None):
-        self.reads[key] += 1
-        return await super().get(key, prototype, byte_range)
-
-    async def get_partial_values(self, prototype, key_ranges):
-        ranges = list(key_ranges)
-        self.reads.update(key for key, _ in ranges)
-        return await super().get_partial_values(prototype, ranges)
-
-    def chunk_reads(self, name: str) -> Counter[str]:
-        prefix = f"{name}/c/"
-        return Counter({k: n for k, n in self.reads.items() if k.startswith(prefix)})
 
 
 @contextmanager
@@ -117,39 +95,40 @@ def in_xarray(labels: Any, pred_probs: Any) -> tuple[xr.DataArray, xr.DataArray]
     )
 
 
-def numpy_arrays(labels, pred_probs, path):
+def numpy_arrays(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return labels, pred_probs
 
 
-def memmaps(labels, pred_probs, path):
+def memmaps(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     arrays = []
     for name, array in (("labels", labels), ("pred_probs", pred_probs)):
         np.save(path / f"{name}.npy", array)
         arrays.append(np.load(path / f"{name}.npy", mmap_mode="r"))
-    return tuple(arrays)
+    labels, pred_probs = arrays
+    return labels, pred_probs
 
 
-def zarr_plain(labels, pred_probs, path):
+def zarr_plain(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return zarr_arrays(labels, pred_probs, path / "data.zarr")
 
 
-def zarr_cut_everywhere(labels, pred_probs, path):
+def zarr_cut_everywhere(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     """The class axis too, and the labels otherwise."""
     return zarr_arrays(
         labels, pred_probs, chunks=halves(pred_probs.shape), label_chunks=thirds(labels.shape)
     )
 
 
-def zarr_sharded(labels, pred_probs, path):
+def zarr_sharded(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     rest = pred_probs.shape[1:]
     return zarr_arrays(labels, pred_probs, chunks=(1, *rest), shards=(2, *rest))
 
 
-def zarr_v2(labels, pred_probs, path):
+def zarr_v2(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return zarr_arrays(labels, pred_probs, chunks=halves(pred_probs.shape), zarr_format=2)
 
 
-def zarr_any_order(labels, pred_probs, path):
+def zarr_any_order(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     dims = dims_of(labels)
     group = zarr.open_group(MemoryStore(), mode="w")
     backwards = np.ascontiguousarray(pred_probs.transpose())
@@ -160,7 +139,7 @@ def zarr_any_order(labels, pred_probs, path):
     )
 
 
-def zarr_v2_any_order(labels, pred_probs, path):
+def zarr_v2_any_order(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     """Named as xarray does it in the older format."""
     dims = dims_of(labels)
     group = zarr.open_group(MemoryStore(), mode="w", zarr_format=2)
@@ -173,42 +152,44 @@ def zarr_v2_any_order(labels, pred_probs, path):
     return given, predicted
 
 
-def dask_arrays(labels, pred_probs, path):
+def dask_arrays(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return (
         da.from_array(labels, chunks=(1, *labels.shape[1:])),
         da.from_array(pred_probs, chunks=(1, *pred_probs.shape[1:])),
     )
 
 
-def dask_cut_everywhere(labels, pred_probs, path):
+def dask_cut_everywhere(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return (
         da.from_array(labels, chunks=thirds(labels.shape)),
         da.from_array(pred_probs, chunks=halves(pred_probs.shape)),
     )
 
 
-def labels_in_numpy(labels, pred_probs, path):
+def labels_in_numpy(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return labels, dask_cut_everywhere(labels, pred_probs, path)[1]
 
 
-def predictions_in_zarr(labels, pred_probs, path):
+def predictions_in_zarr(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return dask_arrays(labels, pred_probs, path)[0], zarr_plain(labels, pred_probs, path)[1]
 
 
-def xarray_over_numpy(labels, pred_probs, path):
+def xarray_over_numpy(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return in_xarray(labels, pred_probs)
 
 
-def xarray_over_dask(labels, pred_probs, path):
+def xarray_over_dask(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     return in_xarray(*dask_cut_everywhere(labels, pred_probs, path))
 
 
-def xarray_any_order(labels, pred_probs, path):
+def xarray_any_order(labels: np.ndarray, pred_probs: np.ndarray, path: Path) -> tuple[Any, Any]:
     given, predicted = in_xarray(labels, pred_probs)
     return given, predicted.transpose()
 
 
-def xarray_over_dask_any_order(labels, pred_probs, path):
+def xarray_over_dask_any_order(
+    labels: np.ndarray, pred_probs: np.ndarray, path: Path
+) -> tuple[Any, Any]:
     given, predicted = in_xarray(*dask_cut_everywhere(labels, pred_probs, path))
     return given, predicted.transpose(*given.dims, "class")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -32,7 +34,7 @@ CASES = {
 }
 
 
-def check(found: xr.Dataset, case: Case, **arguments) -> None:
+def check(found: xr.Dataset, case: Case, **arguments: Any) -> None:
     """Compare every output: equal but for the softmin score, which is a float sum."""
     expected = reference.audit(case.labels, case.pred_probs, **case.arguments, **arguments)
     for name, variable in found.items():
@@ -47,7 +49,7 @@ def check(found: xr.Dataset, case: Case, **arguments) -> None:
 @every_container
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("groups", ["usual", "smallest"])
-def test_audit(container, name: str, groups: str, tmp_path) -> None:
+def test_audit(container: Any, name: str, groups: str, tmp_path: Path) -> None:
     case = CASES[name]
     with smallest_groups() if groups == "smallest" else dask.config.set({}):
         found = everything(*container(case.labels, case.pred_probs, tmp_path), **case.arguments)
@@ -56,7 +58,7 @@ def test_audit(container, name: str, groups: str, tmp_path) -> None:
 
 @every_container
 @pytest.mark.parametrize("name", ["image", "downsampled", "volume"])
-def test_single_functions(container, name: str, tmp_path) -> None:
+def test_single_functions(container: Any, name: str, tmp_path: Path) -> None:
     case = CASES[name]
     arrays = container(case.labels, case.pred_probs, tmp_path)
     expected = reference.audit(case.labels, case.pred_probs, **case.arguments)
@@ -89,7 +91,7 @@ def test_numpy(case: Case, temperature: float, n_jobs: int, batch_size: int | No
 
 
 @given(cases(), st.data())
-def test_dask_with_any_chunks(case: Case, data) -> None:
+def test_dask_with_any_chunks(case: Case, data: st.DataObject) -> None:
     labels = da.from_array(case.labels, chunks=data.draw(chunkings(case.labels.shape)))
     probs = da.from_array(case.pred_probs, chunks=data.draw(chunkings(case.pred_probs.shape)))
     batch_size = data.draw(st.sampled_from([None, 1, 4]))
@@ -98,7 +100,7 @@ def test_dask_with_any_chunks(case: Case, data) -> None:
 
 
 @given(cases(), st.data())
-def test_zarr_with_any_chunks(case: Case, data) -> None:
+def test_zarr_with_any_chunks(case: Case, data: st.DataObject) -> None:
     chunks = tuple(c[0] for c in data.draw(chunkings(case.pred_probs.shape)))
     label_chunks = tuple(c[0] for c in data.draw(chunkings(case.labels.shape)))
     arrays = zarr_arrays(case.labels, case.pred_probs, chunks=chunks, label_chunks=label_chunks)
@@ -109,7 +111,7 @@ def test_zarr_with_any_chunks(case: Case, data) -> None:
 
 
 @every_container
-def test_logits(container, tmp_path) -> None:
+def test_logits(container: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     logits = (3 * rng.standard_normal((3, 5, 6, 8))).astype("f4")
     labels = rng.integers(0, 5, (3, 6, 8))
@@ -141,7 +143,7 @@ def test_scale_factor_in_the_attributes(lazy: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 16, 16), (2, 16, 16), (7, 1, 1), (1, 13, 17)])
 @pytest.mark.parametrize("lazy", [False, True])
-def test_shapes_whose_sizes_are_on_the_edge_of_a_dtype(shape, lazy: bool) -> None:
+def test_shapes_whose_sizes_are_on_the_edge_of_a_dtype(shape: Any, lazy: bool) -> None:
     case = make_case(0, shape, 2)
     arrays = case.labels, case.pred_probs
     if lazy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import dask
 import matplotlib as mpl
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
@@ -24,8 +25,9 @@ from dask_labelqc.segmentation import (
     get_label_quality_scores,
 )
 from tests.segmentation.aligned import NAMED, coordinates, in_zarr, indexed, shuffled
-from tests.segmentation.containers import CountingStore, smallest_groups
-from tests.strategies import make_case
+from tests.segmentation.containers import smallest_groups
+from tests.stores import CountingStore
+from tests.strategies import examples, make_case
 
 QUIET = {"verbose": False}
 DIMS, PROBS = ("image", "y", "x"), ("image", "class", "y", "x")
@@ -47,20 +49,20 @@ mixes = [
 every_mix = pytest.mark.parametrize(("of_labels", "of_probs"), mixes)
 
 
-def out_of_order(build):
+def out_of_order(build: Any) -> Any:
     """The predictions with shuffled images, y the other way round, and x before y."""
     return build(*shuffled(CASE.pred_probs, PROBS, COORDS, ORDER, AXES))
 
 
 @every_mix
-def test_find_label_issues(of_labels, of_probs) -> None:
+def test_find_label_issues(of_labels: Any, of_probs: Any) -> None:
     assert EXPECTED.any()
     mask = find_label_issues(of_labels(CASE.labels, DIMS, COORDS), out_of_order(of_probs), **QUIET)
     np.testing.assert_array_equal(np.asarray(mask), EXPECTED)
 
 
 @every_mix
-def test_scores(of_labels, of_probs) -> None:
+def test_scores(of_labels: Any, of_probs: Any) -> None:
     arrays = of_labels(CASE.labels, DIMS, COORDS), out_of_order(of_probs)
     scores, pixels = get_label_quality_scores(*arrays, **QUIET)
     expected = get_label_quality_scores(CASE.labels, CASE.pred_probs, **QUIET)
@@ -68,9 +70,9 @@ def test_scores(of_labels, of_probs) -> None:
     np.testing.assert_allclose(np.asarray(scores), expected[0], rtol=0, atol=1e-12)
 
 
-@settings(max_examples=60)
+@examples(20)
 @given(st.data())
-def test_any_containers_in_any_order(data) -> None:
+def test_any_containers_in_any_order(data: st.DataObject) -> None:
     """The answer is that of the plain arrays in the order of the labels."""
     shape = data.draw(st.sampled_from([(3, 4), (4, 3, 3), (2, 2, 3, 2)]))
     case = make_case(data.draw(st.integers(0, 99)), shape, 3)
@@ -87,9 +89,9 @@ def test_any_containers_in_any_order(data) -> None:
     )
 
 
-@settings(max_examples=60)
+@examples(20)
 @given(st.data())
-def test_any_containers_of_the_summaries(data) -> None:
+def test_any_containers_of_the_summaries(data: st.DataObject) -> None:
     case = make_case(data.draw(st.integers(0, 99)), (3, 4, 4), 3)
     issues = np.random.default_rng(case.labels.sum()).random(case.labels.shape) < 0.5
     drawn = data.draw(indexed(issues, case.pred_probs))
@@ -108,7 +110,7 @@ def test_any_containers_of_the_summaries(data) -> None:
 
 
 @every_mix
-def test_issues_in_another_order(of_labels, of_probs) -> None:
+def test_issues_in_another_order(of_labels: Any, of_probs: Any) -> None:
     """The mask of an audit of other tiles' order, with the dims the other way round."""
     issues = xr.DataArray(EXPECTED, COORDS, DIMS)
     issues = issues.isel(image=[2, 0, 1, 4, 3], x=slice(None, None, -1)).transpose(
@@ -126,7 +128,7 @@ def test_issues_in_another_order(of_labels, of_probs) -> None:
 
 
 @both
-def test_pictures(of_probs) -> None:
+def test_pictures(of_probs: Any) -> None:
     mpl.use("agg")
     issues = xr.DataArray(EXPECTED, COORDS, DIMS).isel(image=[2, 0, 1, 4, 3])
     arrays = {
@@ -161,13 +163,13 @@ FUNCTIONS = {
 every_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 
 
-def fails(message: str):
+def fails(message: str) -> Any:
     return pytest.raises(InputError, match=re.escape(message))
 
 
 @every_function
 @every_mix
-def test_indexes_that_differ(function, of_labels, of_probs) -> None:
+def test_indexes_that_differ(function: Any, of_labels: Any, of_probs: Any) -> None:
     other = COORDS | {"y": COORDS["y"] + 0.5}
     with fails(
         "pred_probs: the labels along 'y' differ from those of labels: 1 of 6 that labels has are "
@@ -178,7 +180,7 @@ def test_indexes_that_differ(function, of_labels, of_probs) -> None:
 
 
 @every_mix
-def test_issues_whose_index_differs(of_labels, of_probs) -> None:
+def test_issues_whose_index_differs(of_labels: Any, of_probs: Any) -> None:
     issues = xr.DataArray(EXPECTED, COORDS | {"image": np.arange(5)}, DIMS)
     arrays = of_labels(CASE.labels, DIMS, COORDS), of_probs(CASE.pred_probs, PROBS, {})
     with fails("labels: the labels along 'image' differ from those of issues: 5 of 5 that issues"):
@@ -189,7 +191,7 @@ def test_issues_whose_index_differs(of_labels, of_probs) -> None:
 
 @every_function
 @every_mix
-def test_dimensions_that_differ(function, of_labels, of_probs) -> None:
+def test_dimensions_that_differ(function: Any, of_labels: Any, of_probs: Any) -> None:
     names = ("image", "class", "lat", "x")
     with fails(f"pred_probs: got dimensions {names}, they must be those of labels"):
         function(of_labels(CASE.labels, DIMS, {}), of_probs(CASE.pred_probs, names, {}))
@@ -215,7 +217,7 @@ SCENE = make_case(5, (1, 6, 9), 3)
 ONE = SCENE.labels[0], SCENE.pred_probs[0]
 
 
-def scene_arrays(build):
+def scene_arrays(build: Any) -> Any:
     coords = {"y": 0.5 * np.arange(6), "x": np.arange(9)}
     values, dims, moved = shuffled(
         ONE[1], ("band", "y", "x"), coords, {"y": [5, 4, 3, 2, 1, 0]}, (1, 2, 0)
@@ -232,7 +234,7 @@ every_scene = pytest.mark.parametrize("arrays", SCENES.values(), ids=SCENES)
 
 
 @every_scene
-def test_one_scene_is_one_image(arrays) -> None:
+def test_one_scene_is_one_image(arrays: Any) -> None:
     expected = audit(SCENE.labels, SCENE.pred_probs, pixel_scores=True, predicted_label=True)
     found = audit(*arrays, pixel_scores=True, predicted_label=True).compute()
     for name, values in expected.items():
@@ -250,7 +252,7 @@ def test_one_scene_is_one_image(arrays) -> None:
 
 
 @every_scene
-def test_summaries_of_one_scene(arrays) -> None:
+def test_summaries_of_one_scene(arrays: Any) -> None:
     issues = find_label_issues(*ONE, **QUIET)
     table = common_label_issues(issues, *arrays, **QUIET)
     expected = common_label_issues(issues[None], SCENE.labels, SCENE.pred_probs, **QUIET)

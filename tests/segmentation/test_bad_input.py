@@ -6,6 +6,8 @@ import asyncio
 import re
 import warnings
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -39,11 +41,11 @@ FUNCTIONS = {
 every_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 
 
-def fails(message: str):
+def fails(message: str) -> Any:
     return pytest.raises(InputError, match=re.escape(message))
 
 
-def run(function, arrays, **arguments):
+def run(function: Any, arrays: Any, **arguments: Any) -> Any:
     """Compute the answer with a task for each chunk; a Dataset by its own method."""
     with smallest_groups(), dask.config.set(scheduler="sync"):
         answer = function(*arrays, **arguments)
@@ -94,7 +96,7 @@ every_source = pytest.mark.parametrize("source", [np.asarray, da.from_array, as_
         ((3, 0, 4), (3, 2, 0, 4), "labels: got shape (3, 0, 4), the dataset is empty"),
     ],
 )
-def test_shapes(function, source, labels, pred_probs, message) -> None:
+def test_shapes(function: Any, source: Any, labels: Any, pred_probs: Any, message: str) -> None:
     arrays = source(np.zeros(labels, int)), source(np.zeros(pred_probs, "f4"))
     with never_computing(), fails(message):
         function(*arrays)
@@ -112,7 +114,7 @@ def test_shapes(function, source, labels, pred_probs, message) -> None:
         ("i8", "c8", "pred_probs: got dtype complex64"),
     ],
 )
-def test_dtypes(function, source, label_dtype, dtype, message) -> None:
+def test_dtypes(function: Any, source: Any, label_dtype: Any, dtype: Any, message: str) -> None:
     arrays = source(np.zeros((3, 4, 4), label_dtype)), source(np.zeros((3, 2, 4, 4), dtype))
     with never_computing(), fails(message):
         function(*arrays)
@@ -120,7 +122,7 @@ def test_dtypes(function, source, label_dtype, dtype, message) -> None:
 
 @pytest.mark.parametrize("name", ["labels", "pred_probs"])
 @pytest.mark.parametrize("value", ["path.zarr", None, 3])
-def test_what_is_no_array(name: str, value) -> None:
+def test_what_is_no_array(name: str, value: Any) -> None:
     arrays = {"labels": CASE.labels, "pred_probs": CASE.pred_probs} | {name: value}
     with fails(f"{name}: got {type(value).__name__}, it must be a NumPy, Zarr, Dask or xarray"):
         audit(**arrays)
@@ -131,7 +133,7 @@ every_name = pytest.mark.parametrize("name", ["labels", "pred_probs"])
 
 @every_function
 @every_name
-def test_a_group_in_place_of_an_array(function, name: str) -> None:
+def test_a_group_in_place_of_an_array(function: Any, name: str) -> None:
     group = zarr_arrays(CASE.labels, CASE.pred_probs)[0].store_path.store
     arrays = {"labels": CASE.labels, "pred_probs": CASE.pred_probs}
     with fails(
@@ -146,7 +148,7 @@ def test_a_group_in_place_of_an_array(function, name: str) -> None:
 
 
 @every_function
-def test_arrays_of_several_shapes(function) -> None:
+def test_arrays_of_several_shapes(function: Any) -> None:
     labels = [CASE.labels[0], CASE.labels[1, :5], CASE.labels[2]]
     with fails(
         "labels: got a list of arrays whose shapes differ, such as (6, 8) and (5, 8); all images "
@@ -164,7 +166,7 @@ def test_arrays_of_several_shapes(function) -> None:
 @every_function
 @every_name
 @pytest.mark.parametrize("named", [False, True])
-def test_chunks_of_unknown_size(function, name: str, named: bool) -> None:
+def test_chunks_of_unknown_size(function: Any, name: str, named: bool) -> None:
     array = da.from_array(getattr(CASE, name))
     array = array[da.from_array(np.array([True, True, True]))]
     rest = str(array.shape[1:])[1:]
@@ -201,14 +203,14 @@ LAZY = tuple(da.from_array(a) for a in (CASE.labels, CASE.pred_probs))
         ({"batch_size": 2.5}, "batch_size: got 2.5, it must be an integer of 1 or more"),
     ],
 )
-def test_arguments(function, arrays, arguments, message) -> None:
+def test_arguments(function: Any, arrays: Any, arguments: Any, message: str) -> None:
     with never_computing(), fails(message):
         function(*arrays, **arguments)
 
 
 @every_function
 @pytest.mark.parametrize("n_jobs", [0, -1, 1.5])
-def test_n_jobs(function, n_jobs) -> None:
+def test_n_jobs(function: Any, n_jobs: Any) -> None:
     with fails(f"n_jobs: got {n_jobs!r}, it must be an integer of 1 or more"):
         function(CASE.labels, CASE.pred_probs, n_jobs=n_jobs)
 
@@ -222,20 +224,20 @@ def test_n_jobs(function, n_jobs) -> None:
         (2.0, "downsample: got 2.0, it must be an integer of 1 or more"),
     ],
 )
-def test_downsample(name: str, downsample, message: str) -> None:
+def test_downsample(name: str, downsample: Any, message: str) -> None:
     with never_computing(), fails(message):
         FUNCTIONS[name](*LAZY, downsample=downsample)
 
 
 @pytest.mark.parametrize("factor", [np.int64(2), np.uint8(2)])
-def test_numpy_integers_are_integers(factor) -> None:
+def test_numpy_integers_are_integers(factor: Any) -> None:
     found = audit(CASE.labels, CASE.pred_probs, downsample=factor, batch_size=factor, n_jobs=factor)
     xr.testing.assert_identical(found, audit(CASE.labels, CASE.pred_probs, downsample=2))
 
 
 @pytest.mark.parametrize("name", ["softmin", "audit"])
 @pytest.mark.parametrize("temperature", [0, -0.1, np.inf, np.nan, "0.1", None])
-def test_temperature(name: str, temperature) -> None:
+def test_temperature(name: str, temperature: Any) -> None:
     with fails(f"temperature: got {temperature!r}, it must be a number above 0"):
         FUNCTIONS[name](*LAZY, temperature=temperature)
 
@@ -246,7 +248,7 @@ def test_method() -> None:
 
 
 @every_function
-def test_unknown_keyword(function) -> None:
+def test_unknown_keyword(function: Any) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'downsampling'"):
         function(*LAZY, downsampling=2)
 
@@ -261,7 +263,7 @@ def test_downsample_has_no_effect_on_softmin() -> None:
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, None, np.nan])
-def test_threshold(threshold) -> None:
+def test_threshold(threshold: Any) -> None:
     with fails(f"threshold: got {threshold!r}, it must be between 0 and 1"):
         issues_from_scores(np.zeros(3), threshold=threshold)
 
@@ -280,7 +282,7 @@ def test_scale_factor(scale: float) -> None:
 
 @pytest.mark.parametrize("container", [xr.DataArray, as_named_zarr])
 @every_function
-def test_scales_that_cannot_be(container, function) -> None:
+def test_scales_that_cannot_be(container: Any, function: Any) -> None:
     """The same of Zarr and xarray."""
     predicted = np.zeros((3, 4, 6, 8), "u1")
     with never_computing(), fails("pred_probs: scale_factor is 'a', it must be a number above 0"):
@@ -315,7 +317,7 @@ def test_dimensions_of_other_names() -> None:
 # What only the data show: at once in memory, and when a lazy answer is computed.
 
 
-def changed(place: tuple[int, ...], value, dtype: str = "f4", **keywords) -> Case:
+def changed(place: tuple[int, ...], value: Any, dtype: str = "f4", **keywords: Any) -> Case:
     """The dataset with another probability at one place (image, class, y, x)."""
     case = make_case(dtype=dtype, **keywords)
     case.pred_probs[place] = value
@@ -324,7 +326,7 @@ def changed(place: tuple[int, ...], value, dtype: str = "f4", **keywords) -> Cas
 
 @every_container
 @every_function
-def test_labels_out_of_range(container, function, tmp_path) -> None:
+def test_labels_out_of_range(container: Any, function: Any, tmp_path: Path) -> None:
     labels = CASE.labels.astype("i2")
     labels[1, 4, 5:] = [7, -1, 300]
     arrays = container(labels, CASE.pred_probs, tmp_path)
@@ -375,7 +377,9 @@ def test_labels_out_of_range_may_be_left_aside() -> None:
         (1.5, "pred_probs: class 2 is 1.5 at image 1, pixel (4, 5); probabilities must lie"),
     ],
 )
-def test_impossible_probabilities(container, function, value, message, tmp_path) -> None:
+def test_impossible_probabilities(
+    container: Any, function: Any, value: Any, message: str, tmp_path: Path
+) -> None:
     case = changed((1, 2, 4, 5), value)
     with fails(message):
         run(function, container(case.labels, case.pred_probs, tmp_path))
@@ -383,7 +387,7 @@ def test_impossible_probabilities(container, function, value, message, tmp_path)
 
 @every_container
 @every_function
-def test_all_zero_probabilities(container, function, tmp_path) -> None:
+def test_all_zero_probabilities(container: Any, function: Any, tmp_path: Path) -> None:
     case = changed((1, slice(None), 4, 5), 0)
     message = (
         "pred_probs: all 4 probabilities are 0 at image 1, pixel (4, 5); a chunk that is missing "
@@ -395,7 +399,7 @@ def test_all_zero_probabilities(container, function, tmp_path) -> None:
 
 @every_function
 @pytest.mark.parametrize("fill_value", [0, np.nan])
-def test_unwritten_chunks(function, fill_value: float) -> None:
+def test_unwritten_chunks(function: Any, fill_value: float) -> None:
     labels, _ = zarr_arrays(CASE.labels, CASE.pred_probs)
     pred_probs = zarr.create_array(
         MemoryStore(),
@@ -450,7 +454,9 @@ SUMS = (
 @every_container
 @every_function
 @pytest.mark.parametrize("downsample", [1, 2])
-def test_one_warning_for_sums_that_are_off(container, function, downsample, tmp_path) -> None:
+def test_one_warning_for_sums_that_are_off(
+    container: Any, function: Any, downsample: Any, tmp_path: Path
+) -> None:
     softmin = function is FUNCTIONS["softmin"]
     arguments = {} if softmin else {"downsample": downsample}
     case = changed((0, slice(None), 0, 0), [0.9, 0, 0, 0.03])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,8 @@ from dask_labelqc.segmentation import (
     find_label_issues,
     get_label_quality_scores,
 )
-from tests.pipeline.test_job import VARIABLES
-from tests.segmentation.containers import CountingStore
+from tests.pipeline.datasets import VARIABLES
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 pytestmark = [
@@ -49,7 +50,7 @@ CASE = make_case(11, (3, 6, 8), 4, label_dtype="u1")
 SCENE = {"image": 1}
 
 
-def labels(path: Path | None = None, **attributes) -> xr.DataArray:
+def labels(path: Path | None = None, **attributes: Any) -> xr.DataArray:
     """Labels on a map, as a file would have them that nothing was decoded of."""
     coords = {
         "image": ["tile a", "tile b", "tile c"],
@@ -70,7 +71,7 @@ def predictions() -> xr.DataArray:
 EXPECTED = audit(CASE.labels, CASE.pred_probs, pixel_scores=True, predicted_label=True)
 
 
-def made(lazy: bool = False, **scene) -> xr.Dataset:
+def made(lazy: bool = False, **scene: Any) -> xr.Dataset:
     given, predicted = labels().isel(scene), predictions().isel(scene)
     if lazy:
         given, predicted = given.chunk(), predicted.chunk()
@@ -104,7 +105,7 @@ def test_through_netcdf(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", [{}, SCENE], ids=["images", "one scene"])
-def test_through_a_raster(scene, tmp_path: Path) -> None:
+def test_through_a_raster(scene: Any, tmp_path: Path) -> None:
     dataset, given = made(**scene), labels().isel(scene)
     for name, dtype in (("label_issues", "u1"), ("pixel_scores", "f4"), ("predicted_label", "u1")):
         path = tmp_path / f"{name}.tif"

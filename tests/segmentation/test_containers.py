@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -10,7 +12,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
 
 from dask_labelqc.segmentation import (
     audit,
@@ -18,8 +19,8 @@ from dask_labelqc.segmentation import (
     get_label_quality_scores,
     issues_from_scores,
 )
+from tests.clusters import local_cluster
 from tests.segmentation.containers import (
-    CountingStore,
     dims_of,
     in_memory_container,
     in_xarray,
@@ -30,6 +31,7 @@ from tests.segmentation.containers import (
     xarray_over_numpy,
     zarr_arrays,
 )
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 CASE = make_case()
@@ -37,7 +39,7 @@ QUIET = {"verbose": False}
 DENSE = {"pixel_scores": True, "predicted_label": True}
 
 
-def answers(arrays) -> dict:
+def answers(arrays: Any) -> dict:
     """Every answer that is not a Dataset, by what it is."""
     scores, pixels = get_label_quality_scores(*arrays, **QUIET)
     fractions, _ = get_label_quality_scores(*arrays, method="num_pixel_issues", **QUIET)
@@ -54,7 +56,7 @@ DTYPES = {"mask": "?", "scores": "f8", "fractions": "f8", "pixels": "f4", "below
 
 
 @in_memory_container
-def test_in_memory_answers(container, tmp_path) -> None:
+def test_in_memory_answers(container: Any, tmp_path: Path) -> None:
     labels, pred_probs = container(CASE.labels, CASE.pred_probs, tmp_path)
     with never_computing():
         found = answers((labels, pred_probs))
@@ -66,7 +68,7 @@ def test_in_memory_answers(container, tmp_path) -> None:
 
 
 @lazy_container
-def test_lazy_answers_compute_nothing(container, tmp_path) -> None:
+def test_lazy_answers_compute_nothing(container: Any, tmp_path: Path) -> None:
     labels, pred_probs = container(CASE.labels, CASE.pred_probs, tmp_path)
     with never_computing():
         found = answers((labels, pred_probs))
@@ -96,7 +98,7 @@ def test_building_reads_no_chunk() -> None:
 
 
 @pytest.mark.parametrize("container", [xarray_over_numpy, xarray_over_dask_any_order])
-def test_xarray_keeps_dims_and_coords(container, tmp_path) -> None:
+def test_xarray_keeps_dims_and_coords(container: Any, tmp_path: Path) -> None:
     labels, pred_probs = container(CASE.labels, CASE.pred_probs, tmp_path)
     found = answers((labels, pred_probs))
     for name in ("mask", "pixels", "below"):
@@ -157,7 +159,7 @@ def test_dataset_says_how_it_was_made() -> None:
     assert "version" in found.attrs
 
 
-def test_memmaps_are_not_copied(tmp_path) -> None:
+def test_memmaps_are_not_copied(tmp_path: Path) -> None:
     case = make_case(0, (16, 64, 64), 2, mistakes=0.1)
     pred_probs = np.zeros((16, 200, 64, 64), np.float32)
     pred_probs[:, :2] = case.pred_probs
@@ -180,7 +182,7 @@ def test_inputs_are_left_as_they_are() -> None:
     np.testing.assert_array_equal(pred_probs, case.pred_probs)
 
 
-def test_lazy_mask_goes_to_zarr(tmp_path) -> None:
+def test_lazy_mask_goes_to_zarr(tmp_path: Path) -> None:
     arrays = zarr_arrays(CASE.labels, CASE.pred_probs, tmp_path / "data.zarr")
     mask = find_label_issues(*arrays, batch_size=2)
     mask.to_zarr(tmp_path / "mask.zarr", compute=True)
@@ -188,7 +190,7 @@ def test_lazy_mask_goes_to_zarr(tmp_path) -> None:
     np.testing.assert_array_equal(stored, find_label_issues(CASE.labels, CASE.pred_probs, **QUIET))
 
 
-def test_lazy_dataset_goes_to_zarr(tmp_path) -> None:
+def test_lazy_dataset_goes_to_zarr(tmp_path: Path) -> None:
     arrays = zarr_arrays(CASE.labels, CASE.pred_probs)
     audit(*arrays, pixel_scores=True).to_zarr(tmp_path / "audit.zarr", consolidated=False)
     with xr.open_zarr(tmp_path / "audit.zarr", consolidated=False) as stored:
@@ -197,7 +199,7 @@ def test_lazy_dataset_goes_to_zarr(tmp_path) -> None:
         )
 
 
-def test_progress_is_shown_only_if_asked_for(capsys) -> None:
+def test_progress_is_shown_only_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     audit(CASE.labels, CASE.pred_probs)
     find_label_issues(CASE.labels, CASE.pred_probs, verbose=False)
     assert capsys.readouterr() == ("", "")
@@ -219,7 +221,7 @@ def test_named_zarr_predictions_follow_the_dims_of_xarray_labels() -> None:
 
 
 @lazy_container
-def test_a_lazy_dataset_computed_by_dask_itself(container, tmp_path) -> None:
+def test_a_lazy_dataset_computed_by_dask_itself(container: Any, tmp_path: Path) -> None:
     """Dask loses what one variable of a Dataset is and another is made of."""
     arrays = container(CASE.labels, CASE.pred_probs, tmp_path)
     found = audit(*arrays, **DENSE)
@@ -231,10 +233,7 @@ def test_a_lazy_dataset_computed_by_dask_itself(container, tmp_path) -> None:
 
 def test_a_lazy_dataset_computed_by_a_client() -> None:
     found = audit(*zarr_arrays(CASE.labels, CASE.pred_probs), **DENSE)
-    with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with local_cluster(threads=2, processes=False) as client:
         computed = client.compute(found).result()
     xr.testing.assert_identical(computed, found.compute(scheduler="sync"))
 

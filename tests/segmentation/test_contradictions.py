@@ -99,7 +99,7 @@ OTHERS = {"numpy": np.asarray, "dask": lambda a: da.from_array(a, chunks=(2, 6, 
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_predictions_that_are_gone_beside_other_labels(other) -> None:
+def test_predictions_that_are_gone_beside_other_labels(other: Any) -> None:
     labels = other(CASE.labels)
     for arguments, fill in (({"from_logits": True}, 0), ({}, 1 / 3)):
         probs = stored(CASE.pred_probs, CHUNKS, "2/0/0/0", fill_value=fill)

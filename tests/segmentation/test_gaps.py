@@ -53,7 +53,7 @@ def warned(function: Any, *arrays: Any, **arguments: Any) -> list[str]:
 
 @every_function
 @pytest.mark.parametrize("chunks", [(1, 4, 6, 8), (1, 2, 3, 8), (4, 4, 6, 8)])
-def test_labels_that_are_not_there(function, chunks) -> None:
+def test_labels_that_are_not_there(function: Any, chunks: Any) -> None:
     """Chunks of two images, which several tasks see: each is counted once."""
     labels = stored(CASE.labels, (2, 3, 8), [(0, 1, 0), (2, 0, 0), (2, 1, 0)])
     (message,) = warned(function, labels, stored(CASE.pred_probs, chunks))
@@ -66,7 +66,7 @@ def test_labels_that_are_not_there(function, chunks) -> None:
 @pytest.mark.parametrize(
     ("fill", "images"), [(2, "image 3"), (3, "image 3"), (0, "image 3"), (True, "image 3")]
 )
-def test_the_class_that_they_read_as(fill, images) -> None:
+def test_the_class_that_they_read_as(fill: Any, images: Any) -> None:
     values = CASE.labels > 1 if fill is True else CASE.labels
     labels = stored(values, (1, 6, 8), [(3, 0, 0)], fill)
     probs = stored(CASE.pred_probs, (1, 4, 6, 8))
@@ -105,7 +105,7 @@ def test_all_of_many_images() -> None:
 @every_function
 @pytest.mark.parametrize("fill", [0, np.nan, 0.25])
 @pytest.mark.parametrize("validate", ["full", "labels", "none"])
-def test_predictions_of_which_no_class_is_there(function, fill, validate) -> None:
+def test_predictions_of_which_no_class_is_there(function: Any, fill: Any, validate: Any) -> None:
     gone = [(3, k, 1, 0) for k in (0, 1)]
     probs = stored(CASE.pred_probs, (1, 2, 3, 8), gone, fill)
     labels = stored(CASE.labels, (1, 6, 8))
@@ -120,7 +120,7 @@ def test_predictions_of_which_no_class_is_there(function, fill, validate) -> Non
 
 
 @pytest.mark.parametrize("shards", [None, (2, 4, 6, 8)])
-def test_predictions_of_what_is_ignored_need_not_be_there(shards) -> None:
+def test_predictions_of_what_is_ignored_need_not_be_there(shards: Any) -> None:
     values = CASE.labels.copy()
     values[2:4] = 7
     gone = [(2, 0, 0, 0), (3, 0, 0, 0)] if shards is None else [(1, 0, 0, 0)]
@@ -134,7 +134,7 @@ def test_predictions_of_what_is_ignored_need_not_be_there(shards) -> None:
 
 @every_function
 @pytest.mark.parametrize("some", [False, True])
-def test_logits_that_are_not_there(function, some) -> None:
+def test_logits_that_are_not_there(function: Any, some: Any) -> None:
     """They would read as a class that is as likely as others."""
     gone = [(1, 1, 0, 0)] if some else [(1, 0, 0, 0), (1, 1, 0, 0)]
     logits = stored(np.log(CASE.pred_probs + 1e-3), (1, 2, 6, 8), gone)
@@ -149,7 +149,7 @@ def test_logits_that_are_not_there(function, some) -> None:
 
 
 @every_function
-def test_classes_that_are_not_there(function) -> None:
+def test_classes_that_are_not_there(function: Any) -> None:
     """Their zeros may be meant, as of a class that is never predicted."""
     probs = CASE.pred_probs.copy()
     probs[2:5, 1] = 0
@@ -172,10 +172,10 @@ def test_chunks_of_the_fill_value_that_are_there() -> None:
     assert warned(audit, labels, stored(probs, (1, 1, 6, 8))) == []
 
 
-def test_nothing_that_is_there_is_asked_for(monkeypatch) -> None:
+def test_nothing_that_is_there_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether chunks are there is seen as they are read."""
 
-    async def exists(self, key):
+    async def exists(self: Any, key: Any) -> None:
         raise AssertionError(f"{key} was asked for")
 
     labels = stored(CASE.labels, (2, 6, 8), [(1, 0, 0)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -14,8 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
@@ -26,8 +26,9 @@ from dask_labelqc.segmentation.summary import (
     display_issues,
     filter_by_class,
 )
+from tests.clusters import local_cluster
 from tests.segmentation.containers import every_container, halves, smallest_groups, thirds
-from tests.strategies import Case, cases, make_case
+from tests.strategies import Case, cases, examples, make_case
 
 matplotlib.use("agg")
 
@@ -66,7 +67,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 @every_container
 @every_function
-def test_nan_in_place_of_labels(container, function, tmp_path) -> None:
+def test_nan_in_place_of_labels(container: Any, function: Any, tmp_path: Path) -> None:
     """In every container; blocks are stored one by one, or the sums differ by their order."""
     arrays = container(FLOATS, CASE.pred_probs, tmp_path)
     expected = function(CASE.labels, CASE.pred_probs, ignore_index=9)
@@ -84,7 +85,7 @@ def rename(found: xr.Dataset) -> xr.Dataset:
 
 @every_container
 @every_function
-def test_a_fraction_is_no_label(container, function, tmp_path) -> None:
+def test_a_fraction_is_no_label(container: Any, function: Any, tmp_path: Path) -> None:
     labels = FLOATS.copy()
     labels[1, 4, 5] = 1.5
     message = (
@@ -118,29 +119,29 @@ def test_whole_numbers_that_are_no_class() -> None:
 # Masked arrays
 
 
-def masked_numpy(labels, pred_probs, path):
+def masked_numpy(labels: Any, pred_probs: Any, path: Any) -> Any:
     return labels, pred_probs
 
 
-def masked_dask(labels, pred_probs, path):
+def masked_dask(labels: Any, pred_probs: Any, path: Any) -> Any:
     return (
         da.from_array(labels, chunks=(1, *labels.shape[1:])),
         da.from_array(pred_probs, chunks=(1, *pred_probs.shape[1:])),
     )
 
 
-def masked_dask_cut_everywhere(labels, pred_probs, path):
+def masked_dask_cut_everywhere(labels: Any, pred_probs: Any, path: Any) -> Any:
     return (
         da.from_array(labels, chunks=thirds(labels.shape)),
         da.from_array(pred_probs, chunks=halves(pred_probs.shape)),
     )
 
 
-def masked_beside_dask(labels, pred_probs, path):
+def masked_beside_dask(labels: Any, pred_probs: Any, path: Any) -> Any:
     return labels, masked_dask_cut_everywhere(labels, pred_probs, path)[1]
 
 
-def masked_in_xarray(labels, pred_probs, path):
+def masked_in_xarray(labels: Any, pred_probs: Any, path: Any) -> Any:
     """Blocks that turn out to be masked: of what is known to be, xarray makes NaN by itself."""
     labels, pred_probs = (
         array.map_blocks(np.ma.copy, dtype=array.dtype, meta=np.empty((0,) * array.ndim))
@@ -152,7 +153,7 @@ def masked_in_xarray(labels, pred_probs, path):
     )
 
 
-def labels_masked_in_xarray(labels, pred_probs, path):
+def labels_masked_in_xarray(labels: Any, pred_probs: Any, path: Any) -> Any:
     return xr.DataArray(labels, dims=DIMS), pred_probs
 
 
@@ -189,7 +190,7 @@ every_mask = pytest.mark.parametrize("masked", [masked_labels, masked_prediction
 @masked_container
 @every_mask
 @every_function
-def test_masked_arrays(container, masked, function, tmp_path) -> None:
+def test_masked_arrays(container: Any, masked: Any, function: Any, tmp_path: Path) -> None:
     expected = function(CASE.labels, CASE.pred_probs, ignore_index=9)
     found = computed(function(*container(*masked(), tmp_path)))
     if isinstance(found, xr.Dataset):
@@ -201,7 +202,7 @@ def test_masked_arrays(container, masked, function, tmp_path) -> None:
         assert_same(found, expected)
 
 
-@settings(max_examples=40)
+@examples(15)
 @given(cases(), st.data())
 def test_any_mask_is_as_good_as_an_ignored_label(case: Case, data: st.DataObject) -> None:
     lost = np.isin(case.labels, case.ignore_index)
@@ -264,7 +265,7 @@ def zarr_probs() -> zarr.Array:
     ],
 )
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_fill_values_of_zarr_labels(dtype, attributes, zarr_format) -> None:
+def test_fill_values_of_zarr_labels(dtype: Any, attributes: Any, zarr_format: Any) -> None:
     labels = zarr_labels(CASE.labels.astype(dtype), attributes, zarr_format)
     expected = audit(CASE.labels, CASE.pred_probs, ignore_index=9)
     for probs in (zarr_probs(), da.from_array(CASE.pred_probs, chunks=(1, 4, 6, 8))):
@@ -272,7 +273,7 @@ def test_fill_values_of_zarr_labels(dtype, attributes, zarr_format) -> None:
         xr.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def test_zarr_and_xarray_agree_on_fill_values(tmp_path) -> None:
+def test_zarr_and_xarray_agree_on_fill_values(tmp_path: Path) -> None:
     data = xr.Dataset({"labels": (("image", "y", "x"), CASE.labels)})
     stored_as = {"encoding": {"labels": {"_FillValue": 9}}, "zarr_format": 3}
     data.to_zarr(tmp_path / "data.zarr", consolidated=False, **stored_as)
@@ -297,7 +298,7 @@ FILL = (
 )
 
 
-def decoded_labels(tmp_path) -> xr.DataArray:
+def decoded_labels(tmp_path: Path) -> xr.DataArray:
     """xarray takes the fill value of Zarr 2 arrays, often 0, for one of its own."""
     labels = np.where(LOST, 0, CASE.labels)
     group = zarr.open_group(tmp_path / "older.zarr", mode="w", zarr_format=2)
@@ -317,7 +318,7 @@ def calls(labels: Any, top: int = 1) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", calls(None))
-def test_a_class_that_is_the_fill_value(name: str, tmp_path) -> None:
+def test_a_class_that_is_the_fill_value(name: str, tmp_path: Path) -> None:
     decoded = decoded_labels(tmp_path)
     assert decoded.dtype.kind == "f"
     attribute = zarr_labels(np.where(LOST, 0, CASE.labels), {"_FillValue": 0})
@@ -330,7 +331,9 @@ def test_a_class_that_is_the_fill_value(name: str, tmp_path) -> None:
 
 
 @every_function
-def test_no_warning_where_the_fill_value_is_no_class_or_ignored(function, tmp_path) -> None:
+def test_no_warning_where_the_fill_value_is_no_class_or_ignored(
+    function: Any, tmp_path: Path
+) -> None:
     decoded = decoded_labels(tmp_path)
     function(decoded, CASE.pred_probs, ignore_index=0)
     function(zarr_labels(CASE.labels, {"_FillValue": 9}), CASE.pred_probs)
@@ -363,14 +366,14 @@ def assert_same_summaries(found: Any, expected: Any) -> None:
 
 
 @every_container
-def test_summaries_of_labels_with_nan(container, tmp_path) -> None:
+def test_summaries_of_labels_with_nan(container: Any, tmp_path: Path) -> None:
     labels, pred_probs = container(FLOATS, CASE.pred_probs, tmp_path)
     assert_same_summaries(summaries(RAW, labels, pred_probs), summaries(*PLAIN))
 
 
 @masked_container
 @every_mask
-def test_summaries_of_masked_arrays(container, masked, tmp_path) -> None:
+def test_summaries_of_masked_arrays(container: Any, masked: Any, tmp_path: Path) -> None:
     labels, pred_probs = container(*masked(), tmp_path)
     assert_same_summaries(summaries(RAW, labels, pred_probs), summaries(*PLAIN))
 
@@ -442,10 +445,7 @@ def test_masks_go_to_the_workers_of_a_cluster() -> None:
     """Arrays in memory are sent there block by block."""
     labels, _ = masked_labels()
     probs = da.from_array(CASE.pred_probs, chunks=(1, 4, 6, 8))
-    with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
+    with local_cluster(threads=2, processes=False, default=True):
         table = common_label_issues(np.ma.MaskedArray(RAW, LOST), labels, probs, verbose=False)
     assert table.equals(summaries(*PLAIN)[0].head(len(table)))
     assert table.num_pixel_issues.sum() == (RAW & ~LOST).sum()

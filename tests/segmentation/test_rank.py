@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def test_images_below_the_threshold_lowest_first(scores: np.ndarray, threshold: 
 
 
 @CONTAINERS
-def test_images_of_any_container(container) -> None:
+def test_images_of_any_container(container: Any) -> None:
     scores = container(np.array([0.3, 0.05, 0.5, 0.05, 0.01]))
     found = issues_from_scores(scores, threshold=0.3)
     assert isinstance(found, np.ndarray)
@@ -45,7 +47,7 @@ def test_images_of_any_container(container) -> None:
 
 
 @CONTAINERS
-def test_pixels_of_any_container(container) -> None:
+def test_pixels_of_any_container(container: Any) -> None:
     pixels = np.random.default_rng(0).random((3, 4, 5)).astype("f4")
     pixels[0, 0, 0] = np.nan
     with never_computing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import dask
 import dask.array as da
@@ -12,7 +13,8 @@ import pytest
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.segmentation import audit, find_label_issues, get_label_quality_scores
 from tests import reference
-from tests.segmentation.containers import CountingStore, smallest_groups, zarr_arrays
+from tests.segmentation.containers import smallest_groups, zarr_arrays
+from tests.stores import CountingStore
 from tests.strategies import make_case
 
 LAYOUTS = [
@@ -28,7 +30,9 @@ LAYOUTS = [
 @pytest.mark.parametrize("downsample", [1, 2])
 @pytest.mark.parametrize("batch_size", [None, 1])
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])
-def test_all_outputs_from_one_read(layout, downsample, batch_size, scheduler) -> None:
+def test_all_outputs_from_one_read(
+    layout: Any, downsample: Any, batch_size: Any, scheduler: Any
+) -> None:
     case = make_case(shape=(5, 6, 8), downsample=downsample)
     store = CountingStore()
     arrays = zarr_arrays(case.labels, case.pred_probs, store, **layout)
@@ -67,7 +71,7 @@ def sigmoids() -> tuple[np.ndarray, np.ndarray]:
     return labels, pred_probs
 
 
-def warns():
+def warns() -> Any:
     return pytest.warns(LabelQCWarning, match="should sum to 1")
 
 

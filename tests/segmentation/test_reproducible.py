@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -12,10 +14,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.segmentation import audit, find_label_issues
+from tests.clusters import forking, local_cluster
 from tests.segmentation.containers import smallest_groups, zarr_arrays
 from tests.strategies import make_case
 
@@ -25,7 +28,7 @@ FINE = make_case(2, (6, 8, 8), 5, mistakes=0.7, downsample=2)
 CASES = pytest.mark.parametrize("case", [TIES, FINE], ids=["ties", "downsampled"])
 
 
-def in_memory(case) -> xr.Dataset:
+def in_memory(case: Any) -> xr.Dataset:
     return audit(case.labels, case.pred_probs, **case.arguments, **ARGUMENTS)
 
 
@@ -44,7 +47,7 @@ def same_bits(found: xr.Dataset, expected: xr.Dataset, *, split: bool = False) -
 @CASES
 @pytest.mark.parametrize("n_jobs", [1, 2, 7])
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
-def test_threads_and_batches_in_memory(case, n_jobs: int, batch_size: int | None) -> None:
+def test_threads_and_batches_in_memory(case: Any, n_jobs: int, batch_size: int | None) -> None:
     found = audit(
         case.labels,
         case.pred_probs,
@@ -56,7 +59,7 @@ def test_threads_and_batches_in_memory(case, n_jobs: int, batch_size: int | None
     same_bits(found, in_memory(case))
 
 
-def test_rows_of_large_images_in_memory(monkeypatch) -> None:
+def test_rows_of_large_images_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dask_labelqc.segmentation.inputs.WHOLE_IMAGE_BYTES", 1)
     case = make_case(3, (1, 520, 4), 3, dtype="f8", mistakes=0.5)
     found = in_memory(case)
@@ -70,7 +73,7 @@ def test_rows_of_large_images_in_memory(monkeypatch) -> None:
     [(6, 5, 8, 8), (1, 5, 8, 8), (4, 2, 8, 8), (1, 1, 8, 8), (2, 5, 4, 8), (6, 5, 3, 3)],
 )
 @pytest.mark.parametrize("source", ["dask", "zarr"])
-def test_chunks(case, chunks: tuple[int, ...], source: str) -> None:
+def test_chunks(case: Any, chunks: tuple[int, ...], source: str) -> None:
     if source == "dask":
         arrays = da.from_array(case.labels, chunks=4), da.from_array(case.pred_probs, chunks=chunks)
     else:
@@ -89,7 +92,7 @@ def test_the_order_of_the_images_does_not_matter() -> None:
     np.testing.assert_array_equal(moved, mask[order])
 
 
-def lazy(case, path) -> xr.Dataset:
+def lazy(case: Any, path: Any) -> xr.Dataset:
     """The audit of Zarr arrays in files, a task for each chunk."""
     zarr_arrays(case.labels, case.pred_probs, path / "data.zarr", chunks=(1, 5, 8, 4))
     group = zarr.open_group(path / "data.zarr", mode="r")
@@ -99,33 +102,27 @@ def lazy(case, path) -> xr.Dataset:
 
 @CASES
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
-def test_schedulers(case, scheduler: str, tmp_path) -> None:
-    with dask.config.set(num_workers=2):
+def test_schedulers(case: Any, scheduler: str, tmp_path: Path) -> None:
+    with forking(), dask.config.set(num_workers=2):
         found = lazy(case, tmp_path).compute(scheduler=scheduler)
     same_bits(found, in_memory(case), split=True)
 
 
 @pytest.fixture(scope="module", params=["threads", "processes"])
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    processes = request.param == "processes"
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(2, processes=request.param == "processes", default=True) as client:
         yield client
 
 
 @CASES
-def test_clusters(case, client: Client, tmp_path) -> None:
+def test_clusters(case: Any, client: Client, tmp_path: Path) -> None:
     same_bits(lazy(case, tmp_path).compute(), in_memory(case), split=True)
     arrays = da.from_array(case.labels, chunks=(2, 8, 8)), da.from_array(case.pred_probs, chunks=3)
     found = audit(*arrays, **case.arguments, **ARGUMENTS).compute()
     same_bits(found, in_memory(case), split=True)
 
 
-def test_errors_and_warnings_reach_the_client(client: Client, tmp_path) -> None:
+def test_errors_and_warnings_reach_the_client(client: Client, tmp_path: Path) -> None:
     case = make_case()
     pred_probs = case.pred_probs.copy()
     pred_probs[2, :, 5, 7] = [0.25, 0.25, 0, 0.25]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import matplotlib as mpl
@@ -12,8 +15,7 @@ import pytest
 import xarray as xr
 import zarr
 from cleanlab.segmentation import summary as theirs
-from distributed import Client, LocalCluster
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dask_labelqc
@@ -21,10 +23,12 @@ from dask_labelqc import InputError
 from dask_labelqc.colors import class_colors
 from dask_labelqc.kernels.flagged import count_pairs
 from dask_labelqc.segmentation import drawing, summary
+from tests.clusters import local_cluster
+from tests.strategies import examples
 
 
 @pytest.fixture(autouse=True)
-def headless():
+def headless() -> Iterator[Any]:
     before = mpl.get_backend()
     mpl.use("agg")
     yield
@@ -34,7 +38,14 @@ def headless():
     mpl.use(before)
 
 
-def draw(seed=0, num_images=7, num_classes=4, size=(6, 5), dtype=np.float32, flagged=0.3):
+def draw(
+    seed: int = 0,
+    num_images: int = 7,
+    num_classes: int = 4,
+    size: Any = (6, 5),
+    dtype: Any = np.float32,
+    flagged: float = 0.3,
+) -> Any:
     """A mask, labels and predictions; probabilities are tenths, so that there are ties."""
     rng = np.random.default_rng(seed)
     shape = (num_images, *size)
@@ -43,13 +54,13 @@ def draw(seed=0, num_images=7, num_classes=4, size=(6, 5), dtype=np.float32, fla
     return rng.random(shape) < flagged, labels, np.moveaxis(pred_probs, -1, 1).astype(dtype)
 
 
-def to_zarr(path, array, chunks, **kwargs):
+def to_zarr(path: Any, array: Any, chunks: Any, **kwargs: Any) -> Any:
     zarr.create_array(path, data=array, chunks=chunks, **kwargs)
     return zarr.open_array(path, mode="r")
 
 
 @pytest.fixture
-def containers(tmp_path):
+def containers(tmp_path: Path) -> Any:
     """The same mask, labels and predictions in every container, by name."""
     issues, labels, pred_probs = draw()
     chunked = {
@@ -92,7 +103,7 @@ def containers(tmp_path):
     }
 
 
-def reference_matrix(issues, labels, pred_probs):
+def reference_matrix(issues: Any, labels: Any, pred_probs: Any) -> Any:
     num_classes = pred_probs.shape[1]
     matrix = np.zeros((num_classes, num_classes), int)
     for place in np.argwhere(issues):
@@ -115,7 +126,9 @@ def reference_matrix(issues, labels, pred_probs):
         {"class_names": [f"class {k}" for k in range(300)], "top": 1000},
     ],
 )
-def test_common_issues_equal_cleanlab(num_classes, dtype, kwargs, capsys):
+def test_common_issues_equal_cleanlab(
+    num_classes: int, dtype: Any, kwargs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     arrays = draw(1, 9, num_classes, dtype=dtype)
     names = kwargs.get("class_names")
     kwargs = kwargs | ({"class_names": names[:num_classes]} if names else {})
@@ -126,7 +139,7 @@ def test_common_issues_equal_cleanlab(num_classes, dtype, kwargs, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_common_issues_of_every_container(containers, monkeypatch):
+def test_common_issues_of_every_container(containers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dask_labelqc.segmentation.flagged.REGION_BYTES", 500)
     monkeypatch.setattr("dask_labelqc.segmentation.flagged.MEMORY_BLOCK_PIXELS", 60)
     expected = theirs.common_label_issues(*containers["numpy"], verbose=False)
@@ -137,7 +150,9 @@ def test_common_issues_of_every_container(containers, monkeypatch):
 
 
 @pytest.mark.parametrize("class_index", [0, [1, 3]])
-def test_filter_of_every_container(containers, class_index, monkeypatch):
+def test_filter_of_every_container(
+    containers: Any, class_index: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dask_labelqc.segmentation.flagged.REGION_BYTES", 500)
     expected = theirs.filter_by_class(class_index, *containers["numpy"])
     assert 0 < expected.sum() < containers["numpy"][0].sum()
@@ -149,18 +164,15 @@ def test_filter_of_every_container(containers, class_index, monkeypatch):
         np.testing.assert_array_equal(np.asarray(mask), expected, err_msg=name)
 
 
-def test_on_a_cluster(containers):
+def test_on_a_cluster(containers: Any) -> None:
     expected = summary.common_label_issues(*containers["numpy"], verbose=False)
-    cluster = LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
-    )
-    with cluster, Client(cluster):
+    with local_cluster(threads=2, processes=False, default=True):
         for name in ("zarr", "numpy and zarr", "dask"):
             found = summary.common_label_issues(*containers[name], verbose=False)
             pd.testing.assert_frame_equal(found, expected)
 
 
-@settings(max_examples=30)
+@examples(20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_classes=st.integers(2, 9),
@@ -168,7 +180,9 @@ def test_on_a_cluster(containers):
     dtype=st.sampled_from([np.float16, np.float32, np.float64, np.uint8]),
     flagged=st.sampled_from([0.0, 0.1, 1.0]),
 )
-def test_pairs_equal_reference(seed, num_classes, size, dtype, flagged):
+def test_pairs_equal_reference(
+    seed: int, num_classes: int, size: Any, dtype: Any, flagged: Any
+) -> None:
     issues, labels, pred_probs = draw(seed, 3, num_classes, size, np.float64, flagged)
     labels[0, ..., 0] = 255
     stored = (pred_probs * 10).round() if dtype == np.uint8 else pred_probs
@@ -177,7 +191,9 @@ def test_pairs_equal_reference(seed, num_classes, size, dtype, flagged):
     np.testing.assert_array_equal(matrix, reference_matrix(issues, labels, pred_probs))
 
 
-def test_predictions_are_only_read_where_there_are_issues(tmp_path, monkeypatch):
+def test_predictions_are_only_read_where_there_are_issues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     issues, labels, pred_probs = draw(flagged=0.0)
     issues[5, 2, 2] = True
     stored = to_zarr(tmp_path / "probs.zarr", pred_probs, (1, 4, 6, 5))
@@ -196,8 +212,8 @@ def test_predictions_are_only_read_where_there_are_issues(tmp_path, monkeypatch)
     assert list(none) == ["given_label", "predicted_label", "num_pixel_issues"]
 
 
-def test_filter_computes_nothing_before_it_is_asked_to():
-    def fail(block):
+def test_filter_computes_nothing_before_it_is_asked_to() -> None:
+    def fail(block: Any) -> None:
         raise AssertionError("computed")
 
     arrays = [da.from_array(a, chunks=(2, *a.shape[1:])) for a in draw()]
@@ -205,7 +221,7 @@ def test_filter_computes_nothing_before_it_is_asked_to():
 
 
 @pytest.fixture
-def audited(tmp_path):
+def audited(tmp_path: Path) -> Any:
     """An output of a job, and the arrays it was made of."""
     _, labels, pred_probs = draw(3, 12, 5, (8, 8), flagged=0)
     dask_labelqc.audit_zarr(
@@ -218,7 +234,7 @@ def audited(tmp_path):
     return tmp_path / "output", labels, pred_probs
 
 
-def test_an_audit_takes_the_place_of_arrays(audited):
+def test_an_audit_takes_the_place_of_arrays(audited: Any) -> None:
     output, labels, pred_probs = audited
     dataset = xr.open_zarr(output, consolidated=False)
     expected = theirs.common_label_issues(
@@ -231,7 +247,7 @@ def test_an_audit_takes_the_place_of_arrays(audited):
         pd.testing.assert_frame_equal(found, expected)
 
 
-def test_of_an_audit_only_the_matrix_is_read(audited):
+def test_of_an_audit_only_the_matrix_is_read(audited: Any) -> None:
     output, *_ = audited
     expected = summary.common_label_issues(output, verbose=False)
     for path in output.rglob("c"):
@@ -242,7 +258,7 @@ def test_of_an_audit_only_the_matrix_is_read(audited):
     pd.testing.assert_frame_equal(summary.common_label_issues(output, verbose=False), expected)
 
 
-def test_pairs_are_printed(capsys):
+def test_pairs_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     issues, labels = np.array([[[True, True]]]), np.array([[[0, 0]]])
     pred_probs = np.array([[[[0.2, 0.2]], [[0.8, 0.8]]]])
     summary.common_label_issues(issues, labels, pred_probs, class_names=["sky", "road"])
@@ -296,21 +312,21 @@ def test_pairs_are_printed(capsys):
         ),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         call(*draw())
     assert str(caught.value).startswith(message)
 
 
-def pictures(figure):
+def pictures(figure: Any) -> Any:
     return [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
 
 
-def worst_first(issues):
+def worst_first(issues: Any) -> Any:
     return np.argsort(-issues.sum(axis=(1, 2)), kind="stable")
 
 
-def test_figures_of_every_container(containers):
+def test_figures_of_every_container(containers: Any) -> None:
     issues, labels, pred_probs = containers["numpy"]
     colors = class_colors(4)
     for name in set(containers) - {"zarr by name"}:
@@ -326,7 +342,7 @@ def test_figures_of_every_container(containers):
             assert figure.axes[2].get_title() == f"Image {image}: label issues (red)"
 
 
-def titles(*arrays, **arguments):
+def titles(*arrays: Any, **arguments: Any) -> Any:
     mask, labels, pred_probs = arrays
     figures = summary.display_issues(mask, labels=labels, pred_probs=pred_probs, **arguments)
     for figure in figures:
@@ -335,7 +351,7 @@ def titles(*arrays, **arguments):
 
 
 @pytest.mark.parametrize("named", [0, 1, 2])
-def test_images_are_called_by_their_coordinate(named):
+def test_images_are_called_by_their_coordinate(named: Any) -> None:
     """Whichever of the arrays has one, and however the images given were picked."""
     names = np.array([f"tile_{n}$^$" for n in range(7)])
     dims = (("image", "y", "x"), ("image", "y", "x"), ("image", "class", "y", "x"))
@@ -348,7 +364,7 @@ def test_images_are_called_by_their_coordinate(named):
     assert titles(*last) == [f"Image {names[4 + k]}" for k in worst]
 
 
-def test_images_are_called_as_one_likes():
+def test_images_are_called_as_one_likes() -> None:
     issues, labels, pred_probs = draw()
     ids = ["a\x1b[31m", *range(10, 16)]
     shown = titles(issues, labels, pred_probs, image_ids=ids)
@@ -357,7 +373,7 @@ def test_images_are_called_as_one_likes():
     assert titles(issues, None, None, top=1) == [f"Image {worst_first(issues)[0]}"]
 
 
-def test_names_in_a_legend_are_text():
+def test_names_in_a_legend_are_text() -> None:
     names = ["_void", "$x", "a$^$", "\x1b[31m"]
     legend, *_ = summary.display_issues(*draw()[:1], labels=draw()[1], class_names=names, top=1)
     legend.canvas.draw()
@@ -365,7 +381,7 @@ def test_names_in_a_legend_are_text():
     assert shown == ["_void", "$x", "a$^$", r"\x1b[31m"]
 
 
-def test_figures_with_a_legend_and_excluded_classes():
+def test_figures_with_a_legend_and_excluded_classes() -> None:
     issues, labels, pred_probs = draw()
     labels[:, 0] = 255
     names = ["sky", "road", "tree", "car"]
@@ -387,13 +403,13 @@ def test_figures_with_a_legend_and_excluded_classes():
     assert [len(figure.axes) for figure in alone] == [1]
 
 
-def test_figures_read_only_what_they_show(tmp_path):
+def test_figures_read_only_what_they_show(tmp_path: Path) -> None:
     issues, labels, pred_probs = draw(num_images=40, flagged=0.0)
     issues[[11, 30], 2] = True
     issues[30, 3] = True
     read = []
 
-    def counted(block, name, block_info=None):
+    def counted(block: Any, name: str, block_info: Any = None) -> Any:
         read.append((name, block_info[0]["chunk-location"][0]))
         return block
 
@@ -411,7 +427,7 @@ def test_figures_read_only_what_they_show(tmp_path):
         assert [i for n, i in read if n == name] == [30, 11]
 
 
-def test_the_default_number_of_figures_and_a_legend_leave_none_open():
+def test_the_default_number_of_figures_and_a_legend_leave_none_open() -> None:
     import matplotlib.pyplot as plt
 
     issues, labels, _ = draw(num_images=25)
@@ -420,7 +436,7 @@ def test_the_default_number_of_figures_and_a_legend_leave_none_open():
     assert plt.get_fignums() == []
 
 
-def test_figures_are_shown(monkeypatch):
+def test_figures_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib.pyplot as plt
 
     shown = []
@@ -436,7 +452,9 @@ def test_figures_are_shown(monkeypatch):
         ("pandas", lambda arrays: summary.common_label_issues(*arrays)),
     ],
 )
-def test_a_missing_library_says_what_to_install(module, call, monkeypatch):
+def test_a_missing_library_says_what_to_install(
+    module: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r'pip install "dask-labelqc\[plot\]"'):
         call(draw())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from dask_labelqc.storage.dimensions import describe
 LABELS, PROBS = ("image", "y", "x"), ("image", "class", "y", "x")
 
 
-def array(dims, shape=None, **coords):
+def array(dims: Any, shape: Any = None, **coords: Any) -> Any:
     """A DataArray, or without names the shape of a NumPy array."""
     shape = shape or tuple({"image": 2, "class": 3, "y": 4, "x": 5}.get(d, 6) for d in dims)
     if dims is None:
@@ -26,11 +27,11 @@ def array(dims, shape=None, **coords):
     return xr.DataArray(np.zeros(shape), coords, dims)
 
 
-def found(labels, pred_probs, **arguments) -> Lineup:
+def found(labels: Any, pred_probs: Any, **arguments: Any) -> Lineup:
     return line_up([describe(labels, "labels")], describe(pred_probs, "pred_probs"), **arguments)
 
 
-def fails(message: str):
+def fails(message: str) -> Any:
     return pytest.raises(InputError, match=re.escape(message))
 
 
@@ -55,7 +56,7 @@ def fails(message: str):
         (("class", "y", "x"), ("class", "y", "band", "x"), {}, ((0, 1, 2), (0, 2, 1, 3))),
     ],
 )  # fmt: skip
-def test_by_name(labels, probs, arguments, expected) -> None:
+def test_by_name(labels: Any, probs: Any, arguments: Any, expected: Any) -> None:
     lineup = found(array(labels), array(probs), **arguments)
     assert (lineup.labels.axes, lineup.pred_probs.axes) == expected
     assert not any(o is not None for o in (*lineup.labels.order, *lineup.pred_probs.order))
@@ -75,7 +76,7 @@ def test_by_name(labels, probs, arguments, expected) -> None:
         ((4, 5), (4, 5, 3), {"image_dim": False, "class_dim": 2}, ((None, 0, 1), (None, 2, 0, 1))),
     ],
 )
-def test_by_position(labels, probs, arguments, expected) -> None:
+def test_by_position(labels: Any, probs: Any, arguments: Any, expected: Any) -> None:
     lineup = found(np.zeros(labels), np.zeros(probs), **arguments)
     assert (lineup.labels.axes, lineup.pred_probs.axes) == expected
 
@@ -97,7 +98,7 @@ def test_by_position(labels, probs, arguments, expected) -> None:
         ),
     ],
 )
-def test_names_of_one_side(labels, probs, expected) -> None:
+def test_names_of_one_side(labels: Any, probs: Any, expected: Any) -> None:
     lineup = found(labels, probs)
     assert (lineup.labels.axes, lineup.pred_probs.axes) == expected
 
@@ -162,7 +163,7 @@ def test_names_of_one_side(labels, probs, expected) -> None:
         ),
     ],
 )
-def test_what_is_unclear(labels, probs, arguments, message) -> None:
+def test_what_is_unclear(labels: Any, probs: Any, arguments: Any, message: str) -> None:
     with fails(message):
         found(labels, probs, **arguments)
 
@@ -170,7 +171,7 @@ def test_what_is_unclear(labels, probs, arguments, message) -> None:
 IDS = ["a", "b", "c", "d", "e", "f"]
 
 
-def by_image(ids) -> tuple[xr.DataArray, xr.DataArray]:
+def by_image(ids: Any) -> tuple[xr.DataArray, xr.DataArray]:
     """Labels and predictions along an index of images."""
     first, second = ids
     return (
@@ -190,7 +191,7 @@ def by_image(ids) -> tuple[xr.DataArray, xr.DataArray]:
     ],
     ids=["strings", "dates", "floats", "other dtypes", "NaN"],
 )
-def test_labels_in_another_order(one, other) -> None:
+def test_labels_in_another_order(one: Any, other: Any) -> None:
     order = found(*by_image((one, other))).pred_probs.order
     assert list(np.asarray(other)[np.asarray(order[0])].astype(str)) == list(
         np.asarray(one).astype(str)
@@ -205,7 +206,7 @@ def test_labels_backwards_are_a_range() -> None:
 
 
 @pytest.mark.parametrize("other", [[0.0, 1.0, 2.0], np.array([0, 1, 2], "i2")])
-def test_equal_labels_are_taken_as_they_are(other) -> None:
+def test_equal_labels_are_taken_as_they_are(other: Any) -> None:
     assert found(*by_image((np.arange(3), other))).pred_probs.order == (None, None, None)
 
 
@@ -264,7 +265,7 @@ def test_where_one_side_has_no_index_positions_decide(drop: str) -> None:
         ),
     ],
 )
-def test_labels_that_differ(one, other, message) -> None:
+def test_labels_that_differ(one: Any, other: Any, message: str) -> None:
     with fails(message):
         found(*by_image((one, other)))
 
@@ -323,7 +324,7 @@ def test_what_was_decided() -> None:
     assert again["pred_probs.order"] != other["pred_probs.order"]
 
 
-def test_coordinates_of_one_group_are_not_read(monkeypatch) -> None:
+def test_coordinates_of_one_group_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     group = zarr.open_group(MemoryStore(), mode="w")
     for name, dims, shape in (("labels", LABELS, (2, 4, 5)), ("probs", PROBS, (2, 3, 4, 5))):
         group.create_array(name, shape=shape, dtype="f4", dimension_names=dims)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -34,7 +35,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", [str, Path, "file://{}".format])
-def test_open_array_at_a_path_or_url(dataset: Path, form) -> None:
+def test_open_array_at_a_path_or_url(dataset: Path, form: Any) -> None:
     array = open_array(form(dataset / "labels"), "labels")
     assert array.shape == (2, 3)
     assert array.read_only
@@ -72,7 +73,7 @@ def test_siblings(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_scale_factor(zarr_format) -> None:
+def test_scale_factor(zarr_format: Any) -> None:
     array = zarr.create_array(
         MemoryStore(), shape=(2,), dtype="u1", zarr_format=zarr_format, chunks=(2,)
     )
@@ -101,18 +102,18 @@ def test_scale_factor(zarr_format) -> None:
         ({"_FillValue": True}, "?", (1,)),
     ],
 )
-def test_fill_labels(attributes, dtype, expected) -> None:
+def test_fill_labels(attributes: Any, dtype: Any, expected: Any) -> None:
     assert fill_labels(attributes, np.dtype(dtype)) == expected
 
 
 @pytest.mark.parametrize("value", ["255", [1, "a"], {"a": 1}])
-def test_fill_labels_that_are_no_number(value) -> None:
+def test_fill_labels_that_are_no_number(value: Any) -> None:
     with pytest.raises(InputError, match=r"labels: the attribute missing_value is .*a number"):
         fill_labels({"missing_value": value}, np.dtype("u1"))
 
 
 def test_dimension_names() -> None:
-    def named(names) -> zarr.Array:
+    def named(names: Any) -> zarr.Array:
         return zarr.create_array(MemoryStore(), shape=(2, 2), dtype="u1", dimension_names=names)
 
     assert dimension_names(named(("y", "x"))) == ("y", "x")
@@ -126,7 +127,7 @@ def test_dimension_names() -> None:
 
 
 @st.composite
-def stored(draw: st.DrawFn):
+def stored(draw: st.DrawFn) -> Any:
     """Labels and predictions (N, K, H, W), and the predictions stored with their axes permuted."""
     shape = tuple(draw(st.integers(1, 5)) for _ in range(4))
     labels = np.arange(shape[0] * shape[2] * shape[3]).reshape(shape[0], *shape[2:])
@@ -150,14 +151,14 @@ def stored(draw: st.DrawFn):
     return labels, probs, arrays
 
 
-def box(draw, outer: Box) -> Box:
+def box(draw: st.DrawFn, outer: Box) -> Box:
     start = tuple(draw(st.integers(a, b - 1)) for a, b in zip(outer.start, outer.stop, strict=True))
     stop = tuple(draw(st.integers(a + 1, b)) for a, b in zip(start, outer.stop, strict=True))
     return Box(start, stop)
 
 
 @given(stored(), st.data())
-def test_reads_any_block_of_any_region(drawn, data) -> None:
+def test_reads_any_block_of_any_region(drawn: Any, data: st.DataObject) -> None:
     labels, probs, arrays = drawn
     reader = BlockReader.of(*arrays)
     assert reader.shape == probs.shape

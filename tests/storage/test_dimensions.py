@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,7 +61,7 @@ def test_no_index_where_xarray_has_none() -> None:
     assert describe(array.values, "labels").index("x") is None
 
 
-def test_a_coordinate_that_is_damaged(tmp_path) -> None:
+def test_a_coordinate_that_is_damaged(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path, mode="w")
     labels = group.create_array("labels", shape=(3,), dtype="u1", dimension_names=("x",))
     group.create_array("x", data=np.arange(3), dimension_names=("x",))

@@ -5,19 +5,22 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.gaps import fill_value, missing_objects, object_grid, watched
+from tests.stores import CountingStore
+from tests.strategies import examples
 
 EVERY_CHUNK = {"write_empty_chunks": True}
 DIMS = ("image", "class", "y", "x")
@@ -41,7 +44,7 @@ def stored(
 
 
 @st.composite
-def damaged(draw: st.DrawFn):
+def damaged(draw: st.DrawFn) -> Any:
     """Labels and predictions in any chunks, some of which are gone, and which these are."""
     shape = tuple(draw(st.integers(1, 5)) for _ in range(4))
     order = draw(st.permutations(range(4)))
@@ -60,9 +63,9 @@ def damaged(draw: st.DrawFn):
     return shape, order, arrays, gone
 
 
-@settings(max_examples=25)
+@examples(15)
 @given(damaged(), st.data())
-def test_finds_what_is_gone(drawn, data) -> None:
+def test_finds_what_is_gone(drawn: Any, data: st.DataObject) -> None:
     """What of each block reads as the fill value; each chunk of labels counts in one block."""
     shape, _, arrays, ((chunks, lost), _) = drawn
     reader = BlockReader.of(*arrays)
@@ -105,7 +108,7 @@ def test_the_object_is_the_shard() -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_of_either_format_at_the_root_of_a_store(zarr_format, tmp_path) -> None:
+def test_of_either_format_at_the_root_of_a_store(zarr_format: Any, tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path / "a", shape=(4, 3), chunks=(2, 3), dtype="i2", zarr_format=zarr_format
     )
@@ -116,26 +119,11 @@ def test_of_either_format_at_the_root_of_a_store(zarr_format, tmp_path) -> None:
     assert missing == ("c/1/0" if zarr_format == 3 else "1.0", Box((2, 0), (4, 3)))
 
 
-class Noting(MemoryStore):
-    """A store that notes what it is asked for, and is asked for nothing else."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[str] = []
-
-    async def get(self, key, prototype, byte_range=None):
-        self.requests.append(key)
-        return await super().get(key, prototype, byte_range)
-
-    async def exists(self, key):
-        raise AssertionError(key)
-
-
 def test_what_is_there_costs_no_request() -> None:
     """Nor does what is not there: only what is read is looked at."""
-    labels = stored("labels", (4, 6), None, {"1/0"}, Noting(), chunks=(2, 6))
+    labels = stored("labels", (4, 6), None, {"1/0"}, CountingStore(), chunks=(2, 6))
     probs = stored("probs", (4, 3, 6), None, {"0/1/0"}, labels.store, chunks=(2, 1, 6))
-    labels.store.requests.clear()
+    labels.store.forget()
     reader = BlockReader.of(labels, probs)
     whole = Box((0, 0), (4, 6))
     with reader.for_region(whole, [whole]) as read:
@@ -145,8 +133,8 @@ def test_what_is_there_costs_no_request() -> None:
     assert len(gaps.labels) == 1
     assert sorted(labels.store.requests) == sorted(
         [
-            *(f"labels/c/{i}/0" for i in (0, 1)),
-            *(f"probs/c/{i}/{k}/0" for i in (0, 1) for k in range(3)),
+            *(("get", f"labels/c/{i}/0") for i in (0, 1)),
+            *(("get", f"probs/c/{i}/{k}/0") for i in (0, 1) for k in range(3)),
         ]
     )
 
@@ -163,7 +151,7 @@ def chunks_missing(array: zarr.Array, *box: slice) -> list[int]:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "u1", ">i4", "i8", "bool"])
 @pytest.mark.parametrize("fill", [0, 1, np.nan])
-def test_written_fill_values_are_there(zarr_format, dtype, fill) -> None:
+def test_written_fill_values_are_there(zarr_format: Any, dtype: Any, fill: Any) -> None:
     if fill != fill and np.dtype(dtype).kind != "f":
         fill = 0
     array = zarr.create_array(
@@ -206,9 +194,9 @@ def test_no_fill_value_reads_as_zero() -> None:
     st.integers(0, 20),
     st.integers(0, 20),
 )
-def test_any_box_of_a_row_of_chunks(states, start, length) -> None:
+def test_any_box_of_a_row_of_chunks(states: Any, start: Any, length: Any) -> None:
     array = zarr.create_array(
-        Noting(), shape=(3 * len(states),), chunks=(3,), dtype="i2", config=EVERY_CHUNK
+        CountingStore(), shape=(3 * len(states),), chunks=(3,), dtype="i2", config=EVERY_CHUNK
     )
     for number, state in enumerate(states):
         if state != "absent":
@@ -216,9 +204,9 @@ def test_any_box_of_a_row_of_chunks(states, start, length) -> None:
     start = min(start, array.size - 1)
     box = slice(start, min(start + 1 + length, array.size))
     touched = sorted({i // 3 for i in range(box.start, box.stop)})
-    array.store.requests.clear()
+    array.store.forget()
     assert chunks_missing(array, box) == [i for i in touched if states[i] == "absent"]
-    assert sorted(array.store.requests) == [f"c/{i}" for i in touched]
+    assert sorted(array.store.requests) == [("get", f"c/{i}") for i in touched]
 
 
 class Unlisted(WrapperStore):
@@ -235,7 +223,9 @@ class Unlisted(WrapperStore):
 @pytest.mark.parametrize("path", ["", "group/array"])
 @pytest.mark.parametrize("kind", [MemoryStore, LocalStore])
 @pytest.mark.parametrize("listed", [True, False])
-def test_missing_objects_are_found(tmp_path, zarr_format, path, kind, listed) -> None:
+def test_missing_objects_are_found(
+    tmp_path: Path, zarr_format: Any, path: Any, kind: Any, listed: Any
+) -> None:
     store = kind(tmp_path) if kind is LocalStore else kind()
     array = zarr.create_array(
         store if listed else Unlisted(store),
@@ -269,11 +259,11 @@ def test_a_store_is_asked_once_and_where_zarr_reads_it() -> None:
     asked: list[tuple[str, int]] = []
 
     class Bound(MemoryStore):
-        async def get(self, key, prototype, byte_range=None):
+        async def get(self, key: Any, prototype: Any, byte_range: Any = None) -> Any:
             asked.append((key, threading.get_ident()))
             return await super().get(key, prototype, byte_range)
 
-        async def list_prefix(self, prefix):
+        async def list_prefix(self, prefix: Any) -> AsyncIterator[Any]:
             asked.append((prefix, threading.get_ident()))
             async for key in super().list_prefix(prefix):
                 yield key

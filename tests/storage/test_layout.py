@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import patch
 
 import dask.array as da
@@ -14,11 +15,11 @@ from zarr.storage import MemoryStore
 
 from dask_labelqc.region import Box
 from dask_labelqc.storage.layout import Layout
-from tests.segmentation.containers import CountingStore
+from tests.stores import CountingStore
 
 
 @st.composite
-def layouts(draw: st.DrawFn):
+def layouts(draw: st.DrawFn) -> Any:
     """An array, how it is seen, and what that is: computed with nothing but NumPy."""
     classes, scene = draw(st.booleans()), draw(st.booleans())
     ndim = draw(st.integers(1, 3)) + classes + (not scene)
@@ -49,7 +50,7 @@ def in_zarr(array: np.ndarray, chunks: tuple[int, ...]) -> zarr.Array:
 
 
 @given(layouts(), st.data())
-def test_any_box_is_read_from_any_array(drawn, data) -> None:
+def test_any_box_is_read_from_any_array(drawn: Any, data: st.DataObject) -> None:
     array, layout, seen, classes = drawn
     assert layout.shape(array.shape) == seen.shape
     chunks = tuple(data.draw(st.integers(1, n)) for n in array.shape)
@@ -67,7 +68,7 @@ def test_any_box_is_read_from_any_array(drawn, data) -> None:
 
 
 @given(layouts())
-def test_a_whole_array(drawn) -> None:
+def test_a_whole_array(drawn: Any) -> None:
     array, layout, seen, _ = drawn
     np.testing.assert_array_equal(layout.ordered(layout.inwards(array)), seen)
     lazy = layout.ordered(layout.inwards(da.from_array(array, chunks=1)))
@@ -75,7 +76,7 @@ def test_a_whole_array(drawn) -> None:
 
 
 @given(layouts())
-def test_back_to_the_own_dimensions(drawn) -> None:
+def test_back_to_the_own_dimensions(drawn: Any) -> None:
     array, layout, seen, _ = drawn
     np.testing.assert_array_equal(layout.outwards(layout.inwards(array)), array)
     assert layout.own(seen.shape) == array.shape
@@ -91,7 +92,7 @@ def test_back_to_the_own_dimensions(drawn) -> None:
     ],
     ids=["shuffled images", "backwards"],
 )
-def test_each_chunk_of_one_image_is_read_once(order, boxes) -> None:
+def test_each_chunk_of_one_image_is_read_once(order: Any, boxes: Any) -> None:
     store = CountingStore()
     group = zarr.open_group(store, mode="w")
     array = np.arange(6 * 3 * 4 * 5).reshape(6, 3, 4, 5)

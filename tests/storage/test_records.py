@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
 from dask_labelqc.storage.records import Records
+from tests.stores import CountingStore
 
 ARRAYS = {
     "position": np.arange(5, dtype=np.uint16),
@@ -25,7 +27,7 @@ def chunk_file(records: Records, number: int) -> Path:
     return Path(records.array.store.root) / "summaries" / "c" / str(number)
 
 
-def same(found, expected) -> bool:
+def same(found: Any, expected: Any) -> bool:
     return set(found) == set(expected) and all(
         found[n].dtype == a.dtype and np.array_equal(found[n], a, equal_nan=a.dtype.kind == "f")
         for n, a in expected.items()
@@ -74,23 +76,9 @@ def test_metadata_that_were_cut_short(records: Records) -> None:
 
 
 def test_one_request_a_record() -> None:
-    class Counting(zarr.storage.WrapperStore):
-        async def get(self, key, prototype, byte_range=None):
-            requests.append(("get", key))
-            return await super().get(key, prototype, byte_range)
-
-        async def set(self, key, value):
-            requests.append(("set", key))
-            await super().set(key, value)
-
-        async def delete(self, key):
-            requests.append(("delete", key))
-            await super().delete(key)
-
-    requests = []
-    group = zarr.create_group(Counting(zarr.storage.MemoryStore()))
-    records = Records.open(group, "summaries", 9)
-    requests.clear()
+    store = CountingStore()
+    records = Records.open(zarr.create_group(store), "summaries", 9)
+    store.forget()
     for number in (3, 8):
         records.write(number, ARRAYS)
     with records.reading([3, 4, 8]) as found:
@@ -98,7 +86,7 @@ def test_one_request_a_record() -> None:
     assert known[4] is None
     assert same(known[8], ARRAYS)
     read = [("get", f"summaries/c/{number}") for number in (3, 4, 8)]
-    assert requests == [("set", "summaries/c/3"), ("set", "summaries/c/8"), *read]
+    assert store.requests == [("set", "summaries/c/3"), ("set", "summaries/c/8"), *read]
 
 
 def test_many_arrays_of_long_names(records: Records) -> None:
