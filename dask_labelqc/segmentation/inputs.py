@@ -251,7 +251,7 @@ def parameters_of(
     options: Options,
     plain: tuple[Any, Any] | None = None,
 ) -> Parameters:
-    """Check options against the inputs; `plain` are their arrays, where they are none themselves."""
+    """Check options against inputs; `plain` are their arrays, where they are none themselves."""
     given, predicted = plain or (labels, pred_probs)
     return Parameters.of_images(
         options,
