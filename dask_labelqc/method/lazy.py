@@ -108,7 +108,7 @@ class _LazyAudit:
             sources.append(self._issue_images if images else self._issue_sums)
         if output.of("selection"):
             sources.append(self._learned)
-        if not issues:
+        if not issues or (not images and output.of("block")):
             sources.append(self._block_sums)
         return map_objects(partial(_finished, output), *sources)
 

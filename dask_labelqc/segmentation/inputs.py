@@ -230,7 +230,7 @@ def normalize(
         Naming the argument, what it is, and what it may be.
     """
     (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
-    params = parameters_of(labels, pred_probs, lineup, options)
+    params = parameters_of(labels, pred_probs, lineup, options, (given, predicted))
     like = Like.of(labels, lineup)
     if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
         return Lazy(BlockReader(given, predicted, lineup), params, like)
@@ -242,15 +242,20 @@ def normalize(
 
 
 def parameters_of(
-    labels: ArrayLike, pred_probs: ArrayLike, lineup: Lineup, options: Options
+    labels: ArrayLike,
+    pred_probs: ArrayLike,
+    lineup: Lineup,
+    options: Options,
+    plain: tuple[Any, Any] | None = None,
 ) -> Parameters:
-    """Check options against the inputs."""
+    """Check options against inputs; `plain` are their arrays, where they are none themselves."""
+    given, predicted = plain or (labels, pred_probs)
     return Parameters.of_images(
         options,
-        lineup.labels.shape(labels.shape),
-        labels.dtype,
-        lineup.pred_probs.shape(pred_probs.shape),
-        pred_probs.dtype,
+        lineup.labels.shape(given.shape),
+        given.dtype,
+        lineup.pred_probs.shape(predicted.shape),
+        predicted.dtype,
         scale=stored_scale(pred_probs),
         fill_labels=labels_fill(labels),
         class_names=class_names(labels, pred_probs),

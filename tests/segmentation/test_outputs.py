@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 import dask.array as da
@@ -56,6 +57,11 @@ def suggested(issues):
     return classes.reshape(issues.box.shape)
 
 
+def share(matrix, count):
+    with np.errstate(invalid="ignore"):
+        return matrix.sum(axis=1) / count
+
+
 def part(*cells):
     return (Part("the_part", *cells),)
 
@@ -75,6 +81,14 @@ ADDED = {
     "class_wrong": Output(
         "class_wrong", "class", np.int64, "...", part("block", "dataset", wrong_of_classes)
     ),
+    "class_share": Output(
+        "class_share",
+        "class",
+        np.float64,
+        "...",
+        (outputs.MATRIX, *part("block", "dataset", attrgetter("pixel_count"))),
+        share,
+    ),
     "pixel_doubtful": Output(
         "pixel_doubtful", "pixel", np.bool_, "...", part("block", "pixel", doubtful), fill=False
     ),
@@ -92,6 +106,7 @@ def expected(name, case):
         "image_wrong": wrong.sum(axis=(1, 2)),
         "image_highest": np.sqrt(scores.max(axis=(1, 2)).astype("f8")),
         "class_wrong": np.bincount(case.labels[wrong], minlength=4),
+        "class_share": share(found.issue_matrix, np.bincount(case.labels.ravel(), minlength=4)),
         "pixel_doubtful": scores < 0.5,
         "suggested_label": np.where(found.label_issues, reference.predicted(case.pred_probs), NONE),
     }[name]
