@@ -128,7 +128,7 @@ class BoxInputs(Inputs):
 
     @property
     def num_groups(self) -> int:
-        return self.edges.shape[1] - 1
+        return int(self.edges.shape[1]) - 1
 
     @property
     def groups(self) -> Shape:
@@ -171,7 +171,7 @@ class BoxInputs(Inputs):
         group, and the chunks of each column as they are stored and decoded.
         """
         images, given, predicted = np.diff(self.edges).max(axis=1).tolist()
-        held = (BOX_BYTES + 16) * (given + predicted) + 16 * images
+        held = int((BOX_BYTES + 16) * (given + predicted) + 16 * images)
         outputs = sum(output.dtype.itemsize * output.chunks[0] for output in self.outputs())
         return held + outputs + 2 * self._chunk_bytes
 
