@@ -226,13 +226,13 @@ def info(store: str, pred_probs: str | None, **arguments: Any) -> None:
         print_table(pipeline.plan_boxes_audit(store, **stores).summary())
         return
     base = store.rstrip("/")
-    arrays = (store, pred_probs) if pred_probs else (f"{base}/labels", f"{base}/pred_probs")
+    labels, probs = (store, pred_probs) if pred_probs else (f"{base}/labels", f"{base}/pred_probs")
     try:
-        if _are_examples(*arrays, arguments):
-            plan: Any = pipeline.plan_examples_audit(*arrays, **stores)
+        if _are_examples(labels, probs, arguments):
+            plan: Any = pipeline.plan_examples_audit(labels, probs, **stores)
         else:
             method = {name: arguments[name] for name in OF_IMAGES}
-            plan = pipeline.plan_audit(*arrays, **stores, **method)
+            plan = pipeline.plan_audit(labels, probs, **stores, **method)
     except InputError as error:
         if not pred_probs:
             error.advice = error.advice or advise("two arrays are named as LABELS PRED_PROBS")

@@ -107,7 +107,7 @@ def _store(
                 advise("{overwrite} replaces it", overwrite=True),
             )
         dataset = read()
-        attributes = {MADE_OF: files, "status": "unfinished"}
+        attributes: dict[str, Any] = {MADE_OF: files, "status": "unfinished"}
         group = zarr.open_group(lease.store, mode="w", attributes=attributes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
@@ -119,7 +119,7 @@ def _store(
 def _found(boxes: str | Path, store: Store) -> tuple[str | None, bool]:
     """Return of what files boxes were made before, if they were, and whether they are whole."""
     try:
-        found = zarr.open_group(store, mode="r").attrs
+        found: dict[str, Any] = dict(zarr.open_group(store, mode="r").attrs)
     except (FileNotFoundError, GroupNotFoundError):
         found = {}
     made_of, others = found.get(MADE_OF), set(list_names(store, "")) - {CHECKPOINT}

@@ -23,7 +23,6 @@ import zarr
 from dask.utils import format_bytes
 
 from dask_labelqc.arguments import positive_integer
-from dask_labelqc.errors import LabelQCError
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
 from dask_labelqc.object_detection.dataset import COLUMNS
@@ -37,7 +36,7 @@ from dask_labelqc.object_detection.passes import (
     score_images,
     survey_images,
 )
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
 from dask_labelqc.pipeline.runs import apart, copy_part, merged, touched, without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, stamps_by
@@ -82,7 +81,7 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class BoxInputs:
+class BoxInputs(Inputs):
     """The boxes of a dataset in Zarr, and how they are scored; see `inputs.Inputs`.
 
     Attributes
@@ -106,9 +105,6 @@ class BoxInputs:
 
     item: ClassVar[str] = "image"
     labels: ClassVar[frozenset[str]] = frozenset(n for n in COLUMNS if n.startswith("given"))
-    ahead: ClassVar[int] = 0
-    together: ClassVar[int] = 1
-    paints_alone: ClassVar[bool] = True
 
     @classmethod
     def of(cls, boxes: Boxes, options: ScoreOptions, block_boxes: int) -> Self:
@@ -132,7 +128,7 @@ class BoxInputs:
 
     @property
     def num_groups(self) -> int:
-        return self.edges.shape[1] - 1
+        return int(self.edges.shape[1]) - 1
 
     @property
     def groups(self) -> Shape:
@@ -141,6 +137,10 @@ class BoxInputs:
     @property
     def num_lists(self) -> int:
         return self.num_groups * self.class_groups
+
+    @property
+    def paints_alone(self) -> bool:
+        return True
 
     @property
     def class_groups(self) -> int:
@@ -171,7 +171,7 @@ class BoxInputs:
         group, and the chunks of each column as they are stored and decoded.
         """
         images, given, predicted = np.diff(self.edges).max(axis=1).tolist()
-        held = (BOX_BYTES + 16) * (given + predicted) + 16 * images
+        held = int((BOX_BYTES + 16) * (given + predicted) + 16 * images)
         outputs = sum(output.dtype.itemsize * output.chunks[0] for output in self.outputs())
         return held + outputs + 2 * self._chunk_bytes
 
@@ -231,15 +231,6 @@ class BoxInputs:
 
     def items(self, number: int) -> tuple[int, int]:
         return int(self.edges[0, number]), int(self.edges[0, number + 1])
-
-    def beside(self, number: int) -> range:
-        return range(number, number + 1)
-
-    def position(self, number: int) -> Shape:
-        return (number,)
-
-    def bad_items(self, how: Any, part: Part) -> dict[int, LabelQCError]:
-        return {}  # each is read by itself
 
     def scan(self, how: None, part: Part, left_out: Sequence[int] = ()) -> Found:
         waited, num_bytes, labels = 0.0, 0, 0

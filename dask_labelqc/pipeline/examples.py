@@ -35,7 +35,7 @@ from dask_labelqc.graph.select import Search
 from dask_labelqc.pipeline.example_records import facts_of, joined_facts, learned_of, to_arrays
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.images import check_group_bytes
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
 from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
@@ -57,7 +57,7 @@ KEPT_BYTES = 24
 
 
 @dataclass(frozen=True)
-class ExampleInputs:
+class ExampleInputs(Inputs):
     """The opened inputs of a job on examples; see `inputs.Inputs`.
 
     Attributes
@@ -82,9 +82,6 @@ class ExampleInputs:
 
     item: ClassVar[str] = "example"
     labels: ClassVar[frozenset[str]] = frozenset({"labels"})
-    ahead: ClassVar[int] = 0
-    num_lists: ClassVar[int] = 0
-    paints_alone: ClassVar[bool] = False
 
     @property
     def arrays(self) -> dict[str, zarr.Array[Any]]:
@@ -187,12 +184,6 @@ class ExampleInputs:
         box = self.plan.group_box((number,))
         return box.start[0], box.stop[0]
 
-    def beside(self, number: int) -> range:
-        return range(number, number + 1)
-
-    def position(self, number: int) -> Shape:
-        return (number,)
-
     @property
     def together(self) -> int:
         return int(self.arrays["pred_probs"].chunks[self._axis])
@@ -256,9 +247,6 @@ class ExampleInputs:
 
     def to_record(self, kept: tuple[Learned, ExampleFacts]) -> dict[str, AnyArray]:
         return to_arrays(*kept)
-
-    def to_lists(self, number: int, kept: Any) -> dict[int, dict[str, AnyArray]]:
-        return {}
 
     def total(self, record: Mapping[str, AnyArray]) -> Learned:
         return learned_of(record)

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from dask.utils import format_bytes
 
-from dask_labelqc.errors import InputError, LabelQCError
+from dask_labelqc.errors import InputError
 from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
 from dask_labelqc.graph.select import Search
 from dask_labelqc.method.issues import find_issues
@@ -32,7 +32,7 @@ from dask_labelqc.method.sequence import select
 from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics, summarize
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.image_results import Images
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Painted, Part, Results
+from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
 from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_of, to_arrays
 from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
@@ -48,7 +48,7 @@ __all__ = ["ImageInputs", "RegionReads", "image_stamps", "open_images", "worker_
 
 
 @dataclass(frozen=True)
-class ImageInputs:
+class ImageInputs(Inputs):
     """The opened inputs of a job, its parameters and plan; see `inputs.Inputs`."""
 
     reader: BlockReader
@@ -58,9 +58,6 @@ class ImageInputs:
 
     item: ClassVar[str] = "image"
     labels: ClassVar[frozenset[str]] = frozenset({"labels"})
-    num_lists: ClassVar[int] = 0
-    together: ClassVar[int] = 1
-    paints_alone: ClassVar[bool] = False
 
     @property
     def arrays(self) -> dict[str, zarr.Array[Any]]:
@@ -158,9 +155,6 @@ class ImageInputs:
     def position(self, number: int) -> Shape:
         return self.reader.lineup.labels.own(self._place(number))
 
-    def bad_items(self, how: Any, part: Part) -> dict[int, LabelQCError]:
-        return {}  # each is read by itself
-
     def scan(self, how: float | None, part: Part, left_out: Sequence[int] = ()) -> Found:
         whole = self.box(part.number)
         region = _of_images(whole, *part.items)
@@ -182,9 +176,6 @@ class ImageInputs:
 
     def to_record(self, kept: RegionSummary) -> dict[str, AnyArray]:
         return to_arrays(kept, self.params)
-
-    def to_lists(self, number: int, kept: RegionSummary) -> dict[int, dict[str, AnyArray]]:
-        return {}
 
     def total(self, record: Mapping[str, AnyArray]) -> Statistics:
         return statistics_of(record)

@@ -149,7 +149,7 @@ class Results:
 class Inputs(Protocol):
     """The opened inputs of a job, with what is asked of it and how it is cut into groups.
 
-    They travel with every task.
+    They travel with every task. What most kinds have in common is written here.
 
     Attributes
     ----------
@@ -182,13 +182,16 @@ class Inputs(Protocol):
     def groups(self) -> Shape: ...
 
     @property
-    def ahead(self) -> int: ...
+    def ahead(self) -> int:
+        return 0
 
     @property
-    def num_lists(self) -> int: ...
+    def num_lists(self) -> int:
+        return 0
 
     @property
-    def paints_alone(self) -> bool: ...
+    def paints_alone(self) -> bool:
+        return False
 
     # Before any work
 
@@ -226,19 +229,23 @@ class Inputs(Protocol):
 
     def beside(self, number: int) -> range:
         """Return the groups that hold parts of the same items, this one among them."""
+        return range(number, number + 1)
 
     def position(self, number: int) -> Shape:
         """Return which chunk of an output is that of a group."""
+        return (number,)
 
     @property
     def together(self) -> int:
         """How many items are read together, and so cannot be read together."""
+        return 1
 
     def bad_items(self, how: Any, part: Part) -> Mapping[int, LabelQCError]:
         """Return what cannot be audited of items that are read together; they are read once.
 
         Where it cannot be read at all, whatever reading raises.
         """
+        return {}  # each is read by itself
 
     def scan(self, how: Any, part: Part, left_out: Sequence[int] = ()) -> Found:
         """Read items of a group, without those that are left out."""
@@ -251,6 +258,7 @@ class Inputs(Protocol):
 
     def to_lists(self, number: int, kept: Any) -> Mapping[int, Mapping[str, AnyArray]]:
         """Return what is put on record of it besides, by number."""
+        return {}
 
     def total(self, record: Mapping[str, AnyArray]) -> Any:
         """Return `Found.total` from a record."""
