@@ -16,10 +16,12 @@ COUNT_FAULTS = """
 import json, resource
 from dask_labelqc.allocator import keep_freed_memory
 
+size = range(20_000_000)  # not a constant, which would be made once
+
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        bytes(20_000_000)
+        b"x" * len(size)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 print(json.dumps([keep_freed_memory(), faults()]))

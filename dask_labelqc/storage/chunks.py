@@ -74,7 +74,7 @@ def ask(array: zarr.Array[Any], question: Callable[[Store], Awaitable[T]]) -> T:
     Connections of fsspec belong to that thread.
     """
     store = _Asking(array.store_path.store, question)
-    _through(store, array)[(slice(0, 1),) * array.ndim]
+    _through(store, array).get_basic_selection((slice(0, 1),) * array.ndim)
     answer: T = store.answer
     return answer
 
