@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def test_within_another_box() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=4), st.data())
-def test_flat_positions_are_those_of_the_whole_array(sides, data) -> None:
+def test_flat_positions_are_those_of_the_whole_array(sides: Any, data: st.DataObject) -> None:
     box = Box(tuple(a for a, _ in sides), tuple(a + n for a, n in sides))
     shape = tuple(stop + data.draw(st.integers(0, 2)) for stop in box.stop)
     every = np.arange(np.prod(shape)).reshape(shape)

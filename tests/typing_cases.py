@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -12,7 +11,7 @@ import xarray as xr
 import zarr
 from matplotlib.figure import Figure
 
-import dask_labelqc
+import dask_labelqc.experimental.label_issues_batched
 from dask_labelqc import classification, object_detection, segmentation
 from dask_labelqc.object_detection import rank, summary
 from dask_labelqc.object_detection.answers import ClassName
@@ -87,8 +86,8 @@ def examples(plain: AnyArray, lazy: da.Array, named: xr.DataArray, maybe: bool) 
 
 
 def boxes(
-    labels: Sequence[Mapping[str, Any]],
-    predictions: list[list[AnyArray]],
+    labels: list[dict[str, Floats]],
+    predictions: list[list[Floats]],
     columns: xr.Dataset,
     lazy: da.Array,
     named: xr.DataArray,
@@ -120,7 +119,7 @@ def boxes(
 
 
 def counts_of_boxes(
-    labels: Sequence[Mapping[str, Any]], predictions: list[list[AnyArray]], columns: xr.Dataset
+    labels: list[dict[str, Floats]], predictions: list[list[Floats]], columns: xr.Dataset
 ) -> None:
     sizes = summary.bounding_box_size_distribution
     given, _ = sizes(labels, predictions, class_names=["car", "bus"])

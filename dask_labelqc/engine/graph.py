@@ -94,6 +94,7 @@ class ScheduledGraph(Eager):
         return reduce_objects(add, map_objects(attrgetter("total"), self._regions), then).compute()
 
     def reduce(self, stage: str, function: Callable[..., T], *values: Any) -> T:
+        assert self._regions is not None  # they have been scanned
         called = partial(_of_kept, partial(_with_values, function, values))
         result: T = reduce_objects(add, map_objects(called, self._regions)).compute()
         return result
@@ -116,7 +117,7 @@ class _Watch(Callback):
     """Call a function whenever a block of an array is done by a scheduler of this process."""
 
     def __init__(self, name: str, function: Callable[[], None]) -> None:
-        super().__init__(posttask=self._after)
+        super().__init__(posttask=self._after)  # type: ignore[no-untyped-call]
         self._name, self._function = name, function
 
     def _after(self, key: Any, *_: Any) -> None:

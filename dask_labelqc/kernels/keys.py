@@ -11,7 +11,6 @@ are equal it comes after all that disagree, and which of its like come first mak
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -94,7 +93,7 @@ class Keys:
     score: Ints
     place: Ints
     space: KeySpace
-    without_place: Ints = field(default_factory=partial(np.zeros, 0, np.uint32))
+    without_place: Ints = field(default_factory=lambda: np.zeros(0, np.uint32))
 
     @classmethod
     def of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -148,7 +148,7 @@ def _numbers(values: Any, what: str) -> AnyArray:
     return np.asarray(array)
 
 
-def _misshapen(predictions: Sequence[Any]) -> InputError:
+def _misshapen(predictions: Iterable[Any]) -> InputError:
     for image, prediction in enumerate(predictions):
         for k, values in enumerate(prediction):
             array = _numbers(values, f"predictions[{image}][{k}]")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -249,7 +249,7 @@ def parameters_of(
     plain: tuple[Any, Any] | None = None,
 ) -> Parameters:
     """Check options against inputs; `plain` are their arrays, where they are none themselves."""
-    given, predicted = plain or (labels, pred_probs)
+    given, predicted = plain or cast(tuple[Any, Any], (labels, pred_probs))
     return Parameters.of_images(
         options,
         lineup.labels.shape(given.shape),

@@ -580,7 +580,7 @@ def _object_store(connection: _Connection) -> obstore.store.ObjectStore:
             f"storage_options: {connection.url} cannot be opened with these: "
             f"{_in_one_line(error, connection)}"
         ) from None
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _retry_config(connection: _Connection) -> dict[str, Any]:

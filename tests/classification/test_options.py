@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from dask_labelqc.classification.options import ExampleFormat, ScoreOptions, che
         ({"method": "normalized_margin", "adjust_pred_probs": True}, np.inf, True, True),
     ],
 )
-def test_what_follows_from_the_score(scores, bound, rescored, twice) -> None:
+def test_what_follows_from_the_score(scores: Any, bound: Any, rescored: Any, twice: Any) -> None:
     options = ScoreOptions.of(scores, None)
     assert options.bound(0.01) == pytest.approx(bound)
     assert (options.rescored, options.reads_twice) == (rescored, twice)
@@ -39,7 +41,7 @@ def test_what_follows_from_the_score(scores, bound, rescored, twice) -> None:
         ),
     ],
 )
-def test_options_that_cannot_be_used(scores, counts, message: str) -> None:
+def test_options_that_cannot_be_used(scores: Any, counts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ScoreOptions.of(scores, counts)
 
@@ -61,7 +63,7 @@ def test_keys_of_scores_that_are_not_those_of_a_class_have_64_bits() -> None:
         ((4,), (4, 1), "K = 1 classes; it must be 2 up"),
     ],
 )
-def test_shapes_that_cannot_be_used(labels, probs, message: str) -> None:
+def test_shapes_that_cannot_be_used(labels: Any, probs: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_format(labels, np.dtype("i8"), probs, np.dtype("f4"))
 

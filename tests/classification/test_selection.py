@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ FORM = ExampleFormat((100,), 2, np.dtype("f4"))
 THRESHOLDS = np.array([0.5, 0.75])
 
 
-def method(**scores) -> ExampleMethod:
+def method(**scores: Any) -> ExampleMethod:
     return ExampleMethod(FORM, ScoreOptions.of(scores, None))
 
 
@@ -48,7 +50,7 @@ def test_only_the_margin_of_adjusted_probabilities_is_read_twice() -> None:
 
 
 @pytest.mark.parametrize(("last", "again"), [(0.25, False), (0.5, True), (0.75, True)])
-def test_read_again_if_what_was_left_out_may_rank_before_the_last(last, again: bool) -> None:
+def test_read_again_if_what_was_left_out_may_rank_before_the_last(last: Any, again: bool) -> None:
     how = method().missed(learned(lowest=0.5), THRESHOLDS, issues(0.125, last))
     assert (how is not None) == again
     if how is not None:

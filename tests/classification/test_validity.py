@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from dask_labelqc.method.statistics import WorstSum
         (np.ma.array([0.5, 1.0], mask=[True, False]), [0, 1], [True, False]),
     ],
 )
-def test_labels_that_are_whole_or_missing(labels, values, missing) -> None:
+def test_labels_that_are_whole_or_missing(labels: Any, values: Any, missing: Any) -> None:
     found, gone = whole_labels(labels, 0)
     assert found.dtype.kind in "iu"
     assert (found.tolist(), gone.tolist()) == (values, missing)

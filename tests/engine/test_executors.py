@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -76,7 +78,7 @@ class Told(NoProgress):
 
 
 @pytest.fixture(params=["threads", "scheduled", "lazy"])
-def regions(request):
+def regions(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "threads":
         boxes = [Box((i,), (i + 1,)) for i in range(PARTS)]
         with ThreadPoolExecutor(2) as pool:
@@ -87,7 +89,7 @@ def regions(request):
         yield LazyGraph(as_array, again)
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """The value, computed if it is lazy."""
     if not isinstance(value, da.Array):
         return value
@@ -95,14 +97,14 @@ def plain(value):
     return int(block.compute(scheduler="sync")[0])
 
 
-def test_scan_and_reduce(regions) -> None:
+def test_scan_and_reduce(regions: Any) -> None:
     total = regions.scan(10)
     assert plain(total) == NUMBERS.sum()
     assert plain(regions.reduce("count", count, regions.apply(doubled, total))) == 2 * 276 * 11
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(None, 11), (20, 21)])
-def test_a_second_scan_where_it_is_needed(regions, limit, kept: int) -> None:
+def test_a_second_scan_where_it_is_needed(regions: Any, limit: Any, kept: int) -> None:
     total = regions.scan(10)
     how = regions.apply(partial(limit_or_none, limit), total)
     known = regions.scan_again(how, total)
@@ -110,13 +112,13 @@ def test_a_second_scan_where_it_is_needed(regions, limit, kept: int) -> None:
     assert plain(regions.reduce("count", count, 1)) == kept
 
 
-def test_repeat_stops_at_what_is_done(regions) -> None:
+def test_repeat_stops_at_what_is_done(regions: Any) -> None:
     start = regions.apply(doubled, regions.scan(10))
     found = regions.repeat(partial(regions.apply, up_to_100), start, is_100, 3)
     assert plain(found) == 100
 
 
-def test_the_total_is_seen_once(regions) -> None:
+def test_the_total_is_seen_once(regions: Any) -> None:
     seen: list[int] = []
 
     def see(total: int) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ CHUNKS = (2, 3), (5, 1)
     [VALUES, zarr.array(VALUES, chunks=(1, 4)), da.from_array(VALUES, chunks=2)],
     ids=["numpy", "zarr", "dask"],
 )
-def test_any_array_in_the_chunks_that_are_wanted(array) -> None:
+def test_any_array_in_the_chunks_that_are_wanted(array: Any) -> None:
     found = as_blocks(array, CHUNKS)
     assert found.chunks == CHUNKS
     np.testing.assert_array_equal(found.compute(scheduler="sync"), VALUES)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from dask_labelqc.method.format import Format, check_dtypes, check_scale, stored
     ("dtype", "probability", "item_bytes"),
     [("f2", "f4", 600), ("f4", "f4", 1200), ("f8", "f8", 2400), ("u1", "f4", 300)],
 )
-def test_dtypes_follow_from_the_stored_one(dtype, probability, item_bytes: int) -> None:
+def test_dtypes_follow_from_the_stored_one(dtype: Any, probability: Any, item_bytes: int) -> None:
     form = Format((5,), 300, np.dtype(dtype))
     assert form.probability_dtype == probability
     assert form.class_dtype == np.uint16
@@ -23,7 +25,7 @@ def test_dtypes_follow_from_the_stored_one(dtype, probability, item_bytes: int) 
     ("dtype", "scale", "tolerance"),
     [("f4", None, 0.01), ("u1", None, 0.01 + 4 / 255 / 2), ("u2", 0.001, 0.01 + 4 * 0.001 / 2)],
 )
-def test_integers_are_rounded_besides(dtype, scale, tolerance: float) -> None:
+def test_integers_are_rounded_besides(dtype: Any, scale: Any, tolerance: float) -> None:
     assert Format((5,), 4, np.dtype(dtype), scale).sum_tolerance == pytest.approx(tolerance)
 
 
@@ -46,7 +48,7 @@ def test_what_is_stored_in_another_byte_order() -> None:
         ("i8", "u1", True, "from_logits: pred_probs are uint8; logits must be floating point"),
     ],
 )
-def test_dtypes_that_cannot_be_used(labels, probs, logits, message: str) -> None:
+def test_dtypes_that_cannot_be_used(labels: Any, probs: Any, logits: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_dtypes(np.dtype(labels), np.dtype(probs), logits)
 

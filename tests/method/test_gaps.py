@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ BLOCK = Box((2, 0), (6, 5))
 CODES = np.zeros(BLOCK.shape, np.int32)
 
 
-def parameters(from_logits=False, ignore_index=()) -> Parameters:
+def parameters(from_logits: bool = False, ignore_index: Any = ()) -> Parameters:
     options = Options.of(from_logits=from_logits, ignore_index=ignore_index)
     return Parameters.of_images(options, (9, 5), np.dtype("i8"), (9, 4, 5), np.dtype("f4"))
 
@@ -31,7 +32,7 @@ def test_nothing_is_missing_where_everything_is_there() -> None:
     ("fill", "ignored", "label"),
     [(1, (), 1), (None, (), 0), (1, 1, -1), (9, (), -1), (0.5, (), -1)],
 )
-def test_labels_that_read_as_a_class(fill, ignored, label: int) -> None:
+def test_labels_that_read_as_a_class(fill: Any, ignored: Any, label: int) -> None:
     gaps = Gaps((Box((4, 0), (6, 5)),), 3, label=fill)
     found = missing_of(gaps, CODES, BLOCK, parameters(ignore_index=ignored))
     assert found.label == label
@@ -49,7 +50,7 @@ def test_some_classes_are_remembered() -> None:
     ("gaps", "logits", "what"),
     [((gap(0, 2), gap(2, 4)), False, "all classes"), ((gap(1, 3),), True, "2 of the classes")],
 )
-def test_predictions_of_which_nothing_can_be_made(gaps, logits, what: str) -> None:
+def test_predictions_of_which_nothing_can_be_made(gaps: Any, logits: Any, what: str) -> None:
     message = (
         rf"pred_probs: the chunk 'c/3/0/1' is not in the store and {what} read as 0\.0 at image 3, "
         r"pixel \(1,\)"
@@ -86,6 +87,6 @@ def test_it_is_said_once_with_the_images() -> None:
     assert "in images 0, 2;" in predictions
 
 
-def test_nothing_is_said_of_nothing(recwarn) -> None:
+def test_nothing_is_said_of_nothing(recwarn: Any) -> None:
     warn_of_missing(Missing())
     assert not recwarn.list

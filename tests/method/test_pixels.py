@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from dask_labelqc.method.statistics import NO_SUM, WorstSum
 from dask_labelqc.method.summary import Statistics
 
 
-def method(validate="full") -> PixelMethod:
+def method(validate: str = "full") -> PixelMethod:
     options = Options.of(validate=validate)
     facts = (2, 3), np.dtype("u1"), (2, 4, 3), np.dtype("f4")
     return PixelMethod(Parameters.of_images(options, *facts))
@@ -39,7 +41,7 @@ def test_thresholds() -> None:
 
 
 @pytest.mark.parametrize(("number", "bound"), [(0, None), (4, None), (5, 0.75)])
-def test_read_again_if_more_are_wanted_than_lie_below_the_bound(number: int, bound) -> None:
+def test_read_again_if_more_are_wanted_than_lie_below_the_bound(number: int, bound: Any) -> None:
     known = statistics()
     assert method().again(known, method().thresholds(known), number) == bound
 
@@ -54,7 +56,9 @@ def test_the_first_digit_is_known_when_the_search_starts() -> None:
 
 
 @pytest.mark.parametrize(("validate", "number"), [("full", 1), ("labels", 0), ("none", 0)])
-def test_sums_are_warned_of_where_they_are_looked_at(validate, number, recwarn) -> None:
+def test_sums_are_warned_of_where_they_are_looked_at(
+    validate: Any, number: Any, recwarn: Any
+) -> None:
     worst = WorstSum(0.5, (1, 2), 1.5)
     known = statistics(worst=worst)
     assert method(validate).warn(known) is known

@@ -63,13 +63,13 @@ class Numbers(Eager):
     def __init__(self, *regions: list[int]) -> None:
         self.regions, self.asked = [np.array(r) for r in regions], []
 
-    def scan(self, how, then=None):
+    def scan(self, how: Any, then: Any = None) -> Any:
         self.asked.append(("scan", how))
         self.found = [Scanned(r.size, r[r <= how]) for r in self.regions]
         total = sum(region.total for region in self.found)
         return total if then is None else then(total)
 
-    def reduce(self, stage, function, *values):
+    def reduce(self, stage: Any, function: Any, *values: Any) -> Any:
         self.asked.append(stage)
         return reduce(add, (function(region.kept, *values) for region in self.found))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_the_worst_sum_is_the_first_of_the_farthest() -> None:
         ((3,), "of an example should sum to 1 (within 0.01); the worst sum is 1.25 at example 3"),
     ],
 )
-def test_a_wrong_sum_is_said_with_its_place(place, said: str) -> None:
+def test_a_wrong_sum_is_said_with_its_place(place: Any, said: str) -> None:
     message = wrong_sum(WorstSum(0.25, place, 1.25), 0.01)
     assert message == f"pred_probs: the probabilities {said}"
 

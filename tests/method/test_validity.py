@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ BOX = Box((4, 2, 0), (5, 4, 3))
 NAMES = {1: "road", 7: "car"}
 
 
-def parameters(validate="full", ignore_index=()) -> Parameters:
+def parameters(validate: str = "full", ignore_index: Any = ()) -> Parameters:
     options = Options.of(validate=validate, ignore_index=ignore_index)
     facts = (9, 8, 3), np.dtype("i8"), (9, 3, 8, 3), np.dtype("f4")
     return Parameters.of_images(options, *facts, class_names=NAMES)
@@ -72,7 +74,7 @@ def test_the_place_of_a_prediction_that_cannot_be_used() -> None:
         ([0.0, 0.0], 99, None, "all 2 probabilities are 0 at here"),
     ],
 )
-def test_reasons(values, reason, scale, message: str) -> None:
+def test_reasons(values: Any, reason: Any, scale: Any, message: str) -> None:
     advice = advise("put them through a softmax")
     error = prediction_error(np.array(values), reason, scale, "here", advice, NAMES)
     assert str(error).startswith(f"pred_probs: {message}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -22,47 +23,47 @@ NONE = 99
 """A class that no pixel has."""
 
 
-def disagreeing(scan):
+def disagreeing(scan: Any) -> Any:
     """The positions and labels of the pixels of a block that disagree with their prediction."""
     wrong = scan.given != scan.predicted
     return scan.position[wrong], scan.given[wrong]
 
 
-def wrong_of_images(scan):
+def wrong_of_images(scan: Any) -> Any:
     position, _ = disagreeing(scan)
     images = scan.image_count.size
     pixels = scan.dense_score[0].size
     return np.bincount(position // pixels, minlength=images)
 
 
-def wrong_of_classes(scan):
+def wrong_of_classes(scan: Any) -> Any:
     return np.bincount(disagreeing(scan)[1], minlength=scan.class_count.size)
 
 
-def highest_of_images(scan):
+def highest_of_images(scan: Any) -> Any:
     return np.nan_to_num(scan.dense_score, nan=0.0).max(axis=1)
 
 
-def highest(mine, other, params):
+def highest(mine: Any, other: Any, params: Any) -> Any:
     return np.maximum(mine, other)
 
 
-def doubtful(scan):
+def doubtful(scan: Any) -> Any:
     return scan.dense_score < 0.5
 
 
-def suggested(issues):
+def suggested(issues: Any) -> Any:
     classes = np.full(issues.box.size, NONE, np.uint8)
     classes[issues.position] = issues.predicted
     return classes.reshape(issues.box.shape)
 
 
-def share(matrix, count):
+def share(matrix: Any, count: Any) -> Any:
     with np.errstate(invalid="ignore"):
         return matrix.sum(axis=1) / count
 
 
-def part(*cells):
+def part(*cells: Any) -> Any:
     return (Part("the_part", *cells),)
 
 
@@ -98,7 +99,7 @@ ADDED = {
 }
 
 
-def expected(name, case):
+def expected(name: str, case: Any) -> Any:
     found = reference.audit(case.labels, case.pred_probs)
     wrong = reference.predicted(case.pred_probs) != case.labels
     scores = found.pixel_scores
@@ -113,7 +114,7 @@ def expected(name, case):
 
 
 @pytest.fixture(params=sorted(ADDED))
-def added(request, monkeypatch) -> Output:
+def added(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Output:
     output = ADDED[request.param]
     monkeypatch.setattr(outputs, "OUTPUTS", (*outputs.OUTPUTS, output))
     return output
@@ -156,7 +157,8 @@ def test_a_new_output_comes_out_of_every_front(added: Output, tmp_path: Path) ->
     )
     stored = report.open()[added.name]
     np.testing.assert_array_equal(stored, wanted)
-    assert (stored.dims, stored.dtype) == (DIMS[added.over], added.dtype)
+    assert stored.dims == DIMS[added.over]
+    assert stored.dtype == np.dtype(added.dtype)
     if added.over == "pixel":
         array = zarr.open_array(tmp_path / "out" / added.name, mode="r")
         assert array.fill_value == added.fill
@@ -164,7 +166,9 @@ def test_a_new_output_comes_out_of_every_front(added: Output, tmp_path: Path) ->
     assert f"| `{added.name}` | {', '.join(DIMS[added.over])} |" in outputs.outputs_table()
 
 
-def test_memory_is_planned_for_a_new_output_of_pixels(monkeypatch, tmp_path: Path) -> None:
+def test_memory_is_planned_for_a_new_output_of_pixels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     case = make_case(shape=(4, 6, 8))
     group = zarr.create_group(tmp_path)
     arrays = [
