@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import dask_labelqc
+from dask_labelqc.method.outputs import outputs_table
 from docs.pages import ROOT
 
 LISTED = re.findall(
@@ -52,3 +53,7 @@ def test_public_modules_are_found() -> None:
     found = {module.__name__ for module in public_modules(dask_labelqc)}
     assert {"dask_labelqc.object_detection.rank", "dask_labelqc.segmentation"} <= found
     assert "dask_labelqc.cluster" in LISTED
+
+
+def test_the_outputs_are_those_of_the_table() -> None:
+    assert outputs_table() in (ROOT / "docs/reference/outputs.md").read_text()
