@@ -10,7 +10,7 @@ are equal it comes after all that disagree, and which of its like come first mak
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -93,7 +93,7 @@ class Keys:
     score: Ints
     place: Ints
     space: KeySpace
-    without_place: Ints = field(default_factory=lambda: np.zeros(0, np.uint32))
+    without_place: Ints | None = None
 
     @classmethod
     def of(
@@ -109,8 +109,8 @@ class Keys:
         place = flat_index.astype(np.uint64) | (
             agrees.astype(np.uint64) << np.uint64(space.index_bits)
         )
-        others = () if without_place is None else (without_place.view(bits.dtype),)
-        return cls(bits.astype(np.uint64), place, space, *others)
+        others = None if without_place is None else without_place.view(bits.dtype)
+        return cls(bits.astype(np.uint64), place, space, others)
 
     @classmethod
     def of_any_sign(cls, score: Floats, flat_index: Ints, space: KeySpace) -> Keys:
@@ -130,7 +130,8 @@ class Keys:
         if level < levels:
             after = DIGIT_BITS * (levels - level - 1)
             for bits in (self.score, self.without_place):
-                _count_digits(bits, np.uint64(after), joined(prefix), counts)
+                if bits is not None:
+                    _count_digits(bits, np.uint64(after), joined(prefix), counts)
         else:
             after = DIGIT_BITS * (self.space.levels - level - 1)
             place = self.place[self.score == joined(prefix[:levels])]
