@@ -20,6 +20,7 @@ from dask_labelqc.object_detection.coco import from_coco
 from dask_labelqc.object_detection.yolo import from_yolo
 from dask_labelqc.pipeline.lease import CHECKPOINT, hold
 from dask_labelqc.pipeline.output import output_store, writing
+from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.objects import list_names
 
 __all__ = ["store_coco", "store_yolo"]
@@ -113,7 +114,8 @@ def _store(
             warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
             warnings.simplefilter("ignore", ZarrUserWarning)  # the claims are no array
             dataset.to_zarr(lease.store, mode="a", consolidated=False, zarr_format=3)
-        group.attrs["status"] = "complete"
+            group.attrs["status"] = "complete"
+            consolidate(group)
 
 
 def _found(boxes: str | Path, store: Store) -> tuple[str | None, bool]:
