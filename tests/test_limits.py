@@ -12,7 +12,7 @@ import zarr
 
 from dask_labelqc import audit_zarr, classification, object_detection, plan_audit, segmentation
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import spatial_factors
+from dask_labelqc.plan import spatial_factors
 from dask_labelqc.segmentation.summary import (
     common_label_issues,
     display_issues,

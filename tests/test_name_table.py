@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -33,7 +35,7 @@ CONTAINERS = ["NumPy", "Zarr", "Dask", "xarray"]
 HEADER = "| cleanlab | dask_labelqc | NumPy | Zarr | Dask | xarray |"
 
 
-def table():
+def table() -> Iterator[Any]:
     """Return (cleanlab's name, our name, the containers that are claimed) of each row."""
     text = PAGE.read_text().split(HEADER)[1].split("\n\n")[0]
     for line in text.splitlines()[2:]:
@@ -46,7 +48,7 @@ def table():
 ROWS = list(table())
 
 
-def look_up(package, name):
+def look_up(package: Any, name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(f"{package}.{module}"), attribute)
 
@@ -54,7 +56,7 @@ def look_up(package, name):
 class Inputs:
     """Tiny datasets in a container."""
 
-    def __init__(self, container, path):
+    def __init__(self, container: Any, path: Any) -> None:
         self.container, self.path = container, path
         rng = np.random.default_rng(0)
         self._masks = rng.random((4, 6, 5)) < 0.4
@@ -64,7 +66,7 @@ class Inputs:
         self._probs = rng.dirichlet(np.full(3, 0.5), 60)
         self._scores = rng.random(12)
 
-    def give(self, array, *dims):
+    def give(self, array: Any, *dims: Any) -> Any:
         if self.container == "Zarr":
             chunks = (max(len(array) // 2, 1), *array.shape[1:])
             return zarr.create_array(MemoryStore(), data=np.ascontiguousarray(array), chunks=chunks)
@@ -73,7 +75,7 @@ class Inputs:
         return xr.DataArray(array, dims=dims) if self.container == "xarray" else array
 
     @property
-    def pixels(self):
+    def pixels(self) -> Any:
         """Labels and predictions of images."""
         return (
             self.give(self._maps, "image", "y", "x"),
@@ -81,21 +83,21 @@ class Inputs:
         )
 
     @property
-    def flagged(self):
+    def flagged(self) -> Any:
         """Issues, labels and predictions of images."""
         return self.give(self._masks, "image", "y", "x"), *self.pixels
 
     @property
-    def examples(self):
+    def examples(self) -> Any:
         """Labels and predictions of examples."""
         return self.give(self._labels, "example"), self.give(self._probs, "example", "class")
 
     @property
-    def scores(self):
+    def scores(self) -> Any:
         return self.give(self._scores, "image")
 
     @property
-    def boxes(self):
+    def boxes(self) -> Any:
         """Cleanlab's two lists, or the columnar dataset; for Zarr its path."""
         labels, predictions = make_lists(3)
         if self.container == "NumPy":
@@ -109,11 +111,11 @@ class Inputs:
         return (dataset,)
 
     @property
-    def picture(self):
+    def picture(self) -> Any:
         return self.give(self._map_probs[0].transpose(1, 2, 0), "y", "x", "color")
 
 
-def pooled(inputs):
+def pooled(inputs: Any) -> Any:
     labels, _ = lists = make_lists(3)
     scores = boxes_rank.compute_badloc_box_scores(labels=labels, predictions=lists[1])
     if inputs.container == "NumPy":
@@ -123,7 +125,7 @@ def pooled(inputs):
     return boxes_rank.pool_box_scores_per_image(flat, offsets=offsets)
 
 
-def inspected(inputs):
+def inspected(inputs: Any) -> Any:
     inspector = LabelInspector(num_class=3, verbose=False)
     labels, pred_probs = inputs.examples
     for batch in (slice(0, 25), slice(25, 60)):
@@ -138,26 +140,26 @@ def inspected(inputs):
     ]
 
 
-def displayed(inputs):
+def displayed(inputs: Any) -> Any:
     issues, labels, pred_probs = inputs.flagged
     return pixels_summary.display_issues(
         issues, labels=labels, pred_probs=pred_probs, class_names=["a", "b", "c"], top=2
     )
 
 
-def visualized(inputs):
+def visualized(inputs: Any) -> Any:
     labels, predictions = make_lists(3)
     return boxes_summary.visualize(inputs.picture, label=labels[1], prediction=predictions[1])
 
 
-def of_boxes(kind, inputs):
+def of_boxes(kind: Any, inputs: Any) -> Any:
     """Scores of all boxes, one image after the other."""
     compute = getattr(boxes_rank, f"compute_{kind}_box_scores")
     scores = compute(**dict(zip(("labels", "predictions"), inputs.boxes, strict=False)))
     return np.concatenate(scores) if isinstance(scores, list) else scores
 
 
-def summarized(name, inputs):
+def summarized(name: str, inputs: Any) -> Any:
     return getattr(boxes_summary, name)(*inputs.boxes)
 
 
@@ -213,7 +215,7 @@ EXERCISES |= {
 }
 
 
-def plain(answer):
+def plain(answer: Any) -> Any:
     """Return an answer as NumPy arrays, numbers, lists and dictionaries; figures as pictures."""
     if isinstance(answer, Figure):
         canvas = FigureCanvasAgg(answer)
@@ -232,7 +234,7 @@ def plain(answer):
     return answer
 
 
-def assert_same(found, expected):
+def assert_same(found: Any, expected: Any) -> None:
     if isinstance(expected, dict):
         assert list(found) == list(expected)
         found, expected = list(found.values()), list(expected.values())
@@ -245,19 +247,19 @@ def assert_same(found, expected):
 
 
 @pytest.fixture(autouse=True)
-def _without_a_screen():
+def _without_a_screen() -> Iterator[Any]:
     plt.switch_backend("agg")
     yield
     plt.close("all")
 
 
-def test_every_row_is_exercised_and_every_exercise_has_a_row():
+def test_every_row_is_exercised_and_every_exercise_has_a_row() -> None:
     names = [ours for _, ours, _ in ROWS]
     assert sorted(names) == sorted(EXERCISES)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [row[:2] for row in ROWS])
-def test_the_names_are_there(theirs, ours):
+def test_the_names_are_there(theirs: Any, ours: Any) -> None:
     mine = look_up("dask_labelqc", ours)
     if not theirs:
         return
@@ -272,12 +274,12 @@ CLAIMS = [(ours, container) for _, ours, claimed in ROWS for container in claime
 
 
 @pytest.mark.parametrize(("name", "container"), CLAIMS)
-def test_every_container_gives_the_same_answer(name, container, tmp_path):
+def test_every_container_gives_the_same_answer(name: str, container: Any, tmp_path: Path) -> None:
     exercise = EXERCISES[name]
     expected = plain(exercise(Inputs("NumPy", tmp_path)))
     assert len(expected)
     assert_same(plain(exercise(Inputs(container, tmp_path))), expected)
 
 
-def test_every_tick_is_set():
+def test_every_tick_is_set() -> None:
     assert [ours for _, ours, claimed in ROWS if claimed != CONTAINERS] == []

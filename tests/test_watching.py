@@ -25,7 +25,7 @@ CASE = make_case(100, (6, 8, 12), 4)
 LINE = r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=[A-Z]+ "
 
 SMALL_GROUPS = """
-from dask_labelqc.graph import blocks
+from dask_labelqc import plan as blocks
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.cli import main
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.examples import ExampleScan, adjusted_self_confidence
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.method.issues import is_confident
+from dask_labelqc.method.search import Search
 from dask_labelqc.typing import BoolArray, Floats, Ints
 
-__all__ = ["Candidates", "Confidences", "ExampleFacts", "FoundIssues", "Learned", "LeftOut"]
+__all__ = ["Confidences", "ExampleCandidates", "ExampleFacts", "FoundIssues", "Learned", "LeftOut"]
 
 AGREEMENT_SLACK = 1e-6
 """A prediction counts as the given label when it is no more probable than that by this."""
@@ -46,7 +46,7 @@ class FoundIssues:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class ExampleCandidates:
     """A list of examples; what is not needed of them is an empty array.
 
     Attributes
@@ -73,24 +73,24 @@ class Candidates:
         return self.score if self.score.size else self.self_confidence
 
     @classmethod
-    def of(cls, scan: ExampleScan) -> Candidates:
+    def of(cls, scan: ExampleScan) -> ExampleCandidates:
         return cls(*(getattr(scan, field.name) for field in fields(cls)))
 
     @classmethod
-    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+    def joined(cls, parts: Sequence[ExampleCandidates]) -> ExampleCandidates:
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in vars(self).values())
 
-    def of_which(self, chosen: BoolArray) -> Candidates:
-        return Candidates(*(array[chosen[: array.size]] for array in vars(self).values()))
+    def of_which(self, chosen: BoolArray) -> ExampleCandidates:
+        return ExampleCandidates(*(array[chosen[: array.size]] for array in vars(self).values()))
 
-    def without(self, *names: str) -> Candidates:
+    def without(self, *names: str) -> ExampleCandidates:
         return replace(self, **{name: getattr(self, name)[:0] for name in names})
 
-    def adjusted(self, thresholds: Floats) -> Candidates:
+    def adjusted(self, thresholds: Floats) -> ExampleCandidates:
         """Return them with the scores of adjusted probabilities, if these are still to be."""
         if self.total.size == 0:
             return self
@@ -206,8 +206,8 @@ class ExampleFacts:
     """
 
     start: int
-    disagreeing: Candidates
-    agreeing: Candidates
+    disagreeing: ExampleCandidates
+    agreeing: ExampleCandidates
     confidences: Confidences | None = None
 
     def __sizeof__(self) -> int:
@@ -246,7 +246,7 @@ class ExampleFacts:
         score = some.label_quality[found]
         return FoundIssues(self.start + some.position[found].astype(np.int64), score)
 
-    def _keys(self, candidates: Candidates, search: Search) -> Keys:
+    def _keys(self, candidates: ExampleCandidates, search: Search) -> Keys:
         """Return the sort keys: the score, then the place in the dataset."""
         place = self.start + candidates.position.astype(np.int64)
         return Keys.of_any_sign(candidates.label_quality, place, search.space)

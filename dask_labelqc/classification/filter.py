@@ -14,6 +14,7 @@ import zarr
 from dask_labelqc.arguments import check_flag, number_of_threads, positive_integer
 from dask_labelqc.classification.absent import warn_of_labels, warn_of_predictions
 from dask_labelqc.classification.facts import FoundIssues
+from dask_labelqc.classification.in_memory import in_memory
 from dask_labelqc.classification.inputs import (
     ExampleArrays,
     InMemoryExamples,
@@ -21,8 +22,7 @@ from dask_labelqc.classification.inputs import (
     normalize,
     open_file,
 )
-from dask_labelqc.classification.lazy import on_scheduler
-from dask_labelqc.classification.memory import in_memory
+from dask_labelqc.classification.on_scheduler import on_scheduler
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.selection import ExampleMethod, find
 from dask_labelqc.classification.validity import warn_of_sum

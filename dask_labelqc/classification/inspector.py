@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from dask_labelqc.arguments import check_flag, number_of_threads
-from dask_labelqc.classification.facts import Candidates
+from dask_labelqc.classification.facts import ExampleCandidates
 from dask_labelqc.classification.inputs import InMemoryExamples, loaded, normalize
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import scan_runs
@@ -387,7 +387,7 @@ class LabelInspector:
         start: int,
         bound: float,
         thresholds: Floats | None = None,
-    ) -> tuple[ExampleStatistics, Candidates]:
+    ) -> tuple[ExampleStatistics, ExampleCandidates]:
         """Scan a batch whose first example is number `start`, a part of it on each thread."""
         size = batch.labels.size
         ends = np.linspace(0, size, min(self.n_jobs, size) + 1).astype(int)
@@ -404,7 +404,7 @@ class LabelInspector:
             with ThreadPoolExecutor(len(parts)) as pool:
                 runs = [run for found in pool.map(scan, parts) for run in found]
         statistics = (ExampleStatistics.of(found, start + run.start) for run, found in runs)
-        candidates = Candidates.joined([Candidates.of(found) for _, found in runs])
+        candidates = ExampleCandidates.joined([ExampleCandidates.of(found) for _, found in runs])
         return reduce(add, statistics), candidates
 
     def _warn(self, statistics: ExampleStatistics, batch: InMemoryExamples) -> None:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 
 from dask_labelqc.classification.facts import (
-    Candidates,
     Confidences,
+    ExampleCandidates,
     ExampleFacts,
     Learned,
     LeftOut,
@@ -136,7 +136,7 @@ def scan_region(
     form: ExampleFormat,
     options: ScoreOptions,
     keeping: Keeping,
-    see: Callable[[Candidates], None] | None = None,
+    see: Callable[[ExampleCandidates], None] | None = None,
 ) -> Scanned:
     """Scan the blocks of a region one after the other; see `scan_runs` for the parameters.
 
@@ -150,7 +150,7 @@ def scan_region(
     parameters = options.scan(bound, keeping.thresholds)
     for run, scan in scan_runs(start, blocks, labels, read, form, parameters):
         statistics = statistics + ExampleStatistics.of(scan, start + run.start)
-        found = Candidates.of(scan)
+        found = ExampleCandidates.of(scan)
         if see is not None:
             known = keeping.thresholds
             see(found if known is None else found.adjusted(known))
@@ -169,14 +169,14 @@ class _Kept:
         self._dtype = np.min_scalar_type(max(size - 1, 1))
         self._scored = options.scores_apart
         self._adjusting = options.rescored and keeping.thresholds is None
-        self._disagreeing: list[Candidates] = []
-        self._agreeing: list[Candidates] = []
+        self._disagreeing: list[ExampleCandidates] = []
+        self._agreeing: list[ExampleCandidates] = []
         self._confidences: list[Confidences] = []
         self._seen = 0
         self._lowest = np.full(form.num_classes, np.nextafter(keeping.bound, np.inf))
         self._largest_total = 0.0
 
-    def add(self, found: Candidates, seen: int, statistics: ExampleStatistics) -> None:
+    def add(self, found: ExampleCandidates, seen: int, statistics: ExampleStatistics) -> None:
         """Take what was found of some more examples."""
         found = replace(found, position=found.position.astype(self._dtype))
         if not self._scored:
@@ -201,8 +201,8 @@ class _Kept:
             self._leave_out(statistics)
         return ExampleFacts(
             start,
-            Candidates.joined(self._disagreeing),
-            Candidates.joined(self._agreeing),
+            ExampleCandidates.joined(self._disagreeing),
+            ExampleCandidates.joined(self._agreeing),
             Confidences.joined(self._confidences) if self._confidences else None,
         )
 
@@ -216,7 +216,7 @@ class _Kept:
         """How many of those that agree to keep."""
         return max(2 * _count(self._disagreeing), self._seen // 8, LEAST_KEPT)
 
-    def _slim(self, agreeing: Candidates) -> Candidates:
+    def _slim(self, agreeing: ExampleCandidates) -> ExampleCandidates:
         """Return only what the ranking needs."""
         slim = agreeing.without("confidence", "predicted")
         if not self._adjusting:
@@ -225,7 +225,7 @@ class _Kept:
 
     def _leave_out(self, statistics: ExampleStatistics) -> None:
         """Keep the lowest of those that agree, by the thresholds as far as they are known."""
-        agreeing = Candidates.joined(self._agreeing)
+        agreeing = ExampleCandidates.joined(self._agreeing)
         order = agreeing.label_quality
         if self._adjusting:
             order = order - statistics.thresholds()[agreeing.given]
@@ -241,5 +241,5 @@ class _Kept:
             self._lowest = np.minimum(self._lowest, np.float64(gone.label_quality.min()))
 
 
-def _count(parts: list[Candidates]) -> int:
+def _count(parts: list[ExampleCandidates]) -> int:
     return sum(part.position.size for part in parts)

@@ -12,8 +12,8 @@ from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.classification.scan import Keeping
 from dask_labelqc.classification.statistics import IssueCounts
 from dask_labelqc.engine.regions import Regions
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.search import Search
 from dask_labelqc.method.sequence import Selection, search_last, select
 from dask_labelqc.typing import Floats
 

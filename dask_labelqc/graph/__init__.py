@@ -1,1 +1,1 @@
-"""Blocks, exact distributed selection, and graphs of public Dask arrays. Nothing of Zarr."""
+"""Dask arrays of blocks and of objects, by public ways. Nothing of the method."""

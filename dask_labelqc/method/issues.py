@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_labelqc.graph.blocks import Box
-from dask_labelqc.graph.select import Search
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.summary import Candidates, Statistics
+from dask_labelqc.method.search import Search
+from dask_labelqc.method.summarize import Candidates, Statistics
+from dask_labelqc.region import Box
 from dask_labelqc.typing import BoolArray, Floats, Ints
 
 __all__ = [

@@ -12,10 +12,10 @@ import numpy as np
 
 from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import spatial_factors
 from dask_labelqc.kernels.keys import KeySpace
 from dask_labelqc.kernels.summary import ScanOptions
 from dask_labelqc.method.format import Format, check_dtypes, check_scale, stored_as, warn_of_fill
+from dask_labelqc.plan import spatial_factors
 from dask_labelqc.typing import LabelDownsample, Shape, Validate
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
 from dask_labelqc.method.issues import (
     Issues,
@@ -15,7 +14,8 @@ from dask_labelqc.method.issues import (
     start_search,
 )
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.method.summary import Candidates, Statistics
+from dask_labelqc.method.search import Search
+from dask_labelqc.method.summarize import Candidates, Statistics
 from dask_labelqc.typing import Floats
 
 __all__ = ["PixelMethod"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dask_labelqc.engine.regions import Regions
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram
+from dask_labelqc.method.search import Search
 
 __all__ = ["Method", "Selection", "search_last", "select"]
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from dask_labelqc.errors import Advice, InputError, advise
-from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import WorstSum
-from dask_labelqc.region import name_images
+from dask_labelqc.region import Box, name_images
 from dask_labelqc.typing import AnyArray
 
 __all__ = [

@@ -11,7 +11,7 @@ import xarray as xr
 
 from dask_labelqc.object_detection.answers import named
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, Boxes, open_boxes
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.passes import OUTPUTS, precision_by_class, score, survey
 
 __all__ = ["audit"]
@@ -73,7 +73,7 @@ def audit(
     array([1.])
     """
     boxes = open_boxes(labels, predictions)
-    options = ScoreOptions.given(
+    options = BoxScoreOptions.given(
         overlapping_label_check=bool(overlapping_label_check),
         alpha=alpha,
         low_probability_threshold=low_probability_threshold,

@@ -17,7 +17,7 @@ from dask_labelqc.object_detection.lists import (
     flatten_labels,
     separate_prediction,
 )
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.passes import survey
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
@@ -65,7 +65,7 @@ def get_auxiliary_inputs(
     >>> get_auxiliary_inputs(0.9, labels, [[[[0, 0, 10, 5, 0.9]]]])[0]["iou_matrix"]
     array([[0.5]])
     """
-    alpha = ScoreOptions.given(alpha=alpha).alpha
+    alpha = BoxScoreOptions.given(alpha=alpha).alpha
     boxes = open_boxes(labels, predictions)
     smallest = survey(boxes, alpha, BLOCK_BOXES)[0].smallest_similarity
     inputs: list[AuxiliaryInput] = []
@@ -111,14 +111,14 @@ def boxes_of_auxiliary(inputs: Sequence[Mapping[str, Any]]) -> Boxes:
 
 
 def score_auxiliary(
-    kind: str, inputs: Sequence[Mapping[str, Any]], options: ScoreOptions
+    kind: str, inputs: Sequence[Mapping[str, Any]], options: BoxScoreOptions
 ) -> list[Floats]:
     """Return the box scores of one kind for each image of the auxiliary inputs."""
     return [_score_image(kind, image, options, i) for i, image in enumerate(inputs)]
 
 
 def _score_image(
-    kind: str, image: Mapping[str, Any], options: ScoreOptions, position: int
+    kind: str, image: Mapping[str, Any], options: BoxScoreOptions, position: int
 ) -> Floats:
     given, given_classes = _given(image, position)
     predicted, classes, probs = _predicted(image, position)

@@ -17,7 +17,7 @@ from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.dataset import Columnar
 from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.passes import precision_by_class, score, survey
 from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
@@ -135,19 +135,19 @@ def find_label_issues(
     array([False,  True])
     """
     boxes = open_boxes(labels, predictions)
-    options = ScoreOptions.given(
+    options = BoxScoreOptions.given(
         weights=aggregation_weights, overlapping_label_check=bool(overlapping_label_check)
     )
     total, matched = survey(boxes, options.alpha, block_boxes, matches=True)
     precision = precision_by_class(boxes, total, matched)
 
-    def found(name: str, options: ScoreOptions) -> Any:
+    def found(name: str, options: BoxScoreOptions) -> Any:
         return score(boxes, [name], options, total, precision, block_boxes=block_boxes)[name]
 
     issues = found("label_issues", options)
     if not return_indices_ranked_by_score:
         return shaped(boxes, "label_issues", issues)
-    scores = found("image_score", ScoreOptions.given(weights=aggregation_weights))
+    scores = found("image_score", BoxScoreOptions.given(weights=aggregation_weights))
     if not boxes.lazy:
         return _ranked(issues, scores)
     return da.from_delayed(delayed(_ranked)(issues, scores), (np.nan,), np.int64)

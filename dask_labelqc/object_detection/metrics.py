@@ -12,7 +12,7 @@ from dask_labelqc.object_detection.answers import ClassName, ClassNames, names_b
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.dataset import Columnar
 from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.passes import Survey, survey
 
 __all__ = ["calculate_per_class_metrics", "get_average_per_class_confusion_matrix"]
@@ -58,7 +58,7 @@ def get_average_per_class_confusion_matrix(
     """
     boxes = open_boxes(labels, predictions)
     names = _names(boxes.names(names_by_id(class_names)), boxes.num_classes)
-    total, matched = survey(boxes, ScoreOptions().alpha, BLOCK_BOXES, matches=True)
+    total, matched = survey(boxes, BoxScoreOptions().alpha, BLOCK_BOXES, matches=True)
     del matched  # the precision needs the match lists, the counts do not
     found: Survey = dask.compute(total)[0]
     thresholds = len(IOU_THRESHOLDS)

@@ -16,7 +16,7 @@ __all__ = [
     "ISSUE_FACTOR",
     "KINDS",
     "PRECISION_FACTOR",
-    "ScoreOptions",
+    "BoxScoreOptions",
     "check_fraction",
 ]
 
@@ -41,7 +41,7 @@ def _equal_weights() -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class BoxScoreOptions:
     """How boxes are scored and images summed up.
 
     Attributes
@@ -92,6 +92,6 @@ class ScoreOptions:
             )
 
     @classmethod
-    def given(cls, **values: object) -> ScoreOptions:
+    def given(cls, **values: object) -> BoxScoreOptions:
         """Return the options with the values that are not None; the rest are the defaults."""
         return cls(**{k: v for k, v in values.items() if v is not None})  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from dask_labelqc.object_detection.options import (
     ISSUE_FACTOR,
     KINDS,
     PRECISION_FACTOR,
-    ScoreOptions,
+    BoxScoreOptions,
 )
 from dask_labelqc.typing import AnyArray, BoolArray, Floats, Ints
 
@@ -142,7 +142,7 @@ def precision_by_class(boxes: Boxes, total: Any, matched: Sequence[Sequence[Any]
 def score(
     boxes: Boxes,
     names: Iterable[str],
-    options: ScoreOptions,
+    options: BoxScoreOptions,
     total: Any,
     precision: Any = None,
     *,
@@ -246,7 +246,7 @@ def _score_block(
     span: Span,
     num_classes: int,
     names: tuple[str, ...],
-    options: ScoreOptions,
+    options: BoxScoreOptions,
     total: Survey,
     precision: Floats | None,
 ) -> tuple[AnyArray, ...]:
@@ -257,7 +257,7 @@ def _score_block(
 def score_images(
     block: BoxBlock,
     names: Sequence[str],
-    options: ScoreOptions,
+    options: BoxScoreOptions,
     smallest_similarity: float,
     precision: Floats | None,
 ) -> tuple[AnyArray, ...]:

@@ -22,7 +22,7 @@ from dask_labelqc.object_detection.auxiliary import get_auxiliary_inputs, score_
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.dataset import Columnar, check_offsets
 from dask_labelqc.object_detection.lists import LabelLists, PredictionLists
-from dask_labelqc.object_detection.options import ScoreOptions, check_fraction
+from dask_labelqc.object_detection.options import BoxScoreOptions, check_fraction
 from dask_labelqc.object_detection.passes import score, survey
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
@@ -117,7 +117,7 @@ def get_label_quality_scores(
     >>> get_label_quality_scores(labels, good)
     array([1.])
     """
-    options = ScoreOptions.given(
+    options = BoxScoreOptions.given(
         weights=aggregation_weights, overlapping_label_check=bool(overlapping_label_check)
     )
     return _scores("image_score", labels, predictions, options, block_boxes)
@@ -232,7 +232,9 @@ def compute_overlooked_box_scores(
     >>> compute_overlooked_box_scores(labels=labels, predictions=[[[[0, 0, 9, 9, 0.75]]]])
     [array([nan])]
     """
-    options = ScoreOptions.given(alpha=alpha, high_probability_threshold=high_probability_threshold)
+    options = BoxScoreOptions.given(
+        alpha=alpha, high_probability_threshold=high_probability_threshold
+    )
     return _box_scores("overlooked", labels, predictions, auxiliary_inputs, options, block_boxes)
 
 
@@ -289,7 +291,9 @@ def compute_badloc_box_scores(
     >>> compute_badloc_box_scores(labels=labels, predictions=[[[[0, 0, 10, 5, 0.9]]]], alpha=1)
     [array([0.5])]
     """
-    options = ScoreOptions.given(alpha=alpha, low_probability_threshold=low_probability_threshold)
+    options = BoxScoreOptions.given(
+        alpha=alpha, low_probability_threshold=low_probability_threshold
+    )
     return _box_scores("badloc", labels, predictions, auxiliary_inputs, options, block_boxes)
 
 
@@ -352,7 +356,7 @@ def compute_swap_box_scores(
     >>> compute_swap_box_scores(labels=labels, predictions=predictions, alpha=1)
     [array([0.5])]
     """
-    options = ScoreOptions.given(
+    options = BoxScoreOptions.given(
         alpha=alpha,
         high_probability_threshold=high_probability_threshold,
         overlapping_label_check=bool(overlapping_label_check),
@@ -421,7 +425,7 @@ def compute_spurious_box_scores(
     >>> compute_spurious_box_scores(labels=labels, predictions=[[[[0, 0, 10, 10, 0.75]]]])
     [array([0.75])]
     """
-    options = ScoreOptions.given(alpha=alpha)
+    options = BoxScoreOptions.given(alpha=alpha)
     return _box_scores("spurious", labels, predictions, auxiliary_inputs, options, block_boxes)
 
 
@@ -474,7 +478,7 @@ def pool_box_scores_per_image(
     >>> pool_box_scores_per_image([np.array([0.5, np.nan, 0.5]), np.array([])])
     array([0.5, 1. ])
     """
-    temperature = ScoreOptions.given(temperature=temperature).temperature
+    temperature = BoxScoreOptions.given(temperature=temperature).temperature
     if offsets is None:
         if any(np.ndim(scores) != 1 for scores in box_scores):
             raise InputError(
@@ -508,7 +512,7 @@ def _box_scores(
     labels: LabelLists | Columnar | None,
     predictions: PredictionLists | None,
     auxiliary_inputs: Auxiliary | None,
-    options: ScoreOptions,
+    options: BoxScoreOptions,
     block_boxes: int,
 ) -> list[Floats] | xr.DataArray:
     """Return the scores of boxes of one kind, from whatever the boxes came in."""
@@ -518,7 +522,7 @@ def _box_scores(
 
 
 def _scores(
-    name: str, labels: Any, predictions: Any, options: ScoreOptions, block_boxes: int
+    name: str, labels: Any, predictions: Any, options: BoxScoreOptions, block_boxes: int
 ) -> Any:
     boxes = open_boxes(labels, predictions)
     total, _ = survey(boxes, options.alpha, block_boxes)

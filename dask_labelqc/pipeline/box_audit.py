@@ -11,7 +11,7 @@ from distributed import Client
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.pipeline.boxes import BoxInputs
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
@@ -149,7 +149,7 @@ def _open(
             "stores it"
         )
     opened = open_boxes(boxes, storage_options=storage_options)
-    return BoxInputs.of(opened, ScoreOptions.given(**options), block_boxes)
+    return BoxInputs.of(opened, BoxScoreOptions.given(**options), block_boxes)
 
 
 def plan_boxes_audit(

@@ -26,7 +26,7 @@ from dask_labelqc.arguments import positive_integer
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
 from dask_labelqc.object_detection.dataset import COLUMNS
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.passes import (
     OUTPUTS,
     Survey,
@@ -96,7 +96,7 @@ class BoxInputs(Inputs):
 
     columns: Mapping[str, zarr.Array[Any]]
     num_classes: int
-    options: ScoreOptions
+    options: BoxScoreOptions
     block_boxes: int
     edges: Ints
     offsets: str
@@ -107,7 +107,7 @@ class BoxInputs(Inputs):
     labels: ClassVar[frozenset[str]] = frozenset(n for n in COLUMNS if n.startswith("given"))
 
     @classmethod
-    def of(cls, boxes: Boxes, options: ScoreOptions, block_boxes: int) -> Self:
+    def of(cls, boxes: Boxes, options: BoxScoreOptions, block_boxes: int) -> Self:
         """Cut boxes in Zarr into groups of about so many."""
         positive_integer("block_boxes", block_boxes)
         columns = {name: boxes.columns[name] for name in COLUMNS if name in boxes.columns}

@@ -10,12 +10,12 @@ from distributed import Client
 
 from dask_labelqc.classification.options import EstimationMethod, ScoreMethod, ScoreOptions
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.pipeline.examples import open_examples
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
 from dask_labelqc.pipeline.plans import ExamplePlan
 from dask_labelqc.pipeline.report import ExampleReport, most
+from dask_labelqc.plan import GROUP_BYTES
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.arrays import StoreLocation
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dask_labelqc.classification.facts import (
-    Candidates,
     Confidences,
+    ExampleCandidates,
     ExampleFacts,
     Learned,
     LeftOut,
@@ -61,8 +61,8 @@ def facts_of(start: int, record: Mapping[str, AnyArray]) -> ExampleFacts:
     confidences = _named(CONFIDENCES, record)
     return ExampleFacts(
         start,
-        Candidates(**_named(DISAGREEING, record)),
-        Candidates(**_named(AGREEING, record)),
+        ExampleCandidates(**_named(DISAGREEING, record)),
+        ExampleCandidates(**_named(AGREEING, record)),
         Confidences(**confidences) if confidences else None,
     )
 
@@ -74,13 +74,13 @@ def joined_facts(start: int, runs: Sequence[ExampleFacts]) -> ExampleFacts:
     confidences = [run.confidences for run in runs if run.confidences is not None]
     return ExampleFacts(
         start,
-        Candidates.joined([_moved(start, run, run.disagreeing) for run in runs]),
-        Candidates.joined([_moved(start, run, run.agreeing) for run in runs]),
+        ExampleCandidates.joined([_moved(start, run, run.disagreeing) for run in runs]),
+        ExampleCandidates.joined([_moved(start, run, run.agreeing) for run in runs]),
         Confidences.joined(confidences) if confidences else None,
     )
 
 
-def _moved(start: int, run: ExampleFacts, lists: Candidates) -> Candidates:
+def _moved(start: int, run: ExampleFacts, lists: ExampleCandidates) -> ExampleCandidates:
     return replace(lists, position=lists.position.astype(np.int64) + (run.start - start))
 
 

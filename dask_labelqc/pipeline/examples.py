@@ -17,12 +17,12 @@ from dask.utils import format_bytes
 
 from dask_labelqc.classification.absent import warn_of_labels, warn_of_predictions
 from dask_labelqc.classification.facts import (
-    Candidates,
+    ExampleCandidates,
     ExampleFacts,
     Learned,
 )
 from dask_labelqc.classification.inputs import LazyExamples, normalize
-from dask_labelqc.classification.lazy import read_labels, read_region
+from dask_labelqc.classification.on_scheduler import read_labels, read_region
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import RUN, Keeping, ReadRows, scan_region
 from dask_labelqc.classification.selection import ExampleMethod, find
@@ -30,8 +30,7 @@ from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.errors import InputError, LabelQCError
-from dask_labelqc.graph.blocks import GROUP_BYTES, Plan, plan_blocks
-from dask_labelqc.graph.select import Search
+from dask_labelqc.method.search import Search
 from dask_labelqc.pipeline.example_records import facts_of, joined_facts, learned_of, to_arrays
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.images import check_group_bytes
@@ -39,6 +38,7 @@ from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Pa
 from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
+from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.region import Box
 from dask_labelqc.storage.alignment import SPATIAL_NAMES, line_up
 from dask_labelqc.storage.arrays import StoreLocation, open_array
@@ -340,7 +340,7 @@ class _Reads:
         see = self._see if self._dense else None
         return scan_region(start, blocks, labels, timed, form, options, keeping, see)
 
-    def _see(self, found: Candidates) -> None:
+    def _see(self, found: ExampleCandidates) -> None:
         values = {"label_quality": found.label_quality, "predicted_label": found.predicted}
         for name, target in self._dense.items():
             target[found.position] = values[name]

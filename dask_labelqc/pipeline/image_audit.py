@@ -9,7 +9,6 @@ from typing import Any
 
 from distributed import Client
 
-from dask_labelqc.graph.blocks import GROUP_BYTES
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline.images import ImageInputs, open_images
@@ -17,6 +16,7 @@ from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Finished, Run, run_job
 from dask_labelqc.pipeline.plans import JobPlan
 from dask_labelqc.pipeline.report import JobReport, lowest, most
+from dask_labelqc.plan import GROUP_BYTES
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import StoreLocation

@@ -15,8 +15,6 @@ import zarr
 from dask.utils import format_bytes
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
-from dask_labelqc.graph.select import Search
 from dask_labelqc.method.issues import find_issues
 from dask_labelqc.method.outputs import (
     OUTPUTS,
@@ -28,8 +26,9 @@ from dask_labelqc.method.outputs import (
 )
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.search import Search
 from dask_labelqc.method.sequence import select
-from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics, summarize
+from dask_labelqc.method.summarize import Candidates, RegionSummary, Statistics, summarize
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.image_results import Images
 from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
@@ -37,7 +36,8 @@ from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_
 from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
-from dask_labelqc.region import Gaps
+from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
+from dask_labelqc.region import Box, Gaps
 from dask_labelqc.segmentation.inputs import parameters_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram, in_order
 from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import WorstSum
-from dask_labelqc.method.summary import Candidates, RegionSummary, Statistics
+from dask_labelqc.method.summarize import Candidates, RegionSummary, Statistics
+from dask_labelqc.region import Box
 from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray
 

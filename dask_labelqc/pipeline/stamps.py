@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dask_labelqc.graph.blocks import Plan
+from dask_labelqc.plan import Plan
 from dask_labelqc.storage.objects import list_tags
 from dask_labelqc.typing import Ints, Shape
 

@@ -11,8 +11,8 @@ import zarr
 
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options
-from dask_labelqc.segmentation.inputs import InMemory, Lazy, Like, normalize
-from dask_labelqc.segmentation.memory import audit_in_memory
+from dask_labelqc.segmentation.in_memory import audit_in_memory
+from dask_labelqc.segmentation.inputs import InMemory, Lazy, LikeLabels, normalize
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.containers import ArrayLike
 from dask_labelqc.storage.coordinates import (
@@ -143,7 +143,7 @@ def audit(
     return _dataset(values, inputs, _carried(labels, pred_probs, inputs.like))
 
 
-def _carried(labels: ArrayLike, pred_probs: ArrayLike, like: Like) -> Carried:
+def _carried(labels: ArrayLike, pred_probs: ArrayLike, like: LikeLabels) -> Carried:
     if isinstance(labels, zarr.Array):
         return carried_coordinates(labels, pred_probs, like.lineup)
     classes = class_labels(pred_probs, like.lineup.class_dim)

@@ -15,9 +15,8 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
+from dask_labelqc.graph.arrays import as_blocks
 from dask_labelqc.graph.objects import from_blocks, reduce_objects
-from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.kernels.flagged import count_pairs, select_class
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
@@ -25,6 +24,8 @@ from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.validity import check_whole
+from dask_labelqc.plan import Plan, plan_blocks
+from dask_labelqc.region import Box
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.inputs import as_dask
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup

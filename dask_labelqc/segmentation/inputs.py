@@ -19,14 +19,15 @@ import zarr
 
 from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import GROUP_BYTES, Box, Plan, plan_blocks
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.limits import check_blocks
-from dask_labelqc.method.lazy import lazy_audit
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Options, Parameters
-from dask_labelqc.method.summary import Candidates, RegionSummary, summarize
+from dask_labelqc.method.summarize import Candidates, RegionSummary, summarize
+from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
+from dask_labelqc.region import Box
 from dask_labelqc.segmentation.gaps import look_for_gaps
+from dask_labelqc.segmentation.lazy import lazy_audit
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
@@ -37,7 +38,7 @@ from dask_labelqc.storage.layout import Layout
 from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["InMemory", "Lazy", "Like", "as_dask", "normalize", "parameters_of"]
+__all__ = ["InMemory", "Lazy", "LikeLabels", "as_dask", "normalize", "parameters_of"]
 
 LAZY_GROUPS = 32
 """Into how many tasks the reading of a Zarr array is cut at least, as long as they are worth it."""
@@ -48,7 +49,7 @@ WHOLE_IMAGE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Like:
+class LikeLabels:
     """What results look like: the labels' dims, coordinates, and what they say of the place.
 
     Nothing is taken over that says how the labels, or their coordinates, are encoded or what
@@ -61,7 +62,7 @@ class Like:
     image_dim: Hashable
 
     @classmethod
-    def of(cls, labels: ArrayLike, lineup: Lineup) -> Like:
+    def of(cls, labels: ArrayLike, lineup: Lineup) -> LikeLabels:
         """Take what is to be kept of the labels."""
         template = None
         if isinstance(labels, xr.DataArray):
@@ -99,7 +100,7 @@ class InMemory:
     labels: AnyArray
     pred_probs: AnyArray
     params: Parameters
-    like: Like
+    like: LikeLabels
 
     def plan(self, threads: int, batch_size: int | None) -> Plan:
         """Cut the images so that every thread has several groups."""
@@ -137,7 +138,7 @@ class Lazy:
 
     source: BlockReader | tuple[da.Array, da.Array]
     params: Parameters
-    like: Like
+    like: LikeLabels
 
     def audit(self, batch_size: int | None) -> dict[str, da.Array]:
         """Build the graph; return the outputs by name."""
@@ -231,7 +232,7 @@ def normalize(
     """
     (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
     params = parameters_of(labels, pred_probs, lineup, options, (given, predicted))
-    like = Like.of(labels, lineup)
+    like = LikeLabels.of(labels, lineup)
     if isinstance(given, zarr.Array) and isinstance(predicted, zarr.Array):
         return Lazy(BlockReader(given, predicted, lineup), params, like)
     if isinstance(given, np.ndarray) and isinstance(predicted, np.ndarray):

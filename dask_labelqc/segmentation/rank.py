@@ -16,8 +16,8 @@ from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.outputs import only_outputs
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.segmentation.arguments import Method, ScoreArguments
+from dask_labelqc.segmentation.in_memory import audit_in_memory
 from dask_labelqc.segmentation.inputs import InMemory, normalize
-from dask_labelqc.segmentation.memory import audit_in_memory
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
 from dask_labelqc.typing import BoolArray, Floats, Ints, LabelDownsample, Validate

@@ -14,7 +14,7 @@ from cleanlab.segmentation.filter import find_label_issues as cleanlab_issues
 from cleanlab.segmentation.rank import get_label_quality_scores as cleanlab_scores
 
 from dask_labelqc.method.parameters import make_parameters
-from dask_labelqc.method.summary import summarize
+from dask_labelqc.method.summarize import summarize
 from dask_labelqc.pipeline.recorded import LISTS, to_arrays
 from dask_labelqc.region import Box
 from dask_labelqc.segmentation import find_label_issues, get_label_quality_scores

@@ -19,8 +19,8 @@ from tests.classification.examples import draw_examples
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Labels in chunks of 70 and predictions in chunks of 50 x 4 of 300 examples, 9 classes."""
-    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 4000)
-    monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("dask_labelqc.classification.on_scheduler.REGION_BYTES", 4000)
+    monkeypatch.setattr("dask_labelqc.plan.BLOCK_BYTES", 2000)
     labels, pred_probs = draw_examples(3, 300, 9, np.float32)
     group = zarr.create_group(tmp_path / "data.zarr")
     group.create_array("labels", data=labels, chunks=(70,))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -27,13 +29,13 @@ OPTIONS = [
 ]
 
 
-def to_zarr(path, array, chunks, **kwargs):
+def to_zarr(path: Any, array: Any, chunks: Any, **kwargs: Any) -> Any:
     zarr.create_array(path, data=array, chunks=chunks, **kwargs)
     return zarr.open_array(path, mode="r")
 
 
 @pytest.fixture
-def containers(examples, tmp_path):
+def containers(examples: Any, tmp_path: Path) -> Any:
     """The same examples in every container, by name."""
     labels, pred_probs = examples
     zarr_labels = to_zarr(tmp_path / "labels.zarr", labels, (700,))
@@ -65,9 +67,11 @@ def containers(examples, tmp_path):
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("threads", [1, 3, None])
-def test_containers_and_chunkings_agree(examples, containers, options, threads, monkeypatch):
-    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
-    monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 10_000)
+def test_containers_and_chunkings_agree(
+    examples: Any, containers: Any, options: Any, threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dask_labelqc.classification.on_scheduler.REGION_BYTES", 40_000)
+    monkeypatch.setattr("dask_labelqc.plan.BLOCK_BYTES", 10_000)
     kwargs = {"verbose": False, **options}
     expected = find_label_issues_batched(*examples, **kwargs)
     assert 0 < expected.size < 900
@@ -78,7 +82,7 @@ def test_containers_and_chunkings_agree(examples, containers, options, threads, 
 
 
 @pytest.mark.parametrize("suffix", ["npy", "zarr"])
-def test_files(examples, containers, tmp_path, suffix):
+def test_files(examples: Any, containers: Any, tmp_path: Path, suffix: Any) -> None:
     labels, pred_probs = examples
     to_zarr(tmp_path / "pred_probs.zarr", pred_probs, (700, 12))
     files = {
@@ -94,7 +98,7 @@ def test_files(examples, containers, tmp_path, suffix):
     np.testing.assert_array_equal(mixed, found)
 
 
-def test_a_mask_has_the_container_of_the_labels(examples):
+def test_a_mask_has_the_container_of_the_labels(examples: Any) -> None:
     labels, pred_probs = examples
     coords = {"example": np.arange(len(labels)) * 2}
     given = xr.DataArray(labels, coords, ("example",), attrs={"crs": "EPSG:4326"})
@@ -108,7 +112,7 @@ def test_a_mask_has_the_container_of_the_labels(examples):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_chunks_may_be_empty(examples, options):
+def test_chunks_may_be_empty(examples: Any, options: Any) -> None:
     labels, pred_probs = examples
     lazy = da.from_array(labels), da.from_array(pred_probs, chunks=((0, 1000, 0, 2000, 0), -1))
     found = find_label_issues_batched(*lazy, verbose=False, **options)
@@ -117,15 +121,15 @@ def test_chunks_may_be_empty(examples, options):
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
-def test_schedulers(examples, containers, scheduler):
+def test_schedulers(examples: Any, containers: Any, scheduler: Any) -> None:
     expected = find_label_issues_batched(*examples, verbose=False)
     with dask.config.set(scheduler=scheduler):
         found = find_label_issues_batched(*containers["zarr"], verbose=False)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_on_a_cluster(examples, containers, monkeypatch):
-    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
+def test_on_a_cluster(examples: Any, containers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dask_labelqc.classification.on_scheduler.REGION_BYTES", 40_000)
     with local_cluster(threads=2, processes=False, default=True):
         for name in ("zarr", "zarr, classes in chunks", "numpy labels, dask", "fortran"):
             for options in OPTIONS[:3]:
@@ -135,19 +139,21 @@ def test_on_a_cluster(examples, containers, monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "reads"), list(zip(OPTIONS, [1, 1, 2, 1, 1, 1], strict=True)))
-def test_each_chunk_is_read_once(examples, tmp_path, options, reads, monkeypatch):
+def test_each_chunk_is_read_once(
+    examples: Any, tmp_path: Path, options: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twice only for the margin of adjusted probabilities."""
     labels, pred_probs = examples
     seen = []
     read_into = ChunkReader.read_into
 
-    def counting(self, box, target):
+    def counting(self: Any, box: Any, target: Any) -> None:
         seen.append((box[0].start, box[0].stop))
         read_into(self, box, target)
 
     monkeypatch.setattr(ChunkReader, "read_into", counting)
-    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 100_000)
-    monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 30_000)
+    monkeypatch.setattr("dask_labelqc.classification.on_scheduler.REGION_BYTES", 100_000)
+    monkeypatch.setattr("dask_labelqc.plan.BLOCK_BYTES", 30_000)
     stored = to_zarr(tmp_path / "p.zarr", pred_probs, (300, 12))
     find_label_issues_batched(labels, stored, verbose=False, **options)
     assert sorted(seen) == sorted([(i, i + 600) for i in range(0, 3000, 600)] * reads)
@@ -155,7 +161,7 @@ def test_each_chunk_is_read_once(examples, tmp_path, options, reads, monkeypatch
 
 @pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")  # the floats, after rounding
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_scaled_integers(tmp_path, dtype):
+def test_scaled_integers(tmp_path: Path, dtype: Any) -> None:
     labels, pred_probs = draw_examples(4, 1000, 5)
     largest = np.iinfo(dtype).max
     stored = np.rint(pred_probs * largest).astype(dtype)
@@ -173,8 +179,13 @@ def test_scaled_integers(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("clustered", [False, True])
-def test_progress_is_shown(containers, clustered, capfd, monkeypatch):
-    monkeypatch.setattr("dask_labelqc.classification.lazy.REGION_BYTES", 40_000)
+def test_progress_is_shown(
+    containers: Any,
+    clustered: Any,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dask_labelqc.classification.on_scheduler.REGION_BYTES", 40_000)
     if clustered:
         with local_cluster(processes=False, default=True):
             find_label_issues_batched(*containers["zarr"])
@@ -185,7 +196,7 @@ def test_progress_is_shown(containers, clustered, capfd, monkeypatch):
     assert lines[-1].startswith("summarize: 6 of 6 blocks")
 
 
-def raised(labels, pred_probs, **kwargs):
+def raised(labels: Any, pred_probs: Any, **kwargs: Any) -> Any:
     with pytest.raises(InputError) as caught:
         find_label_issues_batched(labels, pred_probs, **{"verbose": False, **kwargs})
     return str(caught.value)
@@ -201,7 +212,7 @@ def raised(labels, pred_probs, **kwargs):
         ([0, 0, 0], "pred_probs: all 3 probabilities are 0 at example 77; a chunk that is"),
     ],
 )
-def test_unusable_probabilities(row, message, lazy, tmp_path):
+def test_unusable_probabilities(row: Any, message: str, lazy: Any, tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     pred_probs[77] = row
     if lazy:
@@ -210,7 +221,7 @@ def test_unusable_probabilities(row, message, lazy, tmp_path):
 
 
 @pytest.mark.parametrize("label", [-1, 3, 255])
-def test_labels_outside_the_classes(label):
+def test_labels_outside_the_classes(label: Any) -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     labels[[41, 60]] = label
     assert raised(labels, pred_probs) == (
@@ -233,7 +244,7 @@ def test_labels_outside_the_classes(label):
         (lambda y, p: (y, "p"), "pred_probs: got str, it must be a NumPy, Zarr, Dask or xarray"),
     ],
 )
-def test_unusable_inputs(change, message):
+def test_unusable_inputs(change: Any, message: str) -> None:
     assert raised(*change(*draw_examples(0, 100, 3))).startswith(message)
 
 
@@ -272,12 +283,12 @@ def test_unusable_inputs(change, message):
         ),
     ],
 )
-def test_unusable_arguments(kwargs, message):
+def test_unusable_arguments(kwargs: Any, message: str) -> None:
     assert raised(*draw_examples(0, 100, 3), **kwargs).startswith(message)
 
 
 @pytest.mark.parametrize("name", ["labels", "pred_probs"])
-def test_unknown_chunks(name):
+def test_unknown_chunks(name: str) -> None:
     labels, pred_probs = (da.from_array(a, chunks=50) for a in draw_examples(0, 100, 3))
     if name == "labels":
         labels = labels[labels >= 0]
@@ -287,7 +298,7 @@ def test_unknown_chunks(name):
     assert raised(labels, pred_probs).startswith(message)
 
 
-def test_unusable_files(tmp_path):
+def test_unusable_files(tmp_path: Path) -> None:
     labels, _ = draw_examples(0, 100, 3)
     (tmp_path / "text.npy").write_text("no array")
     np.savez(tmp_path / "two.npz", a=labels, b=labels)
@@ -300,7 +311,7 @@ def test_unusable_files(tmp_path):
         assert raised(labels, None, pred_probs_file=file).startswith(message)
 
 
-def test_files_that_are_not_there_or_cut_off(tmp_path):
+def test_files_that_are_not_there_or_cut_off(tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     cut, header, empty, several = (
         tmp_path / name for name in ("cut.npy", "header.npy", "empty.npy", "several.npz")
@@ -331,7 +342,7 @@ def test_files_that_are_not_there_or_cut_off(tmp_path):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("name", ["labels", "pred_probs"])
-def test_chunks_that_were_cut_off_are_named(name, transposed, tmp_path):
+def test_chunks_that_were_cut_off_are_named(name: str, transposed: Any, tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     store = {"labels": labels, "pred_probs": pred_probs.T.copy() if transposed else pred_probs}
     for key, values in store.items():
@@ -351,7 +362,7 @@ def test_chunks_that_were_cut_off_are_named(name, transposed, tmp_path):
         inspector.update_confident_thresholds(*arrays)
 
 
-def test_sums_that_are_off_are_warned_of(tmp_path):
+def test_sums_that_are_off_are_warned_of(tmp_path: Path) -> None:
     labels, pred_probs = draw_examples(0, 100, 3)
     pred_probs[55] *= 0.9
     message = r"should sum to 1 \(within 0.01\); the worst sum is 0.9 at example 55"

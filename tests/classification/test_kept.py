@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -20,7 +21,7 @@ from tests.classification import reference
 from tests.classification.examples import SCORES, arguments, draw_examples
 
 
-def hard_examples(seed, num_examples, num_classes, dtype=np.float32):
+def hard_examples(seed: int, num_examples: int, num_classes: int, dtype: Any = np.float32) -> Any:
     """Classes one after the other, of very different difficulty, some of them always mistaken."""
     rng = np.random.default_rng(seed)
     labels = np.sort(rng.integers(0, num_classes, num_examples))
@@ -43,8 +44,15 @@ def hard_examples(seed, num_examples, num_classes, dtype=np.float32):
 )
 @pytest.mark.filterwarnings("ignore:pred_probs.*should sum to 1")  # after rounding
 def test_the_answer_is_that_of_the_reference(
-    seed, num_classes, dtype, score, calibrated, drawn, steps, chunk
-):
+    seed: int,
+    num_classes: int,
+    dtype: Any,
+    score: Any,
+    calibrated: Any,
+    drawn: Any,
+    steps: Any,
+    chunk: Any,
+) -> None:
     """In tiny regions of which hardly anything is kept, so that some are read again."""
     more = {"steps": steps} if drawn is draw_examples else {}
     labels, pred_probs = drawn(seed, 200, num_classes, np.float64, **more)
@@ -64,12 +72,12 @@ def test_the_answer_is_that_of_the_reference(
     assert found.tolist() == expected.tolist()
 
 
-def weighed(labels, pred_probs, kwargs, monkeypatch):
+def weighed(labels: Any, pred_probs: Any, kwargs: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the bytes that were kept, and how often the predictions were read."""
     kept = []
     scan = Threads.scan
 
-    def weighing(regions, how, then=None):
+    def weighing(regions: Any, how: Any, then: Any = None) -> Any:
         total = scan(regions, how, then)
         kept.append(sum(region.__sizeof__() for region in regions.scanned))
         return total
@@ -79,7 +87,7 @@ def weighed(labels, pred_probs, kwargs, monkeypatch):
     return max(kept), len(kept)
 
 
-def promised(labels, pred_probs, method, adjust, calibrated):
+def promised(labels: Any, pred_probs: Any, method: Any, adjust: Any, calibrated: Any) -> Any:
     """The bytes that the docs say, for up to 256 classes."""
     f = pred_probs.itemsize
     own, top = pred_probs[np.arange(labels.size), labels], pred_probs.max(axis=1)
@@ -106,7 +114,9 @@ def promised(labels, pred_probs, method, adjust, calibrated):
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize(("method", "adjust"), SCORES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_bytes_kept_of_an_example(dtype, method, adjust, calibrated, monkeypatch):
+def test_bytes_kept_of_an_example(
+    dtype: Any, method: Any, adjust: Any, calibrated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels, pred_probs = draw_examples(0, 400_000, 4, dtype, noise=0.05)
     kwargs = arguments(method, adjust, calibrated)
     kept, scans = weighed(labels, pred_probs, kwargs, monkeypatch)
@@ -115,7 +125,9 @@ def test_bytes_kept_of_an_example(dtype, method, adjust, calibrated, monkeypatch
 
 
 @pytest.mark.parametrize("method", ["self_confidence", "confidence_weighted_entropy"])
-def test_regions_that_are_unlike_are_read_again(method, monkeypatch):
+def test_regions_that_are_unlike_are_read_again(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A region without errors holds examples that rank before the errors of another."""
     rng = np.random.default_rng(0)
     unsure = -np.sort(-rng.dirichlet([360, 330, 310], 2000))
@@ -124,10 +136,10 @@ def test_regions_that_are_unlike_are_read_again(method, monkeypatch):
     labels[:2000:3] = 1
     kwargs = arguments(method, method == "self_confidence", False)
     monkeypatch.setattr(scan, "LEAST_KEPT", 1)
-    monkeypatch.setattr("dask_labelqc.classification.memory.LEAST_BYTES", 2000 * 24)
+    monkeypatch.setattr("dask_labelqc.classification.in_memory.LEAST_BYTES", 2000 * 24)
     reads = []
     monkeypatch.setattr(
-        "dask_labelqc.classification.memory.scan_region",
+        "dask_labelqc.classification.in_memory.scan_region",
         lambda *args: reads.append(args[0]) or scan_region(*args),
     )
     found = find_label_issues_batched(labels, pred_probs, **kwargs)
@@ -141,7 +153,9 @@ def test_regions_that_are_unlike_are_read_again(method, monkeypatch):
     assert set(found) ^ set(expected) == set()
 
 
-def test_what_disagrees_above_the_last_issue_is_none_after_a_second_read(monkeypatch):
+def test_what_disagrees_above_the_last_issue_is_none_after_a_second_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Some that agree ranked before it at first; they are not kept again."""
     labels, pred_probs = draw_examples(6126, 200, 9, np.float64)
     pred_probs = pred_probs.round(9).astype(np.float16)
@@ -154,19 +168,21 @@ def test_what_disagrees_above_the_last_issue_is_none_after_a_second_read(monkeyp
     assert found.tolist() == expected.tolist()
 
 
-def test_lists_of_a_long_region_are_short_while_it_is_scanned(monkeypatch):
+def test_lists_of_a_long_region_are_short_while_it_is_scanned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Neither the number of examples of a block nor that of a region counts."""
     labels, pred_probs = draw_examples(1, 60_000, 3, np.float32, noise=0.02)
     monkeypatch.setattr(scan, "RUN", 1000)
     most = 0
-    joined = scan.Candidates.joined.__func__
+    joined = scan.ExampleCandidates.joined.__func__
 
-    def watching(cls, parts):
+    def watching(cls: Any, parts: Any) -> Any:
         nonlocal most
         most = max(most, sum(part.position.size for part in parts))
         return joined(cls, parts)
 
-    monkeypatch.setattr(scan.Candidates, "joined", classmethod(watching))
+    monkeypatch.setattr(scan.ExampleCandidates, "joined", classmethod(watching))
     options = ScoreOptions.of({"adjust_pred_probs": True}, None)
     form = normalize(labels, pred_probs).form
     keeping = Keeping.at_first(form, options)

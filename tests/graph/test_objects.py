@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from operator import add
+from typing import Any
 
 import dask
 import dask.array as da
@@ -22,12 +23,12 @@ def position(block_id: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return (tuple(int(i) for i in block_id),)
 
 
-def single(objects: da.Array):
+def single(objects: da.Array) -> Any:
     """The one object of an array of objects without axes."""
     return to_blocks(boxed, objects, ((1,),), object, 1).compute(scheduler="sync")[0]
 
 
-def boxed(value) -> np.ndarray:
+def boxed(value: Any) -> np.ndarray:
     array = np.empty(1, object)
     array[0] = value
     return array
@@ -52,7 +53,7 @@ def test_along_images_keeps_images_apart(grid: tuple[int, ...]) -> None:
     assert lengths.compute(scheduler="sync").tolist() == expected
 
 
-def images_and_count(positions) -> np.ndarray:
+def images_and_count(positions: Any) -> np.ndarray:
     (image,) = {place[0] for place in positions}
     return np.array([image * 1000 + len(positions)])
 
@@ -95,7 +96,7 @@ def test_from_blocks_gives_each_block_with_its_place() -> None:
         np.testing.assert_array_equal(predicted, PROBS[images, :, columns])
 
 
-def both(box, labels, pred_probs):
+def both(box: Any, labels: Any, pred_probs: Any) -> Any:
     (probs,) = pred_probs
     return ((box, labels, probs),)
 
@@ -107,7 +108,7 @@ def test_from_blocks_makes_ordinary_arrays_too() -> None:
     np.testing.assert_array_equal(halves.compute(scheduler="sync"), LABELS / 2)
 
 
-def half(box, mine, other):
+def half(box: Any, mine: Any, other: Any) -> Any:
     np.testing.assert_array_equal(mine, other)
     assert mine.shape == box.shape
     return mine / 2
@@ -118,12 +119,12 @@ def test_from_blocks_needs_no_arrays() -> None:
     assert [box.start for box in boxes] == [(0, 0), (0, 4), (2, 0), (2, 4)]
 
 
-def alone(box):
+def alone(box: Any) -> Any:
     return (box,)
 
 
 def test_building_computes_nothing() -> None:
-    def never(*args):
+    def never(*args: Any) -> None:
         raise AssertionError("computed")
 
     with dask.config.set(scheduler=never):

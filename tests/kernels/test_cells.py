@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ scan, compiled_scan_unit = compiled(scan_within), compiled(scan_unit_within)
 
 
 @st.composite
-def units(draw: st.DrawFn):
+def units(draw: st.DrawFn) -> Any:
     """The spatial shape of one unit (`factor` rows of cells high), the factor, and its planes."""
     factor = draw(st.sampled_from([2, 3, 4, 6, 8]))
     ndim = draw(st.integers(1, 3))
@@ -48,7 +49,7 @@ def scan_unit(
 
 
 @given(units(), st.booleans())
-def test_cells_of_a_unit_equal_reference(unit, majority: bool) -> None:
+def test_cells_of_a_unit_equal_reference(unit: Any, majority: bool) -> None:
     probs, codes, factor = unit
     spatial, num_classes = codes.shape[1:], probs.shape[1]
     shape = geometry(spatial, (factor,) * len(spatial))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def test_levels_leave_a_bit_for_agreement(score_bits: int, index_bits: int, leve
 
 
 @st.composite
-def key_parts(draw: st.DrawFn):
+def key_parts(draw: st.DrawFn) -> Any:
     dtype = np.dtype(draw(st.sampled_from(["f4", "f8"])))
     bits = draw(st.sampled_from([1, 12, 15, 16, 33]))
     places = draw(st.lists(st.integers(0, 2**bits - 1), unique=True, min_size=1, max_size=20))
@@ -58,7 +60,7 @@ def digits_of(keys: Keys, i: int) -> tuple[int, ...]:
 
 
 @given(key_parts())
-def test_order_of_the_digits_is_the_tie_rule(parts) -> None:
+def test_order_of_the_digits_is_the_tie_rule(parts: Any) -> None:
     scores, agrees, places, space = parts
     keys = Keys.of(scores, agrees, places, space)
     by_digits = sorted(range(places.size), key=lambda i: digits_of(keys, i))
@@ -67,7 +69,7 @@ def test_order_of_the_digits_is_the_tie_rule(parts) -> None:
 
 
 @given(key_parts(), st.data())
-def test_histogram_and_up_to(parts, data) -> None:
+def test_histogram_and_up_to(parts: Any, data: st.DataObject) -> None:
     scores, agrees, places, space = parts
     keys = Keys.of(scores, agrees, places, space)
     last = data.draw(st.sampled_from([digits_of(keys, i) for i in range(places.size)]))
@@ -82,7 +84,9 @@ def test_histogram_and_up_to(parts, data) -> None:
 
 
 @given(key_parts(), st.data())
-def test_scores_without_a_place_count_in_the_digits_of_scores(parts, data) -> None:
+def test_scores_without_a_place_count_in_the_digits_of_scores(
+    parts: Any, data: st.DataObject
+) -> None:
     scores, agrees, places, space = parts
     disagreeing = scores[~agrees], agrees[~agrees], places[~agrees]
     keys = Keys.of(*disagreeing, space, scores[agrees] + scores.dtype.type(0))
@@ -116,7 +120,7 @@ def test_joined(digits: list[int]) -> None:
     st.lists(st.floats(-2, 2, width=32) | st.sampled_from([0.0, -0.0, -1e-20, 1e-20]), min_size=1),
     st.sampled_from([np.float32, np.float64]),
 )
-def test_scores_of_any_sign_order_as_numbers_do(values, dtype):
+def test_scores_of_any_sign_order_as_numbers_do(values: Any, dtype: Any) -> None:
     scores = np.array(values, dtype)
     space = KeySpace(8 * scores.itemsize, 8)
     keys = Keys.of_any_sign(scores, np.arange(scores.size), space)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_scores_that_agree_have_no_negative_zero() -> None:
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.25, 1.5])
 @pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 2, 3, 4), (2, 3, 5, 7)])
-def test_the_first_unusable_pixel_is_found(dtype: str, value: float, place) -> None:
+def test_the_first_unusable_pixel_is_found(dtype: str, value: float, place: Any) -> None:
     case = make_case(dtype=dtype)
     case.pred_probs[place] = value
     case.pred_probs[2, 3, 5, 7] = value

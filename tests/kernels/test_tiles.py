@@ -30,7 +30,7 @@ def planes(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(planes(), st.data())
-def test_scan_and_gather_a_tile(planes: np.ndarray, data) -> None:
+def test_scan_and_gather_a_tile(planes: np.ndarray, data: st.DataObject) -> None:
     num_classes, size = planes.shape
     base = data.draw(st.integers(0, size - 1))
     length = data.draw(st.integers(1, size - base))

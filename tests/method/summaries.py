@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dask_labelqc.graph.blocks import plan_blocks
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options, Parameters
-from dask_labelqc.method.summary import RegionSummary, summarize
+from dask_labelqc.method.summarize import RegionSummary, summarize
+from dask_labelqc.plan import plan_blocks
 from dask_labelqc.region import Box
 from dask_labelqc.typing import AnyArray
 from tests.strategies import Case

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import KeySpace
 from dask_labelqc.method.issues import (
     Issues,
@@ -13,8 +14,9 @@ from dask_labelqc.method.issues import (
     find_issues,
 )
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.search import Search
 from dask_labelqc.method.statistics import confident_thresholds
-from dask_labelqc.method.summary import Candidates
+from dask_labelqc.method.summarize import Candidates
 from dask_labelqc.region import Box
 from tests import reference
 
@@ -22,7 +24,7 @@ SUMS = st.lists(st.tuples(st.integers(0, 2**80), st.integers(0, 2**40)), min_siz
 
 
 @given(SUMS)
-def test_thresholds_of_sums_that_no_machine_integer_holds(pairs) -> None:
+def test_thresholds_of_sums_that_no_machine_integer_holds(pairs: Any) -> None:
     sums = [s if c else 0 for s, c in pairs]
     counts = [c for _, c in pairs]
     found = confident_thresholds(np.array(sums, object), np.array(counts))
@@ -34,7 +36,7 @@ def test_thresholds_of_empty_and_hopeless_classes() -> None:
     assert found.tolist() == [2e-6, 2e-6, 1.0]
 
 
-def candidates(score, confidence, given, predicted, box: Box) -> Candidates:
+def candidates(score: Any, confidence: Any, given: Any, predicted: Any, box: Box) -> Candidates:
     none = np.zeros(0, np.int64)
     score = np.array(score, np.float32)
     position = np.arange(score.size)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,13 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.method.parameters import Options, Parameters
 
 
-def parameters(shape=(2, 4, 6), num_classes=3, dtype="f4", scale=None, **keywords) -> Parameters:
+def parameters(
+    shape: Any = (2, 4, 6),
+    num_classes: int = 3,
+    dtype: str = "f4",
+    scale: Any = None,
+    **keywords: Any,
+) -> Parameters:
     facts = shape, np.dtype("u1"), (shape[0], num_classes, *shape[1:]), np.dtype(dtype)
     return Parameters.of_images(Options.of(**keywords), *facts, scale=scale)
 
@@ -23,7 +31,9 @@ def parameters(shape=(2, 4, 6), num_classes=3, dtype="f4", scale=None, **keyword
         ("u1", 1 / 100, 0.01 + 3 / 100 / 2),
     ],
 )
-def test_the_bound_follows_from_what_the_sums_may_be(dtype, scale, tolerance: float) -> None:
+def test_the_bound_follows_from_what_the_sums_may_be(
+    dtype: Any, scale: Any, tolerance: float
+) -> None:
     params = parameters(dtype=dtype, scale=scale)
     assert params.sum_tolerance == pytest.approx(tolerance)
     assert params.bound == pytest.approx((1 + tolerance) / 2)
@@ -38,7 +48,7 @@ def test_the_bound_follows_from_what_the_sums_may_be(dtype, scale, tolerance: fl
         ((2**20, 2**12, 2**12), "f2", 1, (32, 44)),
     ],
 )
-def test_keys_hold_every_cell(shape, dtype: str, downsample: int, bits) -> None:
+def test_keys_hold_every_cell(shape: Any, dtype: str, downsample: int, bits: Any) -> None:
     space = parameters(shape, dtype=dtype, downsample=downsample).key_space
     assert (space.score_bits, space.index_bits) == bits
 
@@ -61,7 +71,7 @@ def test_downsampled_shapes() -> None:
         ([], ()),
     ],
 )
-def test_ignored_labels(ignore_index, expected) -> None:
+def test_ignored_labels(ignore_index: Any, expected: Any) -> None:
     assert parameters(ignore_index=ignore_index).ignore_index == expected
 
 

@@ -13,7 +13,7 @@ from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.pixels import PixelMethod
 from dask_labelqc.method.statistics import NO_SUM, WorstSum
-from dask_labelqc.method.summary import Statistics
+from dask_labelqc.method.summarize import Statistics
 
 
 def method(validate: str = "full") -> PixelMethod:

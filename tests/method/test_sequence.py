@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dask_labelqc.engine.regions import Eager, Scanned
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram, Keys, KeySpace
+from dask_labelqc.method.search import Search
 from dask_labelqc.method.sequence import select
 
 SPACE = KeySpace(32, 1)

@@ -12,7 +12,7 @@ import zarr
 from dask.array.core import Array
 
 from dask_labelqc.object_detection import audit, blocks, filter, from_lists, passes, rank
-from dask_labelqc.object_detection.options import ScoreOptions
+from dask_labelqc.object_detection.options import BoxScoreOptions
 from tests.clusters import forking
 
 
@@ -129,7 +129,7 @@ def test_memory_of_a_task_is_a_multiple_of_its_boxes(lists: Any, sources: Any) -
     tasks = {
         "survey": lambda: passes._survey_block(*arguments, 0.9, 4),
         "score": lambda: passes._score_block(
-            *arguments, tuple(passes.OUTPUTS), ScoreOptions(), total, precision
+            *arguments, tuple(passes.OUTPUTS), BoxScoreOptions(), total, precision
         ),
     }
     for name, task in tasks.items():

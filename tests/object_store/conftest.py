@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from dask_labelqc.graph import blocks
+from dask_labelqc import plan as blocks
 from tests.clusters import local_cluster
 from tests.object_store.servers import KEY_ID, SECRET, Server, serve_s3
 

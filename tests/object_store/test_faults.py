@@ -124,7 +124,7 @@ def test_a_server_that_is_gone(case: Any, s3: Server, bucket: Path) -> None:
 
 RUN = """
 import sys
-from dask_labelqc.graph import blocks
+from dask_labelqc import plan as blocks
 from dask_labelqc.pipeline import audit_zarr
 
 blocks.BLOCK_BYTES = 1

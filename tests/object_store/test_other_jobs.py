@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("keys", "smallest_groups")
 RUN = """
 import json, sys
 from dask_labelqc import pipeline
-from dask_labelqc.graph import blocks
+from dask_labelqc import plan as blocks
 
 blocks.BLOCK_BYTES = 1
 job, places, arguments = json.loads(sys.argv[1])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from distributed import Client
 
-from dask_labelqc.graph import blocks
+from dask_labelqc import plan as blocks
 from tests.clusters import local_cluster
 
 

@@ -93,8 +93,8 @@ def _run(
     **arguments: Any,
 ) -> None:
     from dask_labelqc import pipeline
+    from dask_labelqc import plan as blocks
     from dask_labelqc.cluster import open_client
-    from dask_labelqc.graph import blocks
 
     if kill_at:
         die_at_write(kill_at, kinds)

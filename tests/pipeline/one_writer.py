@@ -22,8 +22,8 @@ from typing import Any
 
 import zarr
 
+from dask_labelqc import plan as blocks
 from dask_labelqc.errors import OutputError
-from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr, lease
 from dask_labelqc.pipeline.identity import own_identity
 from dask_labelqc.storage.stores import open_store

@@ -11,10 +11,10 @@ import pytest
 import zarr
 
 from dask_labelqc.errors import LabelQCWarning, OutputError
-from dask_labelqc.graph.blocks import Plan
 from dask_labelqc.pipeline import job
 from dask_labelqc.pipeline.output import check_written
 from dask_labelqc.pipeline.stamps import group_stamps
+from dask_labelqc.plan import Plan
 from dask_labelqc.progress import NoProgress
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.pipeline.progress import Stop

@@ -39,7 +39,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
 @pytest.fixture(scope="module")
 def whole(stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The output of a job that nothing happened to, with groups as small as in the others."""
-    from dask_labelqc.graph import blocks
+    from dask_labelqc import plan as blocks
 
     output = tmp_path_factory.mktemp("whole") / "out"
     with pytest.MonkeyPatch.context() as patch:

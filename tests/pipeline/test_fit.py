@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def claimed(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Stor
     return Stored(path / "labels", path / "pred_probs")
 
 
-def inputs_of(stored: Stored, **arguments) -> Inputs:
+def inputs_of(stored: Stored, **arguments: Any) -> Inputs:
     return open_images(*stored, Options.of(), **arguments)
 
 

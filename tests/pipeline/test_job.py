@@ -14,8 +14,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_labelqc import plan as blocks
 from dask_labelqc import segmentation
-from dask_labelqc.graph import blocks
 from dask_labelqc.pipeline import audit_zarr
 from tests.pipeline.datasets import VARIABLES, audit, check, files, write, write_case
 from tests.strategies import Case, cases, examples, make_case

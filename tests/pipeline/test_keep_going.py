@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import BlockError, InputError
-from dask_labelqc.method.summary import RegionSummary
+from dask_labelqc.method.summarize import RegionSummary
 from dask_labelqc.pipeline import images as images_module
 from tests import reference
 from tests.pipeline.damage import mend, spoil

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,7 +228,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("damage", "place"), DAMAGES.values(), ids=DAMAGES)
 def test_damaged_before_resume(
-    damage, place: str, stored: Stored, half: Path, tmp_path: Path
+    damage: Any, place: str, stored: Stored, half: Path, tmp_path: Path
 ) -> None:
     damage(half / place)
     report = audit(stored, half, resume=True)
@@ -294,7 +295,7 @@ def test_a_place_that_does_not_take_directories(stored: Stored) -> None:
 def test_no_permission(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests may run as root, to whom nothing is forbidden: so the store refuses."""
 
-    async def refuse(self, key, value, *rest):
+    async def refuse(self: Any, key: Any, value: Any, *rest: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", key)
 
     monkeypatch.setattr(FencedStore, "set", refuse)
@@ -308,14 +309,18 @@ def test_no_permission(stored: Stored, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("room", [1, 12, 20, 31])
 @pytest.mark.parametrize("client_uses_threads", [1, 2])
 def test_no_space(
-    room: int, client_uses_threads: int, stored: Stored, tmp_path: Path, monkeypatch
+    room: int,
+    client_uses_threads: int,
+    stored: Stored,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The disk is full after some writes; with room again the job finishes, with the same bytes."""
     audit(stored, tmp_path / "whole", write_pixel_scores=True)
     written = 0
     store_set = FencedStore.set
 
-    async def limited(self, key, value):
+    async def limited(self: Any, key: Any, value: Any) -> None:
         nonlocal written
         written += 1
         if written > room:

@@ -15,8 +15,8 @@ import xarray as xr
 import zarr
 from zarr.storage import MemoryStore
 
-from dask_labelqc.graph import blocks
-from dask_labelqc.graph.blocks import plan_blocks
+from dask_labelqc import plan as blocks
+from dask_labelqc.plan import plan_blocks
 from dask_labelqc.segmentation import inputs
 
 SPATIAL = ("z", "y", "x")

@@ -202,7 +202,7 @@ def test_predictions_are_only_read_where_there_are_issues(
             chunk = tmp_path / "probs.zarr" / "c" / str(image) / "0" / "0" / "0"
             chunk.write_bytes(b"damaged")
     monkeypatch.setattr("dask_labelqc.segmentation.flagged.REGION_BYTES", 1)
-    monkeypatch.setattr("dask_labelqc.graph.blocks.BLOCK_BYTES", 1)
+    monkeypatch.setattr("dask_labelqc.plan.BLOCK_BYTES", 1)
     table = summary.common_label_issues(issues, labels, stored, verbose=False)
     assert table["num_pixel_issues"].tolist() == [1]
     mask = summary.filter_by_class(int(labels[5, 2, 2]), issues, labels, stored)

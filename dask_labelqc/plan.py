@@ -16,7 +16,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.region import Box
 from dask_labelqc.typing import Shape
 
-__all__ = ["GROUP_BYTES", "Box", "Plan", "plan_blocks", "spatial_factors"]
+__all__ = ["GROUP_BYTES", "Plan", "plan_blocks", "spatial_factors"]
 
 BLOCK_BYTES = 24 * 2**20
 """Predictions that are decoded at a time, where the storage chunks are smaller than that."""

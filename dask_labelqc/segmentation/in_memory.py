@@ -20,7 +20,7 @@ from dask_labelqc.method.outputs import (
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.pixels import PixelMethod
 from dask_labelqc.method.sequence import Selection, select
-from dask_labelqc.method.summary import Candidates
+from dask_labelqc.method.summarize import Candidates
 from dask_labelqc.segmentation.inputs import InMemory
 from dask_labelqc.typing import AnyArray
 

@@ -10,8 +10,9 @@ from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.engine.threads import Threads
-from dask_labelqc.graph.blocks import Box, Plan, plan_blocks
+from dask_labelqc.plan import Plan, plan_blocks
 from dask_labelqc.progress import Progress
+from dask_labelqc.region import Box
 
 __all__ = ["in_memory"]
 

@@ -8,7 +8,7 @@ import pytest
 import zarr
 from distributed import Client
 
-from dask_labelqc.graph.sources import as_blocks
+from dask_labelqc.graph.arrays import as_blocks
 
 VALUES = np.arange(30).reshape(5, 6)
 CHUNKS = (2, 3), (5, 1)

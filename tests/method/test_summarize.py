@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import reduce
 from itertools import permutations
 from operator import add
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from tests.strategies import cases, make_case
 
 
 @st.composite
-def cut_cases(draw: st.DrawFn):
+def cut_cases(draw: st.DrawFn) -> Any:
     case = draw(cases())
     return case, tuple(draw(st.integers(1, n)) for n in case.labels.shape)
 
 
 @given(cut_cases())
-def test_the_blocks_of_a_region_do_not_show(drawn) -> None:
+def test_the_blocks_of_a_region_do_not_show(drawn: Any) -> None:
     case, chunk = drawn
     region = Box((0,) * case.labels.ndim, case.labels.shape)
     cut, whole = (summarized(case, region, c) for c in (chunk, case.labels.shape))

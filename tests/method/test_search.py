@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_labelqc.graph.select import Search
 from dask_labelqc.kernels.keys import Histogram, Keys, KeySpace
+from dask_labelqc.method.search import Search
 
 
 def search_of(parts: list[Keys], space: KeySpace, rank: int) -> tuple[Search, int]:
@@ -28,7 +30,7 @@ def selected(parts: list[Keys], search: Search) -> list[np.ndarray]:
 
 
 @st.composite
-def spread_keys(draw: st.DrawFn):
+def spread_keys(draw: st.DrawFn) -> Any:
     """Scores, agreement and flat index of candidates, and which part each lies in."""
     dtype = np.dtype(draw(st.sampled_from(["f4", "f8"])))
     size = draw(st.integers(1, 200))
@@ -42,7 +44,7 @@ def spread_keys(draw: st.DrawFn):
 
 
 @given(spread_keys(), st.data())
-def test_equals_sorting(drawn, data) -> None:
+def test_equals_sorting(drawn: Any, data: st.DataObject) -> None:
     scores, agrees, places, part_of, space = drawn
     rank = data.draw(st.sampled_from([0, 1, scores.size]) | st.integers(0, scores.size))
     members = [np.flatnonzero(part_of == part) for part in range(part_of.max() + 1)]
@@ -57,7 +59,7 @@ def test_equals_sorting(drawn, data) -> None:
 
 
 @given(spread_keys(), st.data())
-def test_those_that_agree_need_no_place(drawn, data) -> None:
+def test_those_that_agree_need_no_place(drawn: Any, data: st.DataObject) -> None:
     scores, agrees, places, part_of, space = drawn
     rank = data.draw(st.sampled_from([0, 1, scores.size]) | st.integers(0, scores.size))
     placed, parts = [], []

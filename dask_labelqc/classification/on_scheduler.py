@@ -19,10 +19,10 @@ from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.engine.graph import ScheduledGraph
 from dask_labelqc.engine.regions import Scanned
-from dask_labelqc.graph.blocks import Plan, plan_blocks
+from dask_labelqc.graph.arrays import as_blocks
 from dask_labelqc.graph.objects import from_blocks, map_objects
-from dask_labelqc.graph.sources import as_blocks
 from dask_labelqc.limits import check_chunks, check_memory
+from dask_labelqc.plan import Plan, plan_blocks
 from dask_labelqc.progress import Progress
 from dask_labelqc.region import Box
 from dask_labelqc.storage.ahead import reads_ahead

@@ -10,7 +10,6 @@ import distributed
 import numpy as np
 
 from dask_labelqc.errors import LabelQCWarning
-from dask_labelqc.graph.blocks import Box
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.kernels.predictions import as_codes, without_masked
@@ -26,6 +25,7 @@ from dask_labelqc.method.outputs import (
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import NO_SUM, ClassStatistics, WorstSum
 from dask_labelqc.method.validity import check_labels, check_predictions, wrong_sum
+from dask_labelqc.region import Box
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = [

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.graph.blocks import Box, Plan, plan_blocks, spatial_factors
+from dask_labelqc.plan import Plan, plan_blocks, spatial_factors
+from dask_labelqc.region import Box
 
 
 @st.composite
