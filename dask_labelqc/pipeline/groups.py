@@ -216,7 +216,7 @@ def summarize_group(
     about = {CHECKSUM + name: _checksum(values) for name, values in dense.items()}
     about |= {CLAIM: np.array(job.claims[-1]), LABELS: np.array(read.labels, np.uint32)}
     about |= {LEFT_OUT: np.array(left_out)} if left_out else {}
-    job.records.write(number, to_arrays(summary, job.params) | about)
+    job.records.write(number, to_arrays(summary) | about)
     num_bytes = sum(box.size for box in boxes) * job.params.pixel_bytes
     return GroupSummary(summary.statistics, num_bytes, read.seconds, number, combined)
 
