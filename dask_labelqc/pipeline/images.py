@@ -175,7 +175,7 @@ class ImageInputs(Inputs):
         return found
 
     def to_record(self, kept: RegionSummary) -> dict[str, AnyArray]:
-        return to_arrays(kept, self.params)
+        return to_arrays(kept)
 
     def total(self, record: Mapping[str, AnyArray]) -> Statistics:
         return statistics_of(record)

@@ -36,7 +36,7 @@ IMAGES = "image_"
 
 def candidates_of(group: Box, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
     """Return the candidates of a group from its record."""
-    dtypes = Candidates.dtypes(group, params) | {"agreeing": _bits(params)}
+    dtypes = Candidates.dtypes(group, params) | {"agreeing": _bits(params.probability_dtype)}
     lists = {
         name: unpack(arrays[LISTS + name], dtype, name in ASCENDING)
         for name, dtype in dtypes.items()
@@ -50,17 +50,17 @@ def images_of(arrays: Mapping[str, AnyArray]) -> Parts:
     return _named(IMAGES, arrays)
 
 
-def _packed(candidates: Candidates, params: Parameters) -> dict[str, AnyArray]:
+def _packed(candidates: Candidates) -> dict[str, AnyArray]:
     lists = candidates.arrays()
-    lists["agreeing"] = in_order(lists["agreeing"].view(_bits(params)))
+    lists["agreeing"] = in_order(candidates.agreeing.view(_bits(candidates.agreeing.dtype)))
     return {LISTS + name: pack(values, name in ASCENDING) for name, values in lists.items()}
 
 
-def _bits(params: Parameters) -> np.dtype[np.generic]:
-    return np.dtype(f"u{params.probability_dtype.itemsize}")
+def _bits(scores: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    return np.dtype(f"u{scores.itemsize}")
 
 
-def to_arrays(summary: RegionSummary, params: Parameters) -> dict[str, AnyArray]:
+def to_arrays(summary: RegionSummary) -> dict[str, AnyArray]:
     """Return what is put on record of a group; its dense outputs are not."""
     statistics = summary.statistics
     deviation, place, total = statistics.worst_sum
@@ -76,7 +76,7 @@ def to_arrays(summary: RegionSummary, params: Parameters) -> dict[str, AnyArray]
         **{MISSING + name: np.asarray(value) for name, value in vars(statistics.missing).items()},
         **{SUMS + name: values for name, values in statistics.sums.items()},
         **{IMAGES + name: values for name, values in summary.images.items()},
-    } | _packed(summary.candidates, params)
+    } | _packed(summary.candidates)
 
 
 def statistics_of(arrays: Mapping[str, AnyArray]) -> Statistics:

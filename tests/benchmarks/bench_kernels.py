@@ -81,11 +81,11 @@ def record_row(runs: int) -> Row:
     whole = Box((0,) * labels.ndim, labels.shape)
     summary = summarize(whole, [whole], lambda _: (labels, pred_probs), params)
     candidates = summary.candidates.position.size + summary.candidates.agreeing.size
-    record = to_arrays(summary, params)
+    record = to_arrays(summary)
     size = sum(array.nbytes for array in record.values())
     packed = sum(array.nbytes for name, array in record.items() if name.startswith(LISTS))
     former = size - packed + FORMER_BYTES * candidates
-    taken = medians(runs, pack=lambda: to_arrays(summary, params))
+    taken = medians(runs, pack=lambda: to_arrays(summary))
     return Row(
         "bytes of a record of hard predictions / of one with every place",
         "0.35",

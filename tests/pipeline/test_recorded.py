@@ -16,7 +16,7 @@ from tests.strategies import Case, cases, make_case
 def test_what_is_on_record_comes_back(case: Case) -> None:
     region, params = Box((0,) * case.labels.ndim, case.labels.shape), parameters(case)
     summary = summarized(case, region, (1, *case.labels.shape[1:]))
-    record = to_arrays(summary, params)
+    record = to_arrays(summary)
     found = candidates_of(region, record, params)
     assert found.box == summary.candidates.box
     for name, values in summary.candidates.arrays().items():
@@ -39,6 +39,6 @@ def test_a_record_of_hard_predictions_is_small(dtype: str, former: int, most: fl
     labels = np.where(mistaken, case.labels, probs.argmax(axis=1))
     hard = Case(labels, probs.astype(dtype))
     region = Box((0, 0, 0), labels.shape)
-    record = to_arrays(summarized(hard, region, (1, 128, 128)), parameters(hard))
+    record = to_arrays(summarized(hard, region, (1, 128, 128)))
     size = sum(values.nbytes for name, values in record.items() if name.startswith("packed_"))
     assert size < most * former * labels.size
