@@ -42,7 +42,8 @@ def bash(home: Path, code: str) -> str:
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
-        ("dask labelqc au", "audit"),
+        ("dask labelqc inf", "info"),
+        ("dask labelqc au", "audit audit-boxes"),
         ("dask labelqc audit --val", "--validate"),
         ("dask labelqc audit --validate ''", "full labels none"),
         ("dask labelqc audit x", ""),
