@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ FORMER = 1
 """The form of records that do not say theirs."""
 PARTIAL = re.compile(r"zarr\..*\.partial")
 LOOKED_AT_ONCE = 16
-RECORDS = "summaries"
+RECORDS, LISTS = "summaries", "lists"
 MOST_SCANS = 3
 """Of examples; what is on record of any but the first is of no use once inputs have changed."""
 
@@ -227,9 +227,7 @@ def open_output(
             _drop_other_form(url, checkpoint, inputs.num_groups)
             arrays = _create_arrays(found, inputs)
             records = scan_records(found, 0, inputs.num_groups)
-            lists = (
-                Records.open(checkpoint, "lists", inputs.num_lists) if inputs.num_lists else None
-            )
+            lists = Records.open(checkpoint, LISTS, inputs.num_lists) if inputs.num_lists else None
             claims = _claims(checkpoint, lease.id)
             _drop_changed(checkpoint, records, known, resumed=len(claims) > 1)
     except ValueError as error:
@@ -285,7 +283,14 @@ def _drop_other_form(url: str | Path, checkpoint: zarr.Group, num_groups: int) -
             FORM,
             num_groups,
         )
-        for name in list(checkpoint.array_keys()):
+        _drop_scans(checkpoint, range(MOST_SCANS))
+        if LISTS in checkpoint:
+            del checkpoint[LISTS]
+
+
+def _drop_scans(checkpoint: zarr.Group, scans: Iterable[int]) -> None:
+    for name in map(_name, scans):
+        if name in checkpoint:
             del checkpoint[name]
 
 
@@ -302,9 +307,7 @@ def _drop_changed(
         changed = known.changed(checkpoint)
         records.remove(changed)
         if changed:
-            for scan in range(1, MOST_SCANS):
-                if _name(scan) in checkpoint:
-                    del checkpoint[_name(scan)]
+            _drop_scans(checkpoint, range(1, MOST_SCANS))
             log.warning(
                 "%d of %d groups are audited again: their labels or predictions changed since",
                 len(changed),
