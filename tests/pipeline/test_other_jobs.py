@@ -31,9 +31,10 @@ from dask_labelqc.pipeline import (
 )
 from dask_labelqc.pipeline import fit as fitting
 from tests.clusters import Processes, processes, wait_for
+from tests.forks import ROOT
 from tests.pipeline.datasets import files
-from tests.pipeline.killing import ROOT, run_killed
-from tests.pipeline.one_writer import FORK, REFUSALS, At
+from tests.pipeline.killing import run_killed
+from tests.pipeline.one_writer import FORK, REFUSALS
 from tests.pipeline.others import (
     DENSE,
     KINDS,
@@ -47,6 +48,7 @@ from tests.pipeline.others import (
     write_boxes,
     write_examples,
 )
+from tests.pipeline.progress import At, Stop
 from tests.stores import CountingStore
 
 pytestmark = [pytest.mark.usefixtures("smallest_groups"), pytest.mark.xdist_group("other_jobs")]
@@ -61,10 +63,6 @@ METHODS = [
     )
     if not (adjust and method == "confidence_weighted_entropy")
 ]
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 # The answers
@@ -186,7 +184,7 @@ def test_every_worker_dies_and_then_all_do(kind: str, cluster: Processes, tmp_pa
         cluster.add_workers(2)
 
     with cluster.client() as client:
-        progress = At("summarize", 4, replace)
+        progress = At(4, replace, "summarize")
         dataset.audit(tmp_path / "out", client=client, progress=progress)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     output = tmp_path / "again"
@@ -208,7 +206,7 @@ def test_every_worker_dies_and_then_all_do(kind: str, cluster: Processes, tmp_pa
 def test_what_is_on_record_is_not_read_again(kind: str, stage: str, tmp_path: Path) -> None:
     dataset, output = of_kind(kind, tmp_path / "in"), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        dataset.audit(output, progress=At(stage, 3, interrupt), n_jobs=1)
+        dataset.audit(output, progress=Stop(stage, 3), n_jobs=1)
     with pytest.raises(OutputError, match="exists already"):
         dataset.audit(output)
     report = dataset.audit(output, resume=True)
@@ -222,11 +220,11 @@ def test_a_second_read_goes_on_from_what_it_had_read(tmp_path: Path) -> None:
     dataset, output = of_kind("twice", tmp_path / "in"), tmp_path / "out"
     nbytes = make_examples(0)[1].nbytes
     with pytest.raises(KeyboardInterrupt):
-        dataset.audit(output, progress=At("select", 1, interrupt), n_jobs=1)
+        dataset.audit(output, progress=Stop("select", 1), n_jobs=1)
     assert dataset.audit(output, resume=True).bytes_read == 0
     dataset.check(output)
     with pytest.raises(KeyboardInterrupt):
-        dataset.audit(output, overwrite=True, progress=At("select", 1, interrupt), n_jobs=1)
+        dataset.audit(output, overwrite=True, progress=Stop("select", 1), n_jobs=1)
     labels = zarr.open_array(dataset.places[0], mode="r+")
     labels[:3] = (labels[:3] + 1) % 4
     report = dataset.audit(output, resume=True)
@@ -282,7 +280,7 @@ def test_what_changed_is_audited_again(
 ) -> None:
     dataset, output = of_kind(kind, tmp_path / "in"), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        dataset.audit(output, progress=At("paint", 2, interrupt), n_jobs=1)
+        dataset.audit(output, progress=Stop("paint", 2), n_jobs=1)
     array = zarr.open_array(tmp_path / "in" / name, mode="r+")
     array[:2] = [1, 2] if kind == "examples" else [0.5, 0.25]
     report = dataset.audit(output, resume=True)
@@ -323,7 +321,7 @@ def test_an_output_that_is_damaged_meanwhile(kind: str, name: str, tmp_path: Pat
         (output / name / "c/0").write_bytes(b"no chunk")
 
     count = dataset.audit(tmp_path / "other").num_groups
-    dataset.audit(output, progress=At("paint", count, damage), n_jobs=1)
+    dataset.audit(output, progress=At(count, damage, "paint"), n_jobs=1)
     assert files(output) == files(tmp_path / "whole")
 
 
