@@ -73,10 +73,12 @@ def proxy(target: int, **settings: object) -> Iterator[Proxy]:
     state = Proxy(target, **settings)  # type: ignore[arg-type]
     loop = asyncio.new_event_loop()
     running: set[asyncio.Task[None]] = set()
+    clients: list[socket.socket] = []  # of which some may never be served
 
     async def accept(listener: socket.socket) -> None:
         while True:
             client, _ = await loop.sock_accept(listener)
+            clients.append(client)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(_serve(client, state))
             running.add(task)
@@ -102,7 +104,8 @@ def proxy(target: int, **settings: object) -> Iterator[Proxy]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        listener.close()
+        for connection in (listener, *clients):
+            connection.close()
 
 
 async def _serve(client: socket.socket, state: Proxy) -> None:
