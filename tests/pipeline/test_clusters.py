@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,13 +133,9 @@ def test_stopped_on_the_cluster_and_resumed_on_threads(client: Client, tmp_path:
 def test_two_jobs_on_one_cluster(client: Client, tmp_path: Path) -> None:
     case = make_case(96, (12, 4, 6), 3)
     stored = write_case(tmp_path / "in", case)
-    jobs = [
-        threading.Thread(target=audit, args=(stored, tmp_path / name), kwargs={"client": client})
-        for name in ("a", "b")
-    ]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(audit, stored, tmp_path / name, client=client) for name in ("a", "b")]
     for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
+        job.result()
     assert files(tmp_path / "a") == files(tmp_path / "b")
     check(tmp_path / "a", case)
