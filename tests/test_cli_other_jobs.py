@@ -11,8 +11,10 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner, Result
 
+from dask_labelqc.classification import find_label_issues_batched
 from dask_labelqc.cli import labelqc
 from dask_labelqc.object_detection import audit, from_coco, from_yolo
+from tests.classification.examples import draw_examples
 from tests.pipeline.datasets import WHOLE, files
 from tests.pipeline.others import check_boxes, make, make_boxes
 from tests.strategies import make_case
@@ -71,6 +73,20 @@ def test_a_scene_of_one_dimension_is_no_list_of_examples(tmp_path: Path) -> None
     result = invoke("audit", tmp_path / "in/labels", tmp_path / "in/pred_probs", tmp_path / "o",
                     *QUIET)  # fmt: skip
     assert "pixels 12" in shown(result)
+
+
+@pytest.mark.parametrize("names", [("y", "class"), None])
+def test_examples_along_a_dimension_that_is_called_as_a_place_is(
+    names: Any, tmp_path: Path
+) -> None:
+    labels, pred_probs = draw_examples(0, 60, 4)
+    group = zarr.open_group(tmp_path / "in", mode="w")
+    group.create_array("labels", data=labels, dimension_names=("y",), config=WHOLE)
+    group.create_array("pred_probs", data=pred_probs, dimension_names=names, config=WHOLE)
+    places = tmp_path / "in/labels", tmp_path / "in/pred_probs", tmp_path / "out"
+    assert "examples 60" in shown(invoke("audit", *places, *QUIET))
+    found = find_label_issues_batched(labels, pred_probs, verbose=False)
+    assert xr.open_zarr(tmp_path / "out").issue_index.values.tolist() == found.tolist()
 
 
 def test_info_of_each(tmp_path: Path) -> None:

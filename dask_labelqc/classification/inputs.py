@@ -23,10 +23,11 @@ from dask_labelqc.classification.absent import (
 )
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
+from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import stored_scale
+from dask_labelqc.storage.containers import labels_fill, stored_scale
 from dask_labelqc.storage.dimensions import place_attributes
 from dask_labelqc.storage.gaps import watched
 from dask_labelqc.storage.reading import decoding
@@ -91,7 +92,9 @@ def normalize(labels: ArrayLike, pred_probs: ArrayLike) -> ExampleArrays:
         )
     shape = predicted.shape[::-1] if transposed else predicted.shape
     form = check_format(given.shape, given.dtype, shape, predicted.dtype, scale)
-    form = replace(form, class_names=class_names(labels, pred_probs))
+    fill = labels_fill(labels)
+    warn_of_fill(fill, form.num_classes)
+    form = replace(form, class_names=class_names(labels, pred_probs), fill_labels=fill)
     if isinstance(predicted, np.ndarray):
         if isinstance(given, np.ndarray):
             return InMemoryExamples(given, predicted, form)

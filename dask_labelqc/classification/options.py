@@ -147,7 +147,15 @@ def _keywords(name: str, given: Any, allowed: tuple[str, ...]) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class ExampleFormat(Format):
-    """How a dataset of examples is stored."""
+    """How a dataset of examples is stored.
+
+    Attributes
+    ----------
+    fill_labels
+        Labels that stand for none where they are stored: these examples take part in nothing.
+    """
+
+    fill_labels: tuple[int, ...] = ()
 
     @property
     def num_examples(self) -> int:

@@ -108,7 +108,7 @@ def _scan_run(
     if isinstance(stored, np.ma.MaskedArray):
         missing = missing | np.ma.getmaskarray(stored).any(axis=1)
         stored = stored.data
-    encoded = encode_labels(labels, form.num_classes)
+    encoded = encode_labels(labels, form.num_classes, form.fill_labels)
     if encoded.invalid_count:
         first = encoded.first_invalid
         raise InputError(

@@ -351,12 +351,21 @@ def are_examples(
     pred_probs: StoreLocation,
     storage_options: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension."""
+    """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension.
+
+    Of a dimension that is called as a place is, it is a scene if the classes come first.
+    """
     given = open_array(labels, "labels", storage_options)
-    if given.ndim != 1 or open_array(pred_probs, "pred_probs", storage_options).ndim != 2:
+    predicted = open_array(pred_probs, "pred_probs", storage_options)
+    if given.ndim != 1 or predicted.ndim != 2:
         return False
-    names = describe(given, "labels").names
-    return names is None or str(names[0]).casefold() not in SPATIAL_NAMES
+    (name,) = describe(given, "labels").names or (EXAMPLE,)
+    if str(name).casefold() not in SPATIAL_NAMES:
+        return True
+    names = describe(predicted, "pred_probs").names
+    if names is None:
+        return bool(predicted.shape[0] == given.shape[0])
+    return bool(names[0] == name)
 
 
 def open_examples(

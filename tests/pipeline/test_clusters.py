@@ -128,6 +128,7 @@ def test_stopped_on_the_cluster_and_resumed_on_threads(client: Client, tmp_path:
 
 # Filters of warnings are not of one thread alone: two that begin or finish together may undo each
 # other's.
+@pytest.mark.filterwarnings("ignore:Object at ")
 @pytest.mark.filterwarnings("ignore:The data type .VariableLengthBytes")
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
 def test_two_jobs_on_one_cluster(client: Client, tmp_path: Path) -> None:
