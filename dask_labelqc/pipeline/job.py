@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from distributed import Client
 
+from dask_labelqc.arguments import positive_integer
 from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.fingerprint import stored_groups, to_text
 from dask_labelqc.pipeline.fit import fit, kinds_of, threads_that_fit
@@ -116,6 +117,8 @@ def run_job(inputs: Inputs, output: str | Path, run: Run) -> Finished:
     BlockError
         A group failed three times, on different workers if there are any.
     """
+    if run.n_jobs is not None:
+        positive_integer("n_jobs", run.n_jobs)
     store = output_store(output, run.storage_options)
     again = {"resume": run.resume, "overwrite": run.overwrite}
     check_apart(output, store, inputs)

@@ -476,3 +476,11 @@ def test_inputs_that_no_job_takes(tmp_path: Path) -> None:
         dataset.audit(tmp_path / "in", overwrite=True)
     with pytest.raises(InputError, match="method is 'margin', it must be one of self_confidence"):
         audit_examples_zarr("a", "b", tmp_path / "out", method="margin")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_jobs", [0, -1])
+def test_a_number_of_threads_that_cannot_be(n_jobs: int, tmp_path: Path) -> None:
+    dataset = of_kind("boxes", tmp_path / "in")
+    with pytest.raises(InputError, match=f"n_jobs: got {n_jobs}"):
+        dataset.audit(tmp_path / "out", n_jobs=n_jobs)
+    assert not (tmp_path / "out").exists()
