@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -172,6 +173,15 @@ def cluster(tmp_path: Path) -> Iterator[Processes]:
         yield started
 
 
+def is_gone(group: int) -> bool:
+    """Say if no process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("kind", ["examples", "boxes"])
 def test_every_worker_dies_and_then_all_do(kind: str, cluster: Processes, tmp_path: Path) -> None:
     """Workers are replaced in the middle; scheduler, client and workers are killed in another."""
@@ -193,10 +203,9 @@ def test_every_worker_dies_and_then_all_do(kind: str, cluster: Processes, tmp_pa
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
         wait_for(lambda: any((output / "checkpoint/summaries").glob("c/*")))
         cluster.kill_scheduler()
-        import os
-
         os.killpg(process.pid, signal.SIGKILL)
     cluster.signal_workers(signal.SIGKILL)
+    wait_for(lambda: is_gone(process.pid))  # its fork, too, which nobody here waits for
     dataset.audit(output, resume=True)
     assert files(output) == files(tmp_path / "whole")
 
