@@ -75,6 +75,13 @@ class Format:
         step = 1 / largest(self.dtype) if self.scale is None else self.scale
         return SUM_TOLERANCE + self.num_classes * step / 2
 
+    def naming(self) -> dict[str, Any]:
+        """Return the names of the classes as an attribute, if they have any."""
+        names = self.class_names
+        if names.keys().isdisjoint(range(self.num_classes)):
+            return {}
+        return {"class_names": [names.get(k, str(k)) for k in range(self.num_classes)]}
+
 
 def stored_as(dtype: np.dtype[np.generic], scale: float | None) -> dict[str, Any]:
     """Return a `Format`'s dtype and scale for a stored dtype; a scale means nothing for floats."""

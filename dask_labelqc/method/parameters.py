@@ -180,13 +180,6 @@ class Parameters(Format, Options):
             "validate": self.validate,
         }
 
-    def naming(self) -> dict[str, Any]:
-        """Return the names of the classes as an attribute, if they have any."""
-        names = self.class_names
-        if names.keys().isdisjoint(range(self.num_classes)):
-            return {}
-        return {"class_names": [names.get(k, str(k)) for k in range(self.num_classes)]}
-
     def scan_options(self, bound: float) -> ScanOptions:
         return ScanOptions(
             bound=bound,

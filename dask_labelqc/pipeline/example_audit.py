@@ -14,14 +14,12 @@ from dask_labelqc.pipeline.examples import open_examples
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
 from dask_labelqc.pipeline.plans import ExamplePlan
-from dask_labelqc.pipeline.report import ExampleReport, most
+from dask_labelqc.pipeline.report import WORST, ExampleReport, most
 from dask_labelqc.plan import GROUP_BYTES
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.arrays import StoreLocation
 
 __all__ = ["audit_examples_zarr", "plan_examples_audit"]
-
-WORST = 5
 
 
 def audit_examples_zarr(
@@ -194,5 +192,5 @@ def plan_examples_audit(
         bytes_to_read=form.num_examples * form.item_bytes,
         worker_bytes=inputs.worker_bytes(),
         process_bytes=PROCESS_BYTES,
-        class_names=tuple(inputs.naming().get("class_names", ())),
+        class_names=tuple(form.naming().get("class_names", ())),
     )

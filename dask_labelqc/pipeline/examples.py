@@ -285,7 +285,7 @@ class ExampleInputs(Inputs):
             ("issue_matrix", ("given_class", "predicted_class"), matrix),
         )
         facts = {"num_issues": int(matrix.sum()), "num_selected": selection.number}
-        return Results(small, {**vars(self.options), **self.naming(), **facts})
+        return Results(small, {**vars(self.options), **self.examples.form.naming(), **facts})
 
     def _warn(self, statistics: ExampleStatistics) -> None:
         labels, pred_probs = self.arrays.values()
@@ -293,13 +293,6 @@ class ExampleInputs(Inputs):
         absent = statistics.absent_pred_probs
         warn_of_predictions(pred_probs, self.examples.transposed, absent)
         warn_of_sum(statistics.worst_sum, self.examples.form.sum_tolerance)
-
-    def naming(self) -> dict[str, Any]:
-        """Return the names of the classes as an attribute, if they have any."""
-        names, every = self.examples.form.class_names, range(self.examples.form.num_classes)
-        if names.keys().isdisjoint(every):
-            return {}
-        return {"class_names": [names.get(k, str(k)) for k in every]}
 
 
 class _Reads:

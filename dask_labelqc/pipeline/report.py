@@ -15,7 +15,7 @@ from dask_labelqc.pipeline.measures import Failure
 from dask_labelqc.storage.stores import open_store, without_keys
 from dask_labelqc.typing import Floats, Ints
 
-__all__ = ["BoxReport", "ExampleReport", "JobReport", "lowest", "most", "summary_of"]
+__all__ = ["WORST", "BoxReport", "ExampleReport", "JobReport", "lowest", "most", "summary_of"]
 
 WORST = 5
 """Images and classes that a report names."""
