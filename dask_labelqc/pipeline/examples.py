@@ -148,6 +148,7 @@ class ExampleInputs(Inputs):
         return {
             **vars(self.options),
             "probability_scale": self.examples.form.scale,
+            "fill_labels": list(self.examples.form.fill_labels),
             "group_bytes": self.group_bytes,
             "dims": [self.dim],
             "label_quality": self.quality,

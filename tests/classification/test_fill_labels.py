@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from dask_labelqc import InputError, LabelQCWarning, audit_examples_zarr
+from dask_labelqc import InputError, LabelQCWarning, OutputError, audit_examples_zarr
 from dask_labelqc.classification import find_label_issues_batched
 from tests.classification.examples import draw_examples
 
@@ -55,3 +55,14 @@ def test_labels_that_mean_other_numbers(tmp_path: Path) -> None:
     given = zarr.create_array(tmp_path / "l", data=labels, attributes={"scale_factor": 2})
     with pytest.raises(InputError, match="labels: scale_factor is 2"):
         find_label_issues_batched(given, pred_probs, verbose=False)
+
+
+def test_a_job_is_not_gone_on_with_under_others(tmp_path: Path) -> None:
+    labels, pred_probs = draw_examples(3, 60, 3)
+    group = zarr.open_group(tmp_path / "in", mode="w")
+    given = group.create_array("labels", data=labels, chunks=(20,))
+    probs = group.create_array("pred_probs", data=pred_probs, chunks=(20, 3))
+    audit_examples_zarr(given, probs, tmp_path / "out", progress=False)
+    given.update_attributes({"_FillValue": 9})
+    with pytest.raises(OutputError, match=r"fill_labels was \[\] and is \[9\]"):
+        audit_examples_zarr(given, probs, tmp_path / "out", progress=False, resume=True)
