@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from mypy import api
 
+# One after the other: the checker's cache has one writer.
+pytestmark = pytest.mark.xdist_group("mypy")
 ROOT = Path(__file__).parents[1]
 CASES = ROOT / "tests" / "typing_cases.py"
 FACADES = (

@@ -75,26 +75,28 @@ def proxy(target: int, **settings: object) -> Iterator[Proxy]:
     running: set[asyncio.Task[None]] = set()
     clients: list[socket.socket] = []  # of which some may never be served
 
-    async def accept(listener: socket.socket) -> None:
-        while True:
-            client, _ = await loop.sock_accept(listener)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener.setblocking(False)
+    state.port = listener.getsockname()[1]
+
+    def accept() -> None:
+        """Take what has come: no await in which a connection that is taken could be lost."""
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            client, _ = listener.accept()
             clients.append(client)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(_serve(client, state))
             running.add(task)
             task.add_done_callback(running.discard)
 
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    listener.setblocking(False)
-    state.port = listener.getsockname()[1]
-
     def run() -> None:
         asyncio.set_event_loop(loop)
-        accepting = loop.create_task(accept(listener))
+        loop.add_reader(listener, accept)
         loop.run_forever()
-        for task in (accepting, *running):
+        loop.remove_reader(listener)
+        for task in running:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(accepting, *running, return_exceptions=True))
+        loop.run_until_complete(asyncio.gather(*running, return_exceptions=True))
         loop.close()
 
     thread = threading.Thread(target=run, name="proxy", daemon=True)
