@@ -13,7 +13,7 @@ import numpy as np
 
 from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.typing import Shape
 
 __all__ = ["GROUP_BYTES", "Plan", "plan_blocks", "spatial_factors"]
@@ -51,22 +51,22 @@ class Plan:
     def num_groups(self) -> int:
         return math.prod(self.grid)
 
-    def group_box(self, position: Sequence[int]) -> Box:
-        """Return the box of the group at a position of the grid."""
+    def group_extent(self, position: Sequence[int]) -> Extent:
+        """Return the extent of the group at a position of the grid."""
         return _cell(position, self.group, self.shape)
 
-    def group_boxes(self) -> Iterator[Box]:
-        """Yield the boxes of all groups, in the order of their numbers."""
-        return (self.group_box(position) for position in np.ndindex(self.grid))
+    def group_extents(self) -> Iterator[Extent]:
+        """Yield the extents of all groups, in the order of their numbers."""
+        return (self.group_extent(position) for position in np.ndindex(self.grid))
 
-    def blocks(self, box: Box) -> Iterator[Box]:
-        """Yield the boxes of the blocks of a group, in order."""
-        counts = tuple(-(-n // b) for n, b in zip(box.shape, self.block, strict=True))
+    def blocks(self, extent: Extent) -> Iterator[Extent]:
+        """Yield the extents of the blocks of a group, in order."""
+        counts = tuple(-(-n // b) for n, b in zip(extent.shape, self.block, strict=True))
         for position in np.ndindex(counts):
-            part = _cell(position, self.block, box.shape)
-            yield Box(
-                tuple(a + o for a, o in zip(part.start, box.start, strict=True)),
-                tuple(b + o for b, o in zip(part.stop, box.start, strict=True)),
+            part = _cell(position, self.block, extent.shape)
+            yield Extent(
+                tuple(a + o for a, o in zip(part.start, extent.start, strict=True)),
+                tuple(b + o for b, o in zip(part.stop, extent.start, strict=True)),
             )
 
     @property
@@ -78,9 +78,9 @@ class Plan:
         )
 
 
-def _cell(position: Sequence[int], cell: Shape, shape: Shape) -> Box:
+def _cell(position: Sequence[int], cell: Shape, shape: Shape) -> Extent:
     start = tuple(i * c for i, c in zip(position, cell, strict=True))
-    return Box(start, tuple(min(a + c, n) for a, c, n in zip(start, cell, shape, strict=True)))
+    return Extent(start, tuple(min(a + c, n) for a, c, n in zip(start, cell, shape, strict=True)))
 
 
 def plan_blocks(
@@ -125,7 +125,7 @@ def plan_blocks(
 
 
 def _grow(unit: Shape, shape: Shape, most: int) -> Shape:
-    """Take whole units along the last axis, then the one before, while the box stays small."""
+    """Take whole units along the last axis, then the one before, while the extent stays small."""
     grown = list(unit)
     for axis in reversed(range(len(shape))):
         times = min(-(-shape[axis] // unit[axis]), most // math.prod(grown))

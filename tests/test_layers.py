@@ -21,7 +21,7 @@ RANKS = {
     "logs": 1,
     "limits": 1,
     "waiting": 1,
-    "region": 1,
+    "extent": 1,
     "colors": 1,
     "figures": 1,
     "graph": 2,

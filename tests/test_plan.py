@@ -9,43 +9,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.extent import Extent
 from dask_labelqc.plan import Plan, plan_blocks, spatial_factors
-from dask_labelqc.region import Box
 
 
 @st.composite
-def boxes(draw: st.DrawFn) -> Any:
-    """The shape of a whole array and a box in it."""
+def extents(draw: st.DrawFn) -> Any:
+    """The shape of a whole array and an extent in it."""
     shape = tuple(draw(st.lists(st.integers(1, 6), min_size=2, max_size=4)))
     start = tuple(draw(st.integers(0, n - 1)) for n in shape)
     stop = tuple(draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
-    return shape, Box(start, stop)
+    return shape, Extent(start, stop)
 
 
-@given(boxes())
+@given(extents())
 def test_a_box_cuts_out_its_own_pixels(drawn: Any) -> None:
-    shape, box = drawn
+    shape, extent = drawn
     flat = np.arange(math.prod(shape)).reshape(shape)
-    part = flat[box.slices]
-    assert part.shape == box.shape
-    assert part.size == box.size
-    assert flat[box.images].shape[0] == box.shape[0]
-    index = np.arange(box.size, dtype=np.uint16)
-    found = box.flat_index(index, shape)
+    part = flat[extent.slices]
+    assert part.shape == extent.shape
+    assert part.size == extent.size
+    assert flat[extent.images].shape[0] == extent.shape[0]
+    index = np.arange(extent.size, dtype=np.uint16)
+    found = extent.flat_index(index, shape)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, part.ravel())
     for position in index.tolist():
-        image, pixel = box.place(position)
+        image, pixel = extent.place(position)
         assert flat[(image, *pixel)] == part.ravel()[position]
 
 
-@given(boxes(), st.data())
-def test_within_is_relative_to_the_outer_box(drawn: Any, data: st.DataObject) -> None:
+@given(extents(), st.data())
+def test_within_is_relative_to_the_outer_extent(drawn: Any, data: st.DataObject) -> None:
     _, outer = drawn
     start = tuple(data.draw(st.integers(0, n - 1)) for n in outer.shape)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, outer.shape, strict=True))
-    local = Box(start, stop)
-    moved = Box(
+    local = Extent(start, stop)
+    moved = Extent(
         tuple(a + o for a, o in zip(start, outer.start, strict=True)),
         tuple(b + o for b, o in zip(stop, outer.start, strict=True)),
     )
@@ -53,7 +53,7 @@ def test_within_is_relative_to_the_outer_box(drawn: Any, data: st.DataObject) ->
 
 
 def test_coarsened() -> None:
-    assert Box((2, 4, 6), (5, 8, 12)).coarsened((2, 3)) == Box((2, 2, 2), (5, 4, 4))
+    assert Extent((2, 4, 6), (5, 8, 12)).coarsened((2, 3)) == Extent((2, 2, 2), (5, 4, 4))
 
 
 @st.composite
@@ -77,7 +77,7 @@ def plans(draw: st.DrawFn) -> Any:
 def test_groups_and_blocks_cover_every_pixel_once(drawn: Any) -> None:
     plan, _, _ = drawn
     times = np.zeros(plan.shape, int)
-    groups = list(plan.group_boxes())
+    groups = list(plan.group_extents())
     assert len(groups) == plan.num_groups
     for group in groups:
         covered = np.zeros(plan.shape, int)
@@ -95,7 +95,7 @@ def test_groups_and_blocks_cover_every_pixel_once(drawn: Any) -> None:
 @given(plans())
 def test_no_block_splits_a_chunk_or_a_cell(drawn: Any) -> None:
     plan, chunk, factor = drawn
-    for block in (b for group in plan.group_boxes() for b in plan.blocks(group)):
+    for block in (b for group in plan.group_extents() for b in plan.blocks(group)):
         for axis, edge in enumerate(zip(block.start, block.stop, strict=True)):
             size = plan.shape[axis]
             for place in edge:
@@ -122,7 +122,7 @@ def test_large_chunks_are_blocks_and_small_ones_are_read_together() -> None:
 def test_group_box_of_a_position() -> None:
     plan = Plan((5, 6), (1, 2), (2, 4))
     assert plan.grid == (3, 2)
-    assert plan.group_box((2, 1)) == Box((4, 4), (5, 6))
+    assert plan.group_extent((2, 1)) == Extent((4, 4), (5, 6))
 
 
 @pytest.mark.parametrize("downsample", [0, -2, 1.0, True, "2", None])

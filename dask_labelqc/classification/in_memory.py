@@ -10,9 +10,9 @@ from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.engine.threads import Threads
+from dask_labelqc.extent import Extent
 from dask_labelqc.plan import Plan, plan_blocks
 from dask_labelqc.progress import Progress
-from dask_labelqc.region import Box
 
 __all__ = ["in_memory"]
 
@@ -34,16 +34,16 @@ def in_memory(
     plan = plan_blocks(
         (form.num_examples,), (1,), form.example_bytes, group_bytes=max(share, LEAST_BYTES)
     )
-    return Threads(plan.group_boxes(), partial(_scan, examples, options, plan), pool, progress)
+    return Threads(plan.group_extents(), partial(_scan, examples, options, plan), pool, progress)
 
 
 def _scan(
-    examples: InMemoryExamples, options: ScoreOptions, plan: Plan, keeping: Keeping, box: Box
+    examples: InMemoryExamples, options: ScoreOptions, plan: Plan, keeping: Keeping, extent: Extent
 ) -> Scanned:
-    (region,) = box.slices
+    (region,) = extent.slices
     return scan_region(
         region.start,
-        [block.within(box).slices[0] for block in plan.blocks(box)],
+        [block.within(extent).slices[0] for block in plan.blocks(extent)],
         examples.labels[region],
         examples.pred_probs[region].__getitem__,
         examples.form,

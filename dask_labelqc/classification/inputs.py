@@ -23,8 +23,8 @@ from dask_labelqc.classification.absent import (
 )
 from dask_labelqc.classification.options import ExampleFormat, check_format
 from dask_labelqc.errors import InputError
+from dask_labelqc.extent import Extent
 from dask_labelqc.method.format import warn_of_fill
-from dask_labelqc.region import Box
 from dask_labelqc.storage.arrays import open_array
 from dask_labelqc.storage.class_names import class_names
 from dask_labelqc.storage.containers import labels_fill, stored_scale
@@ -141,7 +141,7 @@ def _read(array: ArrayLike, name: str, examples: LazyExamples) -> tuple[AnyArray
         reads = watched(array)
         with decoding(name, name_examples(0, examples.form.num_examples)):
             values = reads.read()
-        return values, reads.chunks_missing_in(Box((0,) * array.ndim, array.shape))
+        return values, reads.chunks_missing_in(Extent((0,) * array.ndim, array.shape))
     values = array.compute() if isinstance(array, da.Array) else array[...]
     return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values), frozenset()
 

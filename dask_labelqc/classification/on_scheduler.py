@@ -19,15 +19,15 @@ from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import Keeping, scan_region
 from dask_labelqc.engine.graph import ScheduledGraph
 from dask_labelqc.engine.regions import Scanned
+from dask_labelqc.extent import Extent
 from dask_labelqc.graph.arrays import as_blocks
 from dask_labelqc.graph.objects import from_blocks, map_objects
 from dask_labelqc.limits import check_chunks, check_memory
 from dask_labelqc.plan import Plan, plan_blocks
 from dask_labelqc.progress import Progress
-from dask_labelqc.region import Box
 from dask_labelqc.storage.ahead import reads_ahead
 from dask_labelqc.storage.gaps import watched
-from dask_labelqc.storage.reading import decoding, reading_boxes
+from dask_labelqc.storage.reading import decoding, reading_extents
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["Labels", "on_scheduler", "read_labels", "read_region"]
@@ -80,23 +80,23 @@ class Labels:
     absent: frozenset[int] = frozenset()
 
 
-def read_labels(labels: zarr.Array[Any], box: Box) -> Labels:
+def read_labels(labels: zarr.Array[Any], extent: Extent) -> Labels:
     """Read the labels of a region."""
     reads = watched(labels)
-    with decoding("labels", name_examples(*box.start, *box.stop)):
-        values = reads.read(box)
-    return Labels(values, reads.chunks_missing_in(box))
+    with decoding("labels", name_examples(*extent.start, *extent.stop)):
+        values = reads.read(extent)
+    return Labels(values, reads.chunks_missing_in(extent))
 
 
 def _scan_block(
     scan: Callable[..., Scanned],
     keeping: Keeping,
-    box: Box,
+    extent: Extent,
     labels: Labels,
     pred_probs: list[AnyArray],
 ) -> Scanned:
     (block,) = pred_probs
-    start = box.start[0]
+    start = extent.start[0]
     blocks = [slice(0, labels.values.size)]
     region = scan(start, blocks, labels.values, block.__getitem__, keeping=keeping)
     return _with_absent(region, labels.absent)
@@ -108,7 +108,7 @@ def read_region(
     pred_probs: zarr.Array[Any],
     transposed: bool,
     keeping: Keeping,
-    region: Box,
+    region: Extent,
     labels: Labels,
 ) -> Scanned:
     """Scan a region of a Zarr array, one block after the other."""
@@ -117,22 +117,24 @@ def read_region(
     reads = watched(pred_probs)
     absent: set[int] = set()
 
-    def own(rows: Box) -> Box:
+    def own(rows: Extent) -> Extent:
         ends = ((0, num_classes), (rows.start[0], rows.stop[0]))
         first, last = zip(*(ends if transposed else ends[::-1]), strict=True)
-        return Box(first, last)
+        return Extent(first, last)
 
-    def named(box: Box) -> str:
-        return name_examples(box.start[axis], box.stop[axis])
+    def named(extent: Extent) -> str:
+        return name_examples(extent.start[axis], extent.stop[axis])
 
     blocks = list(plan.blocks(region))
-    boxes = map(own, blocks)
+    extents = map(own, blocks)
     ahead = reads_ahead(pred_probs.store)
-    with reading_boxes(reads, boxes, ahead, "pred_probs", named) as predictions:
+    with reading_extents(reads, extents, ahead, "pred_probs", named) as predictions:
 
         def read(block: slice) -> AnyArray:
             target = next(predictions)
-            gone = reads.chunks_missing_in(own(Box((start + block.start,), (start + block.stop,))))
+            gone = reads.chunks_missing_in(
+                own(Extent((start + block.start,), (start + block.stop,)))
+            )
             check_rows(pred_probs, transposed, gone)
             absent.update(gone)
             return target.T if transposed else target

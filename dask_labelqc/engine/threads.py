@@ -9,8 +9,8 @@ from operator import add
 from typing import Any, TypeVar
 
 from dask_labelqc.engine.regions import Eager
+from dask_labelqc.extent import Extent
 from dask_labelqc.progress import Progress
-from dask_labelqc.region import Box
 
 __all__ = ["Threads"]
 
@@ -22,10 +22,10 @@ class Threads(Eager):
 
     Parameters
     ----------
-    boxes
+    extents
         The regions.
     scan
-        Scans one of them: ``scan(how, box)`` is a `Scanned`, or has more than that.
+        Scans one of them: ``scan(how, extent)`` is a `Scanned`, or has more than that.
     pool, progress
         The threads, and who is told of regions that are done.
 
@@ -37,18 +37,18 @@ class Threads(Eager):
 
     def __init__(
         self,
-        boxes: Iterable[Box],
-        scan: Callable[[Any, Box], Any],
+        extents: Iterable[Extent],
+        scan: Callable[[Any, Extent], Any],
         pool: Executor,
         progress: Progress,
     ) -> None:
-        self._boxes, self._scan = list(boxes), scan
+        self._extents, self._scan = list(extents), scan
         self._pool, self._progress = pool, progress
         self.scanned: list[Any] = []
 
     def scan(self, how: Any, then: Callable[[Any], Any] | None = None) -> Any:
         self.scanned = []  # before others take their place in memory
-        self.scanned = list(self._run("summarize", partial(self._scan, how), self._boxes))
+        self.scanned = list(self._run("summarize", partial(self._scan, how), self._extents))
         total = reduce(add, (region.total for region in self.scanned))
         return total if then is None else then(total)
 

@@ -14,7 +14,7 @@ import dask.array as da
 import numpy as np
 from dask.core import flatten
 
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.typing import Shape
 
 __all__ = [
@@ -47,7 +47,7 @@ def from_blocks(
     pred_probs: da.Array | None = None,
     dtype: Any = object,
 ) -> da.Array:
-    r"""Return the array of ``function(box, *blocks, [pred_probs block])``.
+    r"""Return the array of ``function(extent, *blocks, [pred_probs block])``.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def from_blocks(
         Of the function's blocks; objects are one for each.
     """
     axes = tuple(range(len(chunks)))
-    starts = tuple(tuple(np.cumsum((0, *extents)).tolist()) for extents in chunks)
-    boxes = from_positions(partial(_box, starts), tuple(len(extents) for extents in chunks))
-    pairs: list[Any] = [item for array in (boxes, *arrays) for item in (array, axes)]
+    starts = tuple(tuple(np.cumsum((0, *sizes)).tolist()) for sizes in chunks)
+    extents = from_positions(partial(_extent, starts), tuple(len(sizes) for sizes in chunks))
+    pairs: list[Any] = [item for array in (extents, *arrays) for item in (array, axes)]
     if pred_probs is not None:
         pairs += [pred_probs, (0, len(axes), *axes[1:])]
-    one_each = ((1,) * len(extents) for extents in chunks)
+    one_each = ((1,) * len(sizes) for sizes in chunks)
     return da.blockwise(
         function,
         axes,
@@ -81,9 +81,9 @@ def from_blocks(
     )
 
 
-def _box(starts: tuple[Shape, ...], block_id: Shape) -> Box:
+def _extent(starts: tuple[Shape, ...], block_id: Shape) -> Extent:
     first = tuple(axis[i] for axis, i in zip(starts, block_id, strict=True))
-    return Box(first, tuple(axis[i + 1] for axis, i in zip(starts, block_id, strict=True)))
+    return Extent(first, tuple(axis[i + 1] for axis, i in zip(starts, block_id, strict=True)))
 
 
 def map_objects(function: Callable[..., Any], objects: da.Array, *shared: da.Array) -> da.Array:

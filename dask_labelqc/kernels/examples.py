@@ -17,7 +17,7 @@ import numpy as np
 from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.fixed_point import fixed_point
 from dask_labelqc.kernels.labels import smallest_unsigned
-from dask_labelqc.kernels.predictions import as_codes
+from dask_labelqc.kernels.predictions import as_indices
 from dask_labelqc.kernels.tiles import PROBABILITY_TOLERANCE, first_bad
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
@@ -299,7 +299,7 @@ def _decoded(stored: AnyArray, table: Floats | None) -> Iterator[tuple[int, Floa
     step = max(RUN_BYTES // (itemsize * stored.shape[1]), 1)
     for start in range(0, stored.shape[0], step):
         rows = np.ascontiguousarray(stored[start : start + step])
-        yield start, rows if table is None else table[as_codes(rows)]
+        yield start, rows if table is None else table[as_indices(rows)]
 
 
 def _outputs(

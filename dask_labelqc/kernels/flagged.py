@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_labelqc.kernels.compiled import compiled
-from dask_labelqc.kernels.predictions import as_codes, decoding_table
+from dask_labelqc.kernels.predictions import as_indices, decoding_table
 from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
 __all__ = ["count_pairs", "select_class"]
@@ -168,7 +168,7 @@ def _flat(
         flags,
         (whole if whole.ctypes.data % EIGHT == 0 else whole.copy()).view(np.uint64),
         _native(labels).reshape(-1),
-        as_codes(stored).reshape(num_images, num_classes, -1),
+        as_indices(stored).reshape(num_images, num_classes, -1),
         decoding_table(stored.dtype, None) if half else None,
     )
 

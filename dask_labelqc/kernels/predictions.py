@@ -12,7 +12,7 @@ from dask_labelqc.kernels.tiles import TILE
 from dask_labelqc.typing import AnyArray, Floats
 
 __all__ = [
-    "as_codes",
+    "as_indices",
     "decoded_runs",
     "decoding_table",
     "largest",
@@ -59,7 +59,7 @@ def decoding_table(dtype: np.dtype[np.generic], scale: float | None) -> Floats |
     return values.astype(np.float32)
 
 
-def as_codes(stored: AnyArray) -> AnyArray:
+def as_indices(stored: AnyArray) -> AnyArray:
     """See half-precision numbers as the integers that index a decoding table."""
     return stored.view(np.uint16) if stored.dtype == np.float16 else stored
 

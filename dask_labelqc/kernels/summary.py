@@ -117,6 +117,16 @@ class BlockScan(NamedTuple):
     facts: Ints
     worst_sum: Floats
 
+    @property
+    def unusable(self) -> tuple[int, int]:
+        """The first unusable pixel, -1 if there is none, and the reason."""
+        return int(self.facts[BAD_PIXEL]), int(self.facts[BAD_REASON])
+
+    @property
+    def worst_sum_pixel(self) -> int:
+        """Flat position in the block; see `worst_sum`."""
+        return int(self.facts[WORST_SUM_PIXEL])
+
 
 class Tile(NamedTuple):
     """Scratch space for one tile of at most P pixels."""
@@ -294,13 +304,13 @@ def scan_block(
     Parameters
     ----------
     stored
-        C-contiguous (n, K, *spatial): float32, float64, or codes to look up in `table`.
+        C-contiguous (n, K, *spatial): float32, float64, or indices of `table`.
     codes
         int32 (n, *spatial) from `encode_labels`.
     options
         What to compute.
     table
-        float32: the probability that each code of an integer (or float16, seen as uint16) means.
+        float32: the probability that each integer (or float16, seen as uint16) means.
 
     See Also
     --------

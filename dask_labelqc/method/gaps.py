@@ -11,13 +11,13 @@ import distributed
 import numpy as np
 
 from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.extent import NO_GAPS, Extent, Gap, Gaps, name_images
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.region import NO_GAPS, Box, Gap, Gaps, name_images
 from dask_labelqc.typing import Ints, Shape
 
 __all__ = ["FindGaps", "Missing", "missing_of", "no_gaps", "warn_of_missing"]
 
-FindGaps: TypeAlias = Callable[[Box], Gaps]
+FindGaps: TypeAlias = Callable[[Extent], Gaps]
 """Says what is not in the store of a block that was read."""
 
 LISTED = 1000
@@ -26,7 +26,7 @@ SHOWN = 8
 """Runs of images or classes that a message names."""
 
 
-def no_gaps(box: Box) -> Gaps:
+def no_gaps(extent: Extent) -> Gaps:
     """Say that everything is there, as of arrays in memory."""
     return NO_GAPS
 
@@ -76,14 +76,14 @@ def _united(numbers: Iterable[Sequence[int] | Ints]) -> Ints:
     return np.unique(np.concatenate(lists))[:LISTED]
 
 
-def missing_of(gaps: Gaps, codes: Ints, box: Box, params: Parameters) -> Missing:
+def missing_of(gaps: Gaps, codes: Ints, extent: Extent, params: Parameters) -> Missing:
     """Return what is not there of a block.
 
     Parameters
     ----------
     gaps, codes
         Of the block: what is not in the store, and the class codes of its pixels.
-    box, params
+    extent, params
         Its place, and the parameters of the audit.
 
     Raises
@@ -94,7 +94,7 @@ def missing_of(gaps: Gaps, codes: Ints, box: Box, params: Parameters) -> Missing
     """
     label = _class_of(gaps.label, params)
     images = [range(chunk.start[0], chunk.stop[0]) for chunk in gaps.labels] if label >= 0 else []
-    classes, class_images = _missing_classes(gaps, codes, box, params)
+    classes, class_images = _missing_classes(gaps, codes, extent, params)
     return Missing(
         len(images), gaps.num_label_chunks, label, _united(images), classes, class_images
     )
@@ -107,11 +107,13 @@ def _class_of(fill: Any, params: Parameters) -> int:
     return int(value) if whole and int(value) not in params.ignore_index else -1
 
 
-def _missing_classes(gaps: Gaps, codes: Ints, box: Box, params: Parameters) -> tuple[Ints, Ints]:
-    here: defaultdict[Box, list[Gap]] = defaultdict(list)
+def _missing_classes(
+    gaps: Gaps, codes: Ints, extent: Extent, params: Parameters
+) -> tuple[Ints, Ints]:
+    here: defaultdict[Extent, list[Gap]] = defaultdict(list)
     for gap in gaps.pred_probs:
-        if (codes[gap.box.within(box).slices] >= 0).any():
-            here[gap.box].append(gap)
+        if (codes[gap.extent.within(extent).slices] >= 0).any():
+            here[gap.extent].append(gap)
     for pixels, found in here.items():
         count = sum(stop - first for first, stop in (gap.classes for gap in found))
         if params.from_logits or count == params.num_classes:

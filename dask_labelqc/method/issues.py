@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dask_labelqc.extent import Extent
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.search import Search
 from dask_labelqc.method.summarize import Candidates, Statistics
-from dask_labelqc.region import Box
 from dask_labelqc.typing import BoolArray, Floats, Ints
 
 __all__ = [
@@ -62,7 +62,7 @@ class Issues:
 
     Attributes
     ----------
-    box
+    extent
         The region, in pixels.
     position, given, predicted
         (I,): flat position in the region, given and predicted class.
@@ -70,7 +70,7 @@ class Issues:
         K.
     """
 
-    box: Box
+    extent: Extent
     position: Ints
     given: Ints
     predicted: Ints
@@ -84,15 +84,15 @@ class Issues:
 
     def per_image(self) -> Ints:
         """Count the issues of each image of the region, int64 (n,)."""
-        num_images = self.box.shape[0]
-        pixels = np.int64(self.box.size // num_images)  # may not fit the dtype of the positions
+        num_images = self.extent.shape[0]
+        pixels = np.int64(self.extent.size // num_images)  # may not fit the dtype of the positions
         return np.bincount(self.position // pixels, minlength=num_images)
 
     def mask(self) -> BoolArray:
         """Return the boolean mask of the region."""
-        mask = np.zeros(self.box.size, np.bool_)
+        mask = np.zeros(self.extent.size, np.bool_)
         mask[self.position] = True
-        return mask.reshape(self.box.shape)
+        return mask.reshape(self.extent.shape)
 
     def __sizeof__(self) -> int:
         return self.position.nbytes + self.given.nbytes + self.predicted.nbytes
@@ -114,5 +114,5 @@ def find_issues(candidates: Candidates, search: Search, params: Parameters) -> I
         keep = selected & (candidates.given != candidates.predicted)
         pixels = candidates.position, candidates.given, candidates.predicted
     position, given, predicted = (values[keep] for values in pixels)
-    box = candidates.box.refined(params.factors)
-    return Issues(box, position, given, predicted, params.num_classes)
+    extent = candidates.extent.refined(params.factors)
+    return Issues(extent, position, given, predicted, params.num_classes)

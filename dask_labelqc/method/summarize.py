@@ -10,9 +10,10 @@ import distributed
 import numpy as np
 
 from dask_labelqc.errors import LabelQCWarning
+from dask_labelqc.extent import Extent
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.kernels.predictions import as_codes, without_masked
+from dask_labelqc.kernels.predictions import as_indices, without_masked
 from dask_labelqc.kernels.summary import BlockScan, scan_block
 from dask_labelqc.method.gaps import FindGaps, Missing, missing_of, no_gaps, warn_of_missing
 from dask_labelqc.method.outputs import (
@@ -25,7 +26,6 @@ from dask_labelqc.method.outputs import (
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import NO_SUM, ClassStatistics, WorstSum
 from dask_labelqc.method.validity import check_labels, check_predictions, wrong_sum
-from dask_labelqc.region import Box
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = [
@@ -36,8 +36,8 @@ __all__ = [
     "summarize",
 ]
 
-ReadBlock: TypeAlias = Callable[[Box], tuple[AnyArray, AnyArray]]
-"""Reads the labels (n, *spatial) and the stored predictions (n, K, *spatial) of a box."""
+ReadBlock: TypeAlias = Callable[[Extent], tuple[AnyArray, AnyArray]]
+"""Reads the labels (n, *spatial) and the stored predictions (n, K, *spatial) of an extent."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Candidates:
 
     Attributes
     ----------
-    box
+    extent
         The region, in cells.
     position, score, confidence, given, predicted
         (C,): flat position in the region, s, m, y and a; unless downsampled only of the cells that
@@ -104,7 +104,7 @@ class Candidates:
         region at full size.
     """
 
-    box: Box
+    extent: Extent
     position: Ints
     score: Floats
     confidence: Floats
@@ -118,7 +118,7 @@ class Candidates:
 
     def keys(self, params: Parameters) -> Keys:
         """Return the sort keys of the candidates."""
-        flat = self.box.flat_index(self.position, params.cells_shape)
+        flat = self.extent.flat_index(self.position, params.cells_shape)
         agrees = self.given == self.predicted
         return Keys.of(self.score, agrees, flat, params.key_space, self.agreeing)
 
@@ -126,7 +126,7 @@ class Candidates:
         return sum(a.nbytes for a in self.arrays().values())
 
     @staticmethod
-    def dtypes(region: Box, params: Parameters) -> dict[str, np.dtype[np.generic]]:
+    def dtypes(region: Extent, params: Parameters) -> dict[str, np.dtype[np.generic]]:
         """Return the dtype of each array of the candidates of a region, given in pixels."""
         place = np.min_scalar_type(max(region.size - 1, 1))
         score, label = params.probability_dtype, params.class_dtype
@@ -145,7 +145,7 @@ class Candidates:
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the arrays by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "box"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extent"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class RegionSummary:
 
     Attributes
     ----------
-    box
+    extent
         The region.
     statistics, candidates
         To be added up, and to be kept.
@@ -164,7 +164,7 @@ class RegionSummary:
         The outputs of pixels that are known.
     """
 
-    box: Box
+    extent: Extent
     statistics: Statistics
     images: Parts
     candidates: Candidates
@@ -183,8 +183,8 @@ class RegionSummary:
 
 
 def summarize(
-    region: Box,
-    blocks: Iterable[Box],
+    region: Extent,
+    blocks: Iterable[Extent],
     read: ReadBlock,
     params: Parameters,
     bound: float | None = None,
@@ -222,9 +222,8 @@ def summarize(
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
         check_labels(encoded, labels, block, params)
         native = np.ascontiguousarray(stored, params.dtype)
-        scan = scan_block(as_codes(native), encoded.codes, options, table)
-        position, reason = int(scan.facts[0]), int(scan.facts[1])
-        check_predictions(position, reason, stored, block, params)
+        scan = scan_block(as_indices(native), encoded.codes, options, table)
+        check_predictions(*scan.unusable, stored, block, params)
         parts.missing += missing_of(find_gaps(block), encoded.codes, block, params)
         parts.add(block, scan)
     return parts.finish()
@@ -233,7 +232,7 @@ def summarize(
 class _Parts:
     """The blocks of a region, put together as they come."""
 
-    def __init__(self, region: Box, params: Parameters, dense: Parts) -> None:
+    def __init__(self, region: Extent, params: Parameters, dense: Parts) -> None:
         self.region, self.params, self.dense = region, params, dense
         self.cells = region.coarsened(params.factors)
         self.class_sum: AnyArray = np.zeros(params.num_classes, object)
@@ -246,13 +245,13 @@ class _Parts:
         self.lists: list[dict[str, AnyArray]] = []
         self.candidates = 0
 
-    def add(self, block: Box, scan: BlockScan) -> None:
+    def add(self, block: Extent, scan: BlockScan) -> None:
         local = block.within(self.region)
         self.class_sum = self.class_sum + scan.class_sum.astype(object)
         self.class_count += scan.class_count
         self.sums = summed_parts(self.sums, contributed(self.params, "block", "dataset", scan))
         if scan.worst_sum[0] > self.worst_sum[0]:
-            image, pixel = block.place(int(scan.facts[2]))
+            image, pixel = block.place(scan.worst_sum_pixel)
             deviation, total = scan.worst_sum.tolist()
             self.worst_sum = WorstSum(deviation, (image, *pixel), total)
         self.images.add(local.images, contributed(self.params, "block", "image", scan))
@@ -260,7 +259,7 @@ class _Parts:
             self.dense[name][local.slices] = values.reshape(local.shape)
         self._add_candidates(local, scan)
 
-    def _add_candidates(self, local: Box, scan: BlockScan) -> None:
+    def _add_candidates(self, local: Extent, scan: BlockScan) -> None:
         cells = local.coarsened(self.params.factors)
         lists: dict[str, AnyArray] = {name: getattr(scan, name) for name in self.dtypes}
         lists["position"] = cells.flat_index(scan.position, self.cells.shape)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from dask_labelqc.errors import Advice, InputError, advise
+from dask_labelqc.extent import Extent, name_images
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import WorstSum
-from dask_labelqc.region import Box, name_images
 from dask_labelqc.typing import AnyArray
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
 SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
 
-def _at(box: Box, position: int) -> str:
-    image, pixel = box.place(position)
+def _at(extent: Extent, position: int) -> str:
+    image, pixel = extent.place(position)
     return f"image {image}, pixel {pixel}"
 
 
@@ -42,19 +42,21 @@ def named(k: int, class_names: Mapping[int, str]) -> str:
     return f"{k} ({class_names[k]!r})" if k in class_names else str(k)
 
 
-def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Parameters) -> None:
+def check_labels(
+    encoded: EncodedLabels, labels: AnyArray, extent: Extent, params: Parameters
+) -> None:
     """Raise InputError if a label of the block is neither a class nor ignored."""
     if encoded.invalid_count == 0 or params.validate == "none":
         return
-    check_whole(encoded, labels, box)
+    check_whole(encoded, labels, extent)
     value = int(labels.reshape(-1)[encoded.first_invalid])
-    images = name_images(box.start[0], box.stop[0] - 1)
+    images = name_images(extent.start[0], extent.stop[0] - 1)
     ignored = sorted({value, *params.ignore_index})
     raise InputError(
         f"labels: {encoded.invalid_count} of {labels.size} pixels in {images} are outside "
         f"0..{params.num_classes - 1} and not ignored, the first is "
         f"{named(value, params.class_names)} at "
-        f"{_at(box, encoded.first_invalid)}",
+        f"{_at(extent, encoded.first_invalid)}",
         advise(
             "{ignore_index} leaves such pixels out",
             ignore_index=value if ignored == [value] else tuple(ignored),
@@ -62,18 +64,18 @@ def check_labels(encoded: EncodedLabels, labels: AnyArray, box: Box, params: Par
     )
 
 
-def check_whole(encoded: EncodedLabels, labels: AnyArray, box: Box) -> None:
+def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Extent) -> None:
     """Raise InputError if labels of a floating dtype are not whole numbers."""
     if encoded.first_fraction >= 0:
         raise InputError(
             f"labels: got {labels.reshape(-1)[encoded.first_fraction]} at "
-            f"{_at(box, encoded.first_fraction)}; labels of dtype {labels.dtype} must be whole "
+            f"{_at(extent, encoded.first_fraction)}; labels of dtype {labels.dtype} must be whole "
             "numbers, the classes, or NaN where a pixel takes part in nothing"
         )
 
 
 def check_predictions(
-    position: int, reason: int, stored: AnyArray, box: Box, params: Parameters
+    position: int, reason: int, stored: AnyArray, extent: Extent, params: Parameters
 ) -> None:
     """Raise InputError for the first pixel whose probabilities cannot be used.
 
@@ -83,15 +85,15 @@ def check_predictions(
         From `BlockScan.facts`.
     stored
         The block (n, K, *spatial) as it was read.
-    box, params
+    extent, params
         Its place, and the parameters of the audit.
     """
     if reason == 0:
         return
-    image, *pixel = np.unravel_index(position, box.shape)
+    image, *pixel = np.unravel_index(position, extent.shape)
     values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
     advice = advise("{from_logits} is for logits", from_logits=True)
-    where = _at(box, position)
+    where = _at(extent, position)
     raise prediction_error(values, reason, params.scale, where, advice, params.class_names)
 
 

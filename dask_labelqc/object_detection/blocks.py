@@ -19,6 +19,7 @@ from dask.graph_manipulation import bind
 from zarr.errors import ContainsArrayError
 
 from dask_labelqc.errors import InputError, StoreError
+from dask_labelqc.extent import name_images
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
 from dask_labelqc.limits import check_memory
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
@@ -27,7 +28,6 @@ from dask_labelqc.object_detection.stored import (
     check_boxes_are_stored,
     check_offsets_are_stored,
 )
-from dask_labelqc.region import name_images
 from dask_labelqc.storage.reading import read_rows
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints

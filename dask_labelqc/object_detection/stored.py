@@ -10,9 +10,9 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.extent import name_images
 from dask_labelqc.limits import check_memory
 from dask_labelqc.object_detection.dataset import COLUMNS
-from dask_labelqc.region import name_images
 from dask_labelqc.storage.gaps import missing_objects, object_grid, object_shape
 from dask_labelqc.typing import Ints, Shape
 

@@ -30,6 +30,7 @@ from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.errors import InputError, LabelQCError
+from dask_labelqc.extent import Extent
 from dask_labelqc.method.search import Search
 from dask_labelqc.pipeline.example_records import facts_of, joined_facts, learned_of, to_arrays
 from dask_labelqc.pipeline.fit import check_shape
@@ -39,7 +40,6 @@ from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
-from dask_labelqc.region import Box
 from dask_labelqc.storage.alignment import SPATIAL_NAMES, line_up
 from dask_labelqc.storage.arrays import StoreLocation, open_array
 from dask_labelqc.storage.coordinates import Carried, carried_coordinates, check_dims
@@ -182,8 +182,8 @@ class ExampleInputs(Inputs):
         return carried_coordinates(labels, pred_probs, lineup)
 
     def items(self, number: int) -> tuple[int, int]:
-        box = self.plan.group_box((number,))
-        return box.start[0], box.stop[0]
+        extent = self.plan.group_extent((number,))
+        return extent.start[0], extent.stop[0]
 
     @property
     def together(self) -> int:
@@ -192,7 +192,7 @@ class ExampleInputs(Inputs):
     def bad_items(self, how: Keeping, part: Part) -> dict[int, LabelQCError]:
         form, options = self.examples.form, self.options
         (first,), (stop,) = part.items[:1], part.items[1:]
-        region, found = Box((first,), (stop,)), dict[int, LabelQCError]()
+        region, found = Extent((first,), (stop,)), dict[int, LabelQCError]()
         labels = read_labels(self.arrays["labels"], region)
 
         def look(rows: AnyArray, a: int, b: int) -> None:
@@ -229,7 +229,7 @@ class ExampleInputs(Inputs):
         for run in without(part.items, left_out):
             here = {name: values[run[0] - first : run[1] - first] for name, values in dense.items()}
             reads = _Reads(self, how, here)
-            found = reads(Box(run[:1], run[1:]))
+            found = reads(Extent(run[:1], run[1:]))
             scans.append(found)
             seconds, num_bytes = seconds + reads.seconds, num_bytes + reads.num_bytes
             labels = zlib.crc32(reads.labels.data, labels)
@@ -243,7 +243,7 @@ class ExampleInputs(Inputs):
 
     def labels_hash(self, number: int) -> int:
         first, stop = self.items(number)
-        values = read_labels(self.arrays["labels"], Box((first,), (stop,))).values
+        values = read_labels(self.arrays["labels"], Extent((first,), (stop,))).values
         return zlib.crc32(np.ascontiguousarray(values).data)
 
     def to_record(self, kept: tuple[Learned, ExampleFacts]) -> dict[str, AnyArray]:
@@ -304,7 +304,7 @@ class _Reads:
         self.labels: AnyArray = np.empty(0)
         self._inputs, self._how, self._dense = inputs, how, dense
 
-    def __call__(self, region: Box) -> Scanned:
+    def __call__(self, region: Extent) -> Scanned:
         arrays, examples = self._inputs.arrays, self._inputs.examples
         begun = time.monotonic()
         labels = read_labels(arrays["labels"], region)

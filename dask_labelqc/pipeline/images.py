@@ -15,6 +15,7 @@ import zarr
 from dask.utils import format_bytes
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.extent import Extent, Gaps
 from dask_labelqc.method.issues import find_issues
 from dask_labelqc.method.outputs import (
     OUTPUTS,
@@ -37,7 +38,6 @@ from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
-from dask_labelqc.region import Box, Gaps
 from dask_labelqc.segmentation.inputs import parameters_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
@@ -139,12 +139,12 @@ class ImageInputs(Inputs):
         """Return where a group is in the grid of groups."""
         return tuple(int(i) for i in np.unravel_index(number, self.plan.grid))
 
-    def box(self, number: int) -> Box:
-        """Return the box of a group."""
-        return self.plan.group_box(self._place(number))
+    def extent(self, number: int) -> Extent:
+        """Return the extent of a group."""
+        return self.plan.group_extent(self._place(number))
 
     def items(self, number: int) -> tuple[int, int]:
-        images = self.box(number).images
+        images = self.extent(number).images
         return images.start, images.stop
 
     def beside(self, number: int) -> range:
@@ -156,18 +156,18 @@ class ImageInputs(Inputs):
         return self.reader.lineup.labels.own(self._place(number))
 
     def scan(self, how: float | None, part: Part, left_out: Sequence[int] = ()) -> Found:
-        whole = self.box(part.number)
+        whole = self.extent(part.number)
         region = _of_images(whole, *part.items)
-        boxes = [_of_images(whole, *run) for run in without(part.items, left_out)]
+        extents = [_of_images(whole, *run) for run in without(part.items, left_out)]
         blank = empty_pixels(self.params, "block", region.shape, blank=True) if left_out else None
-        with RegionReads(self.reader, self.plan, boxes) as read:
+        with RegionReads(self.reader, self.plan, extents) as read:
             summary = summarize(region, read.blocks, read, self.params, how, blank, read.gaps)
         dense = self._own(summary.dense)
-        num_bytes = sum(box.size for box in boxes) * self.params.pixel_bytes
+        num_bytes = sum(extent.size for extent in extents) * self.params.pixel_bytes
         return Found(summary.statistics, summary, dense, num_bytes, read.seconds, read.labels)
 
     def labels_hash(self, number: int) -> int:
-        region = self.box(number)
+        region = self.extent(number)
         labels, found = self.reader.read_labels(region), 0
         for block in self.plan.blocks(region):
             part = np.ascontiguousarray(labels[block.within(region).slices])
@@ -181,7 +181,7 @@ class ImageInputs(Inputs):
         return statistics_of(record)
 
     def kept(self, number: int, record: Mapping[str, AnyArray]) -> Candidates:
-        return candidates_of(self.box(number), record, self.params)
+        return candidates_of(self.extent(number), record, self.params)
 
     def paint(self, how: Search, number: int, record: Mapping[str, AnyArray]) -> Painted:
         params = self.params
@@ -234,20 +234,20 @@ def image_stamps(reader: BlockReader, plan: Plan, name: str) -> Stamps | None:
     return group_stamps(name, getattr(reader, name), axes, plan, order)
 
 
-def _of_images(box: Box, first: int, stop: int) -> Box:
-    return Box((first, *box.start[1:]), (stop, *box.stop[1:]))
+def _of_images(extent: Extent, first: int, stop: int) -> Extent:
+    return Extent((first, *extent.start[1:]), (stop, *extent.stop[1:]))
 
 
 class RegionReads:
-    """Reads the blocks of some boxes, and knows how long that took, and a hash of the labels."""
+    """Reads the blocks of some extents, and knows how long that took, and a hash of the labels."""
 
-    def __init__(self, reader: BlockReader, plan: Plan, boxes: Sequence[Box]) -> None:
+    def __init__(self, reader: BlockReader, plan: Plan, extents: Sequence[Extent]) -> None:
         self.seconds = 0.0
         self.labels = 0
-        self._reader, self._plan, self._boxes = reader, plan, iter(boxes)
+        self._reader, self._plan, self._extents = reader, plan, iter(extents)
         self._opened = ExitStack()
         self._stop = 0
-        self.blocks = (block for box in boxes for block in plan.blocks(box))
+        self.blocks = (block for extent in extents for block in plan.blocks(extent))
 
     def __enter__(self) -> Self:
         return self
@@ -255,19 +255,19 @@ class RegionReads:
     def __exit__(self, *raised: object) -> None:
         self._opened.close()
 
-    def __call__(self, block: Box) -> tuple[AnyArray, AnyArray]:
+    def __call__(self, block: Extent) -> tuple[AnyArray, AnyArray]:
         begun = time.monotonic()
-        if block.start[0] >= self._stop:  # it is of the next box
+        if block.start[0] >= self._stop:  # it is of the next extent
             self._opened.close()
-            box = next(self._boxes)
-            reading = self._reader.for_region(box, self._plan.blocks(box))
-            self._read, self._stop = self._opened.enter_context(reading), box.stop[0]
+            extent = next(self._extents)
+            reading = self._reader.for_region(extent, self._plan.blocks(extent))
+            self._read, self._stop = self._opened.enter_context(reading), extent.stop[0]
         result = self._read(block)
         self.seconds += time.monotonic() - begun
         self.labels = zlib.crc32(np.ascontiguousarray(result[0]).data, self.labels)
         return result
 
-    def gaps(self, block: Box) -> Gaps:
+    def gaps(self, block: Extent) -> Gaps:
         return self._read.gaps(block)
 
 

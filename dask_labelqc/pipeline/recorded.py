@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from dask_labelqc.extent import Extent
 from dask_labelqc.kernels.keys import Histogram, in_order
 from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.summarize import Candidates, RegionSummary, Statistics
-from dask_labelqc.region import Box
 from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray
 
@@ -34,7 +34,7 @@ SUMS = "sum_"
 IMAGES = "image_"
 
 
-def candidates_of(group: Box, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
+def candidates_of(group: Extent, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
     """Return the candidates of a group from its record."""
     dtypes = Candidates.dtypes(group, params) | {"agreeing": _bits(params.probability_dtype)}
     lists = {
@@ -42,7 +42,7 @@ def candidates_of(group: Box, arrays: Mapping[str, AnyArray], params: Parameters
         for name, dtype in dtypes.items()
     }
     lists["agreeing"] = lists["agreeing"].view(params.probability_dtype)
-    return Candidates(box=group.coarsened(params.factors), **lists)
+    return Candidates(extent=group.coarsened(params.factors), **lists)
 
 
 def images_of(arrays: Mapping[str, AnyArray]) -> Parts:

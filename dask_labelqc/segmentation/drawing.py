@@ -13,13 +13,13 @@ import zarr
 
 from dask_labelqc.colors import class_colors
 from dask_labelqc.errors import InputError
+from dask_labelqc.extent import Extent
 from dask_labelqc.figures import pyplot, show
 from dask_labelqc.graph.objects import from_blocks, reduce_objects
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.method.validity import check_whole
-from dask_labelqc.region import Box
 from dask_labelqc.segmentation.inputs import as_dask
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, line_up
 from dask_labelqc.storage.containers import labels_fill, plain_array
@@ -95,8 +95,8 @@ def worst_images(issues: Any, most: int) -> WorstImages:
     return found
 
 
-def _worst_of_block(most: int, box: Box, masks: BoolArray) -> WorstImages:
-    return WorstImages.of(masks, box.start[0], most)
+def _worst_of_block(most: int, extent: Extent, masks: BoolArray) -> WorstImages:
+    return WorstImages.of(masks, extent.start[0], most)
 
 
 def draw_images(
@@ -204,7 +204,7 @@ def _read(array: Any, image: int) -> AnyArray:
 def _codes(labels: AnyArray, image: int, num_classes: int, fill: Shape) -> Ints:
     """Return the codes of an image's labels; below 0 are those that are no class."""
     encoded = encode_labels(labels, num_classes, fill)
-    check_whole(encoded, labels, Box((image, 0, 0), (image + 1, *labels.shape)))
+    check_whole(encoded, labels, Extent((image, 0, 0), (image + 1, *labels.shape)))
     return encoded.codes
 
 

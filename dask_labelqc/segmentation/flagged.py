@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.extent import Extent
 from dask_labelqc.graph.arrays import as_blocks
 from dask_labelqc.graph.objects import from_blocks, reduce_objects
 from dask_labelqc.kernels.flagged import count_pairs, select_class
@@ -25,7 +26,6 @@ from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.plan import Plan, plan_blocks
-from dask_labelqc.region import Box
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.inputs import as_dask
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
@@ -40,8 +40,8 @@ MEMORY_BLOCK_PIXELS = 2**21
 REGION_BYTES = 64 * 2**20
 """Predictions that one task reads at the most, where the storage chunks are smaller."""
 
-ReadBox: TypeAlias = Callable[[Box], AnyArray]
-"""Reads the predictions (n, K, *spatial) of a box."""
+ReadExtent: TypeAlias = Callable[[Extent], AnyArray]
+"""Reads the predictions (n, K, *spatial) of an extent."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class FlaggedPixels:
     issues, labels, pred_probs
         NumPy, Zarr or Dask arrays, as they were given.
     lineup
-        How they line up: boxes are in the order of the issues.
+        How they line up: extents are in the order of the issues.
     fill_labels
         Labels that stand for none where they are stored.
     """
@@ -80,9 +80,9 @@ class FlaggedPixels:
     def matrix(self) -> Ints:
         """Count the flagged pixels of each pair of given and predicted class, int64 (K, K)."""
         if self.in_memory:
-            counts = reduce(add, self._map(self._on_plain(_count_box)))
+            counts = reduce(add, self._map(self._on_plain(_count_extent)))
         else:
-            blocks = self._blocks(self._on_plain(_count_box), object)
+            blocks = self._blocks(self._on_plain(_count_extent), object)
             counts = reduce_objects(add, blocks).compute()
         matrix: Ints = np.zeros((self.num_classes,) * 2, np.int64) + counts
         return matrix
@@ -92,36 +92,38 @@ class FlaggedPixels:
 
         It has the dimensions of the issues.
         """
-        select = self._on_plain(partial(_select_box, wanted))
+        select = self._on_plain(partial(_select_extent, wanted))
         if self.in_memory:
             mask: Any = np.zeros(self.shape, np.bool_)
-            for box, selected in zip(self._boxes(), self._map(select), strict=True):
-                mask[box.slices] = selected
+            for extent, selected in zip(self._extents(), self._map(select), strict=True):
+                mask[extent.slices] = selected
         else:
             mask = self._blocks(select, np.bool_)
         return self.lineup.pixels[0].outwards(mask)
 
     def _on_plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of boxes of any values from one of plain values."""
+        """Return a function of extents of any values from one of plain values."""
         return partial(_with_plain, function, self.fill_labels, self.num_classes)
 
-    def _boxes(self) -> Iterator[Box]:
+    def _extents(self) -> Iterator[Extent]:
         shape = self.shape
         images = max(MEMORY_BLOCK_PIXELS // max(int(np.prod(shape[1:])), 1), 1)
         for start in range(0, shape[0], images):
             stop = min(start + images, shape[0])
-            yield Box((start, *(0,) * (len(shape) - 1)), (stop, *shape[1:]))
+            yield Extent((start, *(0,) * (len(shape) - 1)), (stop, *shape[1:]))
 
     def _map(self, function: Callable[..., Any]) -> Iterator[Any]:
-        """Yield the function of each box in memory, on the threads of this process."""
+        """Yield the function of each extent in memory, on the threads of this process."""
         issues, labels = self.lineup.pixels
         read = partial(self.lineup.pred_probs.read, self.pred_probs)
 
-        def call(box: Box) -> Any:
-            return function(box, issues.read(self.issues, box), labels.read(self.labels, box), read)
+        def call(extent: Extent) -> Any:
+            return function(
+                extent, issues.read(self.issues, extent), labels.read(self.labels, extent), read
+            )
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            yield from pool.map(call, self._boxes())
+            yield from pool.map(call, self._extents())
 
     def _blocks(self, function: Callable[..., Any], dtype: Any) -> da.Array:
         """Return the array of the function of each block: an object each, or their masks."""
@@ -153,7 +155,7 @@ class FlaggedPixels:
         layout = self.lineup.pred_probs
         if isinstance(self.pred_probs, da.Array):
             return as_dask(layout, self.pred_probs).rechunk({1: -1})
-        images = tuple(box.stop[0] - box.start[0] for box in self._boxes())
+        images = tuple(extent.stop[0] - extent.start[0] for extent in self._extents())
         chunks = (images, (self.num_classes,), *((n,) for n in self.shape[1:]))
         return _in_blocks(layout, self.pred_probs, chunks)
 
@@ -165,8 +167,8 @@ def _in_blocks(layout: Layout, array: Any, chunks: tuple[tuple[int, ...], ...]) 
 
 def _block(
     function: Callable[..., Any],
-    read: ReadBox | None,
-    box: Box,
+    read: ReadExtent | None,
+    extent: Extent,
     issues: BoolArray,
     labels: Ints,
     probs: list[AnyArray] | None = None,
@@ -174,55 +176,55 @@ def _block(
     if read is None:
         assert probs is not None
         (block,) = probs
-        return function(box, issues, labels, lambda _: block)
-    return function(box, issues, labels, read)
+        return function(extent, issues, labels, lambda _: block)
+    return function(extent, issues, labels, read)
 
 
 def _with_plain(
     function: Callable[..., Any],
     fill_labels: tuple[int, ...],
     num_classes: int,
-    box: Box,
+    extent: Extent,
     issues: BoolArray,
     labels: AnyArray,
-    read: ReadBox,
+    read: ReadExtent,
 ) -> Any:
     """Call the function without the flags of what takes part in nothing, and without masks."""
     issues = np.ma.filled(issues, False)
     if not issues.any():
-        return function(box, issues, labels, read)
-    stored = read(box)
+        return function(extent, issues, labels, read)
+    stored = read(extent)
     labels, stored = without_masked(labels, stored)
     if fill_labels or labels.dtype.kind == "f" or isinstance(labels, np.ma.MaskedArray):
         encoded = encode_labels(labels, num_classes, fill_labels)
-        check_whole(encoded, labels, box)
+        check_whole(encoded, labels, extent)
         labels = encoded.codes
         issues = issues & (labels != VOID)
-    return function(box, issues, labels, lambda _: stored)
+    return function(extent, issues, labels, lambda _: stored)
 
 
-def _count_box(box: Box, issues: BoolArray, labels: Ints, read: ReadBox) -> Ints | int:
-    """Count the pairs of a box; 0 where nothing is flagged, and nothing is read."""
+def _count_extent(extent: Extent, issues: BoolArray, labels: Ints, read: ReadExtent) -> Ints | int:
+    """Count the pairs of an extent; 0 where nothing is flagged, and nothing is read."""
     if not issues.any():
         return 0
-    matrix, place = count_pairs(issues, labels, read(box))
-    _check(place, box)
+    matrix, place = count_pairs(issues, labels, read(extent))
+    _check(place, extent)
     return matrix
 
 
-def _select_box(
-    wanted: BoolArray, box: Box, issues: BoolArray, labels: Ints, read: ReadBox
+def _select_extent(
+    wanted: BoolArray, extent: Extent, issues: BoolArray, labels: Ints, read: ReadExtent
 ) -> BoolArray:
     if not issues.any():
         return np.zeros(issues.shape, np.bool_)
-    selected, place = select_class(issues, labels, read(box), wanted)
-    _check(place, box)
+    selected, place = select_class(issues, labels, read(extent), wanted)
+    _check(place, extent)
     return selected
 
 
-def _check(position: int, box: Box) -> None:
+def _check(position: int, extent: Extent) -> None:
     if position >= 0:
-        image, pixel = box.place(position)
+        image, pixel = extent.place(position)
         raise InputError(
             f"pred_probs: a prediction is not finite at image {image}, pixel {pixel}, which is a "
             "label issue; it must be finite"

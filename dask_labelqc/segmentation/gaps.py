@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import zarr
 
+from dask_labelqc.extent import Extent
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.gaps import missing_of, warn_of_missing
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.region import Box
 from dask_labelqc.storage.alignment import Lineup
 from dask_labelqc.storage.gaps import WatchedReads, gaps_of, unread
 from dask_labelqc.storage.layout import Layout
@@ -48,7 +48,7 @@ def look_for_gaps(labels: Any, pred_probs: Any, lineup: Lineup, params: Paramete
             ("pred_probs", pred_probs, lineup.pred_probs),
         )
     )
-    whole = Box((0,) * len(params.shape), params.shape)
+    whole = Extent((0,) * len(params.shape), params.shape)
     gaps = gaps_of(of_labels, of_probs, whole)
     codes: AnyArray = np.broadcast_to(np.int32(0), params.shape)
     if gaps.pred_probs and isinstance(labels, np.ndarray):

@@ -40,7 +40,7 @@ def audit_in_memory(
     images = ImageParts(params, params.shape[0])
     scan = partial(inputs.summarize, plan, pixels)
     with call_progress(verbose) as progress, ThreadPoolExecutor(threads) as pool:
-        regions = Threads(plan.group_boxes(), scan, pool, progress)
+        regions = Threads(plan.group_extents(), scan, pool, progress)
         if any(output.of("issues", "selection") for output in params.outputs):
             selection = select(regions, method)
             painted, sums = _paint(regions, selection, images, params)
@@ -49,7 +49,7 @@ def audit_in_memory(
         else:
             sums = regions.scan(method.first, method.warn).sums
     for summary in regions.scanned:
-        images.add(summary.box.images, summary.images)
+        images.add(summary.extent.images, summary.images)
     return {
         output.name: pixels[output.name]
         if output.over == "pixel"
@@ -68,10 +68,10 @@ def _paint(
     def find(candidates: Candidates) -> Issues:
         issues = find_issues(candidates, selection.search, params)
         for name, values in contributed(params, "issues", "pixel", issues).items():
-            pixels[name][issues.box.slices] = values
+            pixels[name][issues.extent.slices] = values
         return issues
 
     for issues in regions.each("paint", find):
-        images.add(issues.box.images, contributed(params, "issues", "image", issues))
+        images.add(issues.extent.images, contributed(params, "issues", "image", issues))
         sums = summed_parts(sums, contributed(params, "issues", "dataset", issues))
     return pixels, dict(sums)

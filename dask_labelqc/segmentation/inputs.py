@@ -19,13 +19,13 @@ import zarr
 
 from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
+from dask_labelqc.extent import Extent
 from dask_labelqc.graph.objects import from_blocks, from_positions
 from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.outputs import Parts
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.summarize import Candidates, RegionSummary, summarize
 from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
-from dask_labelqc.region import Box
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.lazy import lazy_audit
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
@@ -118,17 +118,17 @@ class InMemory:
         )
 
     def summarize(
-        self, plan: Plan, pixels: Parts, bound: float | None, region: Box
+        self, plan: Plan, pixels: Parts, bound: float | None, region: Extent
     ) -> RegionSummary:
         """Summarize a region; outputs of its pixels go to their place in those of all images."""
         blocks, here = plan.blocks(region), {n: a[region.slices] for n, a in pixels.items()}
         return summarize(region, blocks, self._read, self.params, bound, here)
 
-    def _read(self, box: Box) -> tuple[AnyArray, AnyArray]:
+    def _read(self, extent: Extent) -> tuple[AnyArray, AnyArray]:
         lineup = self.like.lineup
         return (
-            lineup.labels.read(self.labels, box),
-            lineup.pred_probs.read(self.pred_probs, box),
+            lineup.labels.read(self.labels, extent),
+            lineup.pred_probs.read(self.pred_probs, extent),
         )
 
 
@@ -168,7 +168,7 @@ class Lazy:
 def _read_region(
     reader: BlockReader, plan: Plan, params: Parameters, block_id: Shape
 ) -> RegionSummary:
-    region = plan.group_box(block_id)
+    region = plan.group_extent(block_id)
     with reader.for_region(region, plan.blocks(region)) as read:
         return summarize(region, plan.blocks(region), read, params, find_gaps=read.gaps)
 
@@ -176,7 +176,7 @@ def _read_region(
 def _read_again(
     reader: BlockReader, plan: Plan, params: Parameters, bound: float, candidates: Candidates
 ) -> RegionSummary:
-    region = candidates.box.refined(params.factors)
+    region = candidates.extent.refined(params.factors)
     with reader.for_region(region, plan.blocks(region)) as read:
         return summarize(region, plan.blocks(region), read, params, bound)
 
@@ -190,7 +190,7 @@ def _cannot_be_read_again(params: Parameters, bound: float, candidates: Candidat
 
 
 def _scan_region(
-    params: Parameters, region: Box, labels: AnyArray, pred_probs: list[AnyArray]
+    params: Parameters, region: Extent, labels: AnyArray, pred_probs: list[AnyArray]
 ) -> RegionSummary:
     (block,) = pred_probs
     return summarize(region, [region], lambda _: (labels, block), params)

@@ -1,4 +1,4 @@
-"""Open Zarr arrays wherever they are, and read boxes of them."""
+"""Open Zarr arrays wherever they are, and read extents of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import zarr
 from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidationError
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.region import Box, Gaps, name_images
+from dask_labelqc.extent import Extent, Gaps, name_images
 from dask_labelqc.storage.ahead import AHEAD, reads_ahead
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
 from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.gaps import gaps_of, watched
-from dask_labelqc.storage.reading import decoding, reading_boxes
+from dask_labelqc.storage.reading import decoding, reading_extents
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -171,7 +171,7 @@ def decoded_fill(value: Any, dtype: np.dtype[np.generic]) -> int | float | None:
 
 @dataclass(frozen=True)
 class BlockReader:
-    """Reads labels and predictions box by box.
+    """Reads labels and predictions extent by extent.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class BlockReader:
     pred_probs
         The same dimensions and the classes, in any order.
     lineup
-        How they line up: boxes are in the order of the labels.
+        How they line up: extents are in the order of the labels.
     most_ahead
         Blocks to read ahead at the most, where memory is short.
     """
@@ -240,23 +240,23 @@ class BlockReader:
         return min(reads_ahead(self.pred_probs.store), self.most_ahead)
 
     @contextmanager
-    def for_region(self, region: Box, blocks: Iterable[Box]) -> Iterator[BlockReads]:
+    def for_region(self, region: Extent, blocks: Iterable[Extent]) -> Iterator[BlockReads]:
         """Yield a function that returns the labels and predictions of each block, in this order.
 
         The labels are read once, for the whole region. What a call returns is good until the next.
         """
         given = watched(self.labels, self.lineup.labels)
         predicted = watched(self.pred_probs, self.lineup.pred_probs)
-        with reading_boxes(
+        with reading_extents(
             predicted, blocks, self.ahead, "pred_probs", _name_images
         ) as predictions:
             labels = self.read_labels(region, given.reader)
             yield BlockReads(region, labels, predictions, partial(gaps_of, given, predicted))
 
-    def read_labels(self, box: Box, reader: ChunkReader | None = None) -> AnyArray:
-        """Read the labels (n, *spatial) of a box, with a reader of them if there is one."""
-        with decoding("labels", _name_images(box)):
-            return self.lineup.labels.read(reader or self.labels, box)
+    def read_labels(self, extent: Extent, reader: ChunkReader | None = None) -> AnyArray:
+        """Read the labels (n, *spatial) of an extent, with a reader of them if there is one."""
+        with decoding("labels", _name_images(extent)):
+            return self.lineup.labels.read(reader or self.labels, extent)
 
 
 @dataclass(frozen=True)
@@ -273,15 +273,15 @@ class BlockReads:
         Returns what was not in the store of a block that was read.
     """
 
-    region: Box
+    region: Extent
     labels: AnyArray
     predictions: Iterator[AnyArray]
-    gaps: Callable[[Box], Gaps]
+    gaps: Callable[[Extent], Gaps]
 
-    def __call__(self, block: Box) -> tuple[AnyArray, AnyArray]:
+    def __call__(self, block: Extent) -> tuple[AnyArray, AnyArray]:
         """Return labels and predictions of the next block."""
         return self.labels[block.within(self.region).slices], next(self.predictions)
 
 
-def _name_images(box: Box) -> str:
-    return name_images(box.start[0], box.stop[0] - 1)
+def _name_images(extent: Extent) -> str:
+    return name_images(extent.start[0], extent.stop[0] - 1)

@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store
 
-from dask_labelqc.region import Box, Gap, Gaps
+from dask_labelqc.extent import Extent, Gap, Gaps
 from dask_labelqc.storage.chunks import ChunkReader, ask, chunk_key
 from dask_labelqc.storage.layout import Layout
 from dask_labelqc.storage.stores import store_url
@@ -44,7 +44,7 @@ class WatchedReads:
     reader
         Of the array.
     layout
-        How it is seen; places and boxes are those of what is seen.
+        How it is seen; places and extents are those of what is seen.
     """
 
     reader: ChunkReader
@@ -59,11 +59,11 @@ class WatchedReads:
         """Keys of the store."""
         return self.reader.absent
 
-    def read(self, box: Box | None = None) -> AnyArray:
-        """Read a box of the array, or all of it; of a plain layout."""
-        box = box or Box((0,) * self.array.ndim, self.array.shape)
-        target = np.empty(box.shape, self.array.dtype)
-        self.reader.read_into(box.slices, target)
+    def read(self, extent: Extent | None = None) -> AnyArray:
+        """Read an extent of the array, or all of it; of a plain layout."""
+        extent = extent or Extent((0,) * self.array.ndim, self.array.shape)
+        target = np.empty(extent.shape, self.array.dtype)
+        self.reader.read_into(extent.slices, target)
         return target
 
     @property
@@ -76,30 +76,30 @@ class WatchedReads:
         """What one object of the store holds: a chunk, or a shard of them."""
         return self.layout.shape(object_shape(self.array))
 
-    def begun_in(self, box: Box) -> int:
-        """Count the chunks whose first element lies in a box; of arrays seen in their own order."""
-        return math.prod(len(r) for r in self._begun_in(box))
+    def begun_in(self, extent: Extent) -> int:
+        """Count the chunks whose first element lies in an extent; of plain layouts."""
+        return math.prod(len(r) for r in self._begun_in(extent))
 
-    def missing_begun_in(self, box: Box) -> Iterator[Box]:
-        """Yield the boxes of those chunks that are not there."""
-        for place in itertools.product(*self._begun_in(box)) if self.absent else ():
+    def missing_begun_in(self, extent: Extent) -> Iterator[Extent]:
+        """Yield the extents of those chunks that are not there."""
+        for place in itertools.product(*self._begun_in(extent)) if self.absent else ():
             if self._key(place) in self.absent:
                 start = tuple(i * size for i, size in zip(place, self._object, strict=True))
                 ends = zip(start, self._object, self.shape, strict=True)
-                yield Box(start, tuple(min(a + size, n) for a, size, n in ends))
+                yield Extent(start, tuple(min(a + size, n) for a, size, n in ends))
 
-    def missing_in(self, box: Box) -> Iterator[tuple[str, Box]]:
-        """Yield the parts of a box that are not there, each with the key of its chunk."""
+    def missing_in(self, extent: Extent) -> Iterator[tuple[str, Extent]]:
+        """Yield the parts of an extent that are not there, each with the key of its chunk."""
         if not self.absent:
             return
-        runs = [self._runs(axis, part) for axis, part in enumerate(box.slices)]
+        runs = [self._runs(axis, part) for axis, part in enumerate(extent.slices)]
         for parts in itertools.product(*runs):
             key = self._key([place for place, _, _ in parts])
             if key in self.absent:
-                yield key, Box(tuple(a for _, a, _ in parts), tuple(b for _, _, b in parts))
+                yield key, Extent(tuple(a for _, a, _ in parts), tuple(b for _, _, b in parts))
 
-    def chunks_missing_in(self, box: Box) -> frozenset[int]:
-        """Return the numbers of the chunks of a box that are not there; of a plain layout.
+    def chunks_missing_in(self, extent: Extent) -> frozenset[int]:
+        """Return the numbers of the chunks of an extent that are not there; of a plain layout.
 
         The number of a chunk is its flat position in the grid of chunks, in C order.
 
@@ -109,20 +109,20 @@ class WatchedReads:
         >>> array[2:4] = 1
         >>> reads = watched(array)
         >>> _ = reads.read()
-        >>> sorted(reads.chunks_missing_in(Box((0,), (6,))))
+        >>> sorted(reads.chunks_missing_in(Extent((0,), (6,))))
         [0, 2]
         """
         grid, numbers = self.array.cdata_shape, set()
-        for _, part in self.missing_in(box):
+        for _, part in self.missing_in(extent):
             sides = zip(part.start, part.stop, self.array.chunks, strict=True)
             for place in itertools.product(*(range(a // c, -(-b // c)) for a, b, c in sides)):
                 numbers.add(int(np.ravel_multi_index(place, grid)))
         return frozenset(numbers)
 
-    def _begun_in(self, box: Box) -> list[range]:
+    def _begun_in(self, extent: Extent) -> list[range]:
         return [
             range(-(-a // size), -(-b // size))
-            for a, b, size in zip(box.start, box.stop, self._object, strict=True)
+            for a, b, size in zip(extent.start, extent.stop, self._object, strict=True)
         ]
 
     def _runs(self, axis: int, part: slice) -> list[tuple[int, int, int]]:
@@ -189,30 +189,30 @@ def object_grid(array: zarr.Array[Any]) -> Shape:
     return tuple(-(-n // c) for n, c in zip(array.shape, object_shape(array), strict=True))
 
 
-def gaps_of(labels: WatchedReads | None, pred_probs: WatchedReads | None, box: Box) -> Gaps:
+def gaps_of(labels: WatchedReads | None, pred_probs: WatchedReads | None, extent: Extent) -> Gaps:
     """Return what was not there of a block (n, *spatial) that was read; of None, all is."""
     found = Gaps()
     if labels is not None:
         found = replace(
             found,
-            labels=tuple(labels.missing_begun_in(box)),
-            num_label_chunks=labels.begun_in(box),
+            labels=tuple(labels.missing_begun_in(extent)),
+            num_label_chunks=labels.begun_in(extent),
             label=labels.array.fill_value,
         )
     if pred_probs is not None:
         found = replace(
             found,
-            pred_probs=tuple(_gaps_of_predictions(pred_probs, box)),
+            pred_probs=tuple(_gaps_of_predictions(pred_probs, extent)),
             pred_prob=pred_probs.array.fill_value,
         )
     return found
 
 
-def _gaps_of_predictions(pred_probs: WatchedReads, box: Box) -> Iterator[Gap]:
-    first, *spatial = zip(box.start, box.stop, strict=True)
+def _gaps_of_predictions(pred_probs: WatchedReads, extent: Extent) -> Iterator[Gap]:
+    first, *spatial = zip(extent.start, extent.stop, strict=True)
     sides = [first, (0, pred_probs.shape[1]), *spatial]
-    every_class = Box(tuple(a for a, _ in sides), tuple(b for _, b in sides))
+    every_class = Extent(tuple(a for a, _ in sides), tuple(b for _, b in sides))
     for key, missing in pred_probs.missing_in(every_class):
         start, stop = missing.start, missing.stop
-        pixels = Box((start[0], *start[2:]), (stop[0], *stop[2:]))
+        pixels = Extent((start[0], *start[2:]), (stop[0], *stop[2:]))
         yield Gap(pixels, (start[1], stop[1]), key)

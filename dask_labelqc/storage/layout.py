@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import zarr
 
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.typing import AnyArray, Ints, Shape
 
@@ -86,20 +86,20 @@ class Layout:
                 seen = seen[(*[slice(None)] * axis, take)]
         return seen
 
-    def read(self, array: Any, box: Box, buffer: AnyArray | None = None) -> AnyArray:
-        r"""Read a box (n, \*spatial), and all K classes of it.
+    def read(self, array: Any, extent: Extent, buffer: AnyArray | None = None) -> AnyArray:
+        r"""Read an extent (n, \*spatial), and all K classes of it.
 
         Parameters
         ----------
         array
             NumPy, Dask, Zarr, or what reads a Zarr array. Each storage chunk is read once.
-        box
+        extent
             Of what is seen.
         buffer
             1-D memory for a Zarr array to be decoded into, of the size of the result; what is
             returned is good until its next use.
         """
-        seen: list[slice] = list(box.slices)
+        seen: list[slice] = list(extent.slices)
         if len(self.axes) > len(seen):
             seen.insert(1, slice(None))
         parts = self.own([_take(order, part) for order, part in zip(self.order, seen, strict=True)])
@@ -128,17 +128,17 @@ def _take(order: Order, part: slice) -> Part:
 
 
 def _read(array: Any, parts: Sequence[Part], buffer: AnyArray | None) -> AnyArray:
-    box = tuple(read for read, _ in parts)
+    extent = tuple(read for read, _ in parts)
     reader = ChunkReader(array) if isinstance(array, zarr.Array) else array
     if not isinstance(reader, ChunkReader):
-        for axis, read in enumerate(box):
+        for axis, read in enumerate(extent):
             array = array[(*[slice(None)] * axis, read)]
         return np.asanyarray(array)
     shape = tuple(
         len(range(n)[read]) if isinstance(read, slice) else read.size
-        for n, read in zip(reader.array.shape, box, strict=True)
+        for n, read in zip(reader.array.shape, extent, strict=True)
     )
     dtype = reader.array.dtype
     target = np.empty(shape, dtype) if buffer is None else buffer.reshape(shape)
-    reader.read_into(box, target)
+    reader.read_into(extent, target)
     return target

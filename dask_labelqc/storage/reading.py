@@ -1,4 +1,4 @@
-"""The one reader of Zarr arrays, of any number of dimensions: box by box, ahead, into few buffers.
+"""The one reader of Zarr arrays of any number of dimensions: ahead, into few buffers.
 
 What was not in the store is noted (`storage.gaps`), and what cannot be read is an error that says
 of which array it is and where.
@@ -14,50 +14,54 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError, StoreError
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.storage.ahead import reading_ahead
 from dask_labelqc.storage.gaps import WatchedReads, watched
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["decoding", "read_rows", "reading_boxes"]
+__all__ = ["decoding", "read_rows", "reading_extents"]
 
 
 @contextmanager
-def reading_boxes(
-    reads: WatchedReads, boxes: Iterable[Box], ahead: int, name: str, named: Callable[[Box], str]
+def reading_extents(
+    reads: WatchedReads,
+    extents: Iterable[Extent],
+    ahead: int,
+    name: str,
+    named: Callable[[Extent], str],
 ) -> Iterator[Iterator[AnyArray]]:
-    r"""Yield an iterator over what is in each box, in this order and C-contiguous.
+    r"""Yield an iterator over what is in each extent, in this order and C-contiguous.
 
-    It is decoded into the same few buffers, box after box: fresh memory would cost as much time as
-    the decoding. Asking for the next gives the one before free.
+    It is decoded into the same few buffers, one after the other: fresh memory would cost as much
+    time as the decoding. Asking for the next gives the one before free.
 
     Parameters
     ----------
     reads
         Of the array, which notes what is not there.
-    boxes
+    extents
         Of what is seen of the array; of (N, \*spatial) where that is (N, K, \*spatial).
     ahead
         How many are read while one is worked on.
     name, named
-        What the array is called in an error, and what the place of a box is.
+        What the array is called in an error, and what the place of an extent is.
     """
     empty = np.empty(0, reads.array.dtype)
     buffers = [(_Buffer(empty), _Buffer(empty)) for _ in range(ahead + 1)]
 
-    def read(numbered: tuple[int, Box]) -> AnyArray:
-        number, box = numbered
+    def read(numbered: tuple[int, Extent]) -> AnyArray:
+        number, extent = numbered
         decoded, ordered = buffers[number % len(buffers)]
-        classes = reads.shape[1] if len(reads.shape) > len(box.shape) else 1
-        with decoding(name, named(box)):
-            stored = reads.layout.read(reads.reader, box, decoded.of(box.size * classes))
+        classes = reads.shape[1] if len(reads.shape) > len(extent.shape) else 1
+        with decoding(name, named(extent)):
+            stored = reads.layout.read(reads.reader, extent, decoded.of(extent.size * classes))
         if stored.flags.c_contiguous:
             return stored
         target = ordered.of(stored.size).reshape(stored.shape)
         target[...] = stored
         return target
 
-    with reading_ahead(read, enumerate(boxes), ahead) as results:
+    with reading_ahead(read, enumerate(extents), ahead) as results:
         yield results
 
 
@@ -76,9 +80,9 @@ class _Buffer:
 def read_rows(array: zarr.Array[Any], rows: slice, name: str, where: str) -> AnyArray:
     """Read some rows of an array, which an error calls by a name and a place."""
     others = array.shape[1:]
-    box = Box((rows.start, *(0 for _ in others)), (rows.stop, *others))
+    extent = Extent((rows.start, *(0 for _ in others)), (rows.stop, *others))
     with decoding(name, where):
-        return watched(array).read(box)
+        return watched(array).read(extent)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def read_groups(inputs: ImageInputs, client: Client) -> None:
 
 def _read_group(inputs: ImageInputs, number: int) -> None:
     position = [int(i) for i in np.unravel_index(number, inputs.plan.grid)]
-    region = inputs.plan.group_box(position)
+    region = inputs.plan.group_extent(position)
     with inputs.reader.for_region(region, inputs.plan.blocks(region)) as read:
         for block in inputs.plan.blocks(region):
             read(block)

@@ -15,9 +15,9 @@ from distributed import Client
 from dask_labelqc.engine.graph import LazyGraph, ScheduledGraph
 from dask_labelqc.engine.regions import Eager, Scanned
 from dask_labelqc.engine.threads import Threads
+from dask_labelqc.extent import Extent
 from dask_labelqc.graph.objects import from_positions, to_blocks
 from dask_labelqc.progress import NoProgress
-from dask_labelqc.region import Box
 
 NUMBERS = np.arange(24) * 7 % 24
 PARTS = 4
@@ -30,8 +30,8 @@ def scan_part(limit: int, part: int) -> Scanned:
     return Scanned(int(numbers.sum()), (part, numbers[numbers <= limit]))
 
 
-def scan_box(limit: int, box: Box) -> Scanned:
-    return scan_part(limit, box.start[0])
+def scan_extent(limit: int, extent: Extent) -> Scanned:
+    return scan_part(limit, extent.start[0])
 
 
 def scan_position(limit: int, block_id: tuple[int, ...]) -> Scanned:
@@ -80,9 +80,9 @@ class Told(NoProgress):
 @pytest.fixture(params=["threads", "scheduled", "lazy"])
 def regions(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "threads":
-        boxes = [Box((i,), (i + 1,)) for i in range(PARTS)]
+        extents = [Extent((i,), (i + 1,)) for i in range(PARTS)]
         with ThreadPoolExecutor(2) as pool:
-            yield Threads(boxes, scan_box, pool, NoProgress())
+            yield Threads(extents, scan_extent, pool, NoProgress())
     elif request.param == "scheduled":
         yield ScheduledGraph(as_array, NoProgress(), 100)
     else:
@@ -139,10 +139,10 @@ def test_eager_values_are_not_stepped_on_once_they_are_done() -> None:
 
 
 def test_threads_run_over_what_was_kept_in_order() -> None:
-    boxes = [Box((i,), (i + 1,)) for i in range(PARTS)]
+    extents = [Extent((i,), (i + 1,)) for i in range(PARTS)]
     progress = Told()
     with ThreadPoolExecutor(2) as pool:
-        regions = Threads(boxes, scan_box, pool, progress)
+        regions = Threads(extents, scan_extent, pool, progress)
         regions.scan(3)
         found = list(regions.each("paint", lambda kept: kept[0]))
     assert found == [0, 1, 2, 3]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dask_labelqc.kernels.predictions import (
     RUN,
-    as_codes,
+    as_indices,
     decoded_runs,
     decoding_table,
     largest,
@@ -22,7 +22,7 @@ def collected(stored: np.ndarray, unit: int, from_logits: bool, scale: float | N
     """All runs put together, (n, K, S)."""
     table = decoding_table(stored.dtype, scale)
     whole = np.full(stored.shape, np.nan, probability_dtype(stored.dtype))
-    for image, start, planes in decoded_runs(as_codes(stored), unit, from_logits, table):
+    for image, start, planes in decoded_runs(as_indices(stored), unit, from_logits, table):
         whole[image, :, start : start + planes.shape[2]] = planes[0]
     return whole
 
@@ -52,7 +52,7 @@ def test_every_half_precision_number_decodes_to_itself() -> None:
     halves = np.arange(2**16).astype(np.uint16).view(np.float16)
     table = decoding_table(halves.dtype, None)
     with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(table[as_codes(halves)], halves.astype(np.float32))
+        np.testing.assert_array_equal(table[as_indices(halves)], halves.astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.kernels.predictions import RUN, as_codes, decoding_table
+from dask_labelqc.kernels.predictions import RUN, as_indices, decoding_table
 from dask_labelqc.kernels.softmin import finalize_softmin
 from dask_labelqc.kernels.summary import BlockScan, ScanOptions, scan_block
 from dask_labelqc.kernels.tiles import TILE
@@ -24,7 +24,9 @@ def scanned(case: Case, options: ScanOptions) -> BlockScan:
     factors = (case.downsample,) * (case.labels.ndim - 1)
     options = replace(options, factors=factors, majority=case.label_downsample == "majority")
     encoded = encode_labels(case.labels, stored.shape[1], case.ignore_index)
-    return scan_block(as_codes(stored), encoded.codes, options, decoding_table(stored.dtype, None))
+    return scan_block(
+        as_indices(stored), encoded.codes, options, decoding_table(stored.dtype, None)
+    )
 
 
 def check(case: Case, scan: BlockScan, options: ScanOptions) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dask_labelqc.extent import Extent
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.summarize import RegionSummary, summarize
 from dask_labelqc.plan import plan_blocks
-from dask_labelqc.region import Box
 from dask_labelqc.typing import AnyArray
 from tests.strategies import Case
 
@@ -19,13 +19,13 @@ def parameters(case: Case) -> Parameters:
 
 
 def summarized(
-    case: Case, region: Box, chunk: tuple[int, ...], bound: float | None = None
+    case: Case, region: Extent, chunk: tuple[int, ...], bound: float | None = None
 ) -> RegionSummary:
     """Summarize a region in blocks of about `chunk`, given in coordinates of the region."""
     params = parameters(case)
     plan = plan_blocks(region.shape, chunk, 2**30, params.factors)
 
-    def read(block: Box) -> tuple[AnyArray, AnyArray]:
+    def read(block: Extent) -> tuple[AnyArray, AnyArray]:
         image, *pixels = block.slices
         return case.labels[block.slices], case.pred_probs[(image, slice(None), *pixels)]
 

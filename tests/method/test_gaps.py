@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.extent import NO_GAPS, Extent, Gap, Gaps
 from dask_labelqc.method.gaps import LISTED, Missing, missing_of, warn_of_missing
 from dask_labelqc.method.parameters import Options, Parameters
-from dask_labelqc.region import NO_GAPS, Box, Gap, Gaps
 
-BLOCK = Box((2, 0), (6, 5))
+BLOCK = Extent((2, 0), (6, 5))
 CODES = np.zeros(BLOCK.shape, np.int32)
 
 
@@ -21,7 +21,7 @@ def parameters(from_logits: bool = False, ignore_index: Any = ()) -> Parameters:
 
 
 def gap(first: int, stop: int) -> Gap:
-    return Gap(Box((3, 1), (5, 4)), (first, stop), "c/3/0/1")
+    return Gap(Extent((3, 1), (5, 4)), (first, stop), "c/3/0/1")
 
 
 def test_nothing_is_missing_where_everything_is_there() -> None:
@@ -33,7 +33,7 @@ def test_nothing_is_missing_where_everything_is_there() -> None:
     [(1, (), 1), (None, (), 0), (1, 1, -1), (9, (), -1), (0.5, (), -1)],
 )
 def test_labels_that_read_as_a_class(fill: Any, ignored: Any, label: int) -> None:
-    gaps = Gaps((Box((4, 0), (6, 5)),), 3, label=fill)
+    gaps = Gaps((Extent((4, 0), (6, 5)),), 3, label=fill)
     found = missing_of(gaps, CODES, BLOCK, parameters(ignore_index=ignored))
     assert found.label == label
     assert found.label_images.tolist() == ([4, 5] if label >= 0 else [])

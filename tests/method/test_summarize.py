@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from tests import reference
 from tests.method.summaries import summarized
 from tests.strategies import cases, make_case
@@ -25,7 +25,7 @@ def cut_cases(draw: st.DrawFn) -> Any:
 @given(cut_cases())
 def test_the_blocks_of_a_region_do_not_show(drawn: Any) -> None:
     case, chunk = drawn
-    region = Box((0,) * case.labels.ndim, case.labels.shape)
+    region = Extent((0,) * case.labels.ndim, case.labels.shape)
     cut, whole = (summarized(case, region, c) for c in (chunk, case.labels.shape))
     a, b = cut.statistics, whole.statistics
     assert a.class_sum.tolist() == b.class_sum.tolist()
@@ -58,7 +58,7 @@ def test_statistics_add_up_in_any_order() -> None:
     case = make_case(shape=(4, 3, 5), dtype="f8")
     case.pred_probs[1, :, 1, 1] *= 0.5
     case.pred_probs[2, :, 2, 0] *= 0.5
-    regions = [Box((i, 0, 0), (i + 1, 3, 5)) for i in range(4)]
+    regions = [Extent((i, 0, 0), (i + 1, 3, 5)) for i in range(4)]
     parts = [summarized(case, region, (1, 3, 5)).statistics for region in regions]
     codes = reference.encode(case.labels, 4)
     sums, counts = reference.class_sums(reference.at_class(case.pred_probs, codes), codes, 4)
@@ -73,7 +73,7 @@ def test_statistics_add_up_in_any_order() -> None:
 @pytest.mark.parametrize("bound", [None, 0.75, 1.0])
 def test_below_bound_and_highest_disagreeing(bound: float) -> None:
     case = make_case(resolution=8, mistakes=0.8)
-    region = Box((0, 0, 0), case.labels.shape)
+    region = Extent((0, 0, 0), case.labels.shape)
     statistics = summarized(case, region, (1, 6, 8), bound).statistics
     scores = reference.at_class(case.pred_probs, case.labels)
     disagree = reference.predicted(case.pred_probs) != case.labels

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dask_labelqc.errors import InputError, advise
+from dask_labelqc.extent import Extent
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE
 from dask_labelqc.method.parameters import Options, Parameters
@@ -16,9 +17,8 @@ from dask_labelqc.method.validity import (
     named,
     prediction_error,
 )
-from dask_labelqc.region import Box
 
-BOX = Box((4, 2, 0), (5, 4, 3))
+BOX = Extent((4, 2, 0), (5, 4, 3))
 NAMES = {1: "road", 7: "car"}
 
 

@@ -197,7 +197,7 @@ def test_a_group_that_fails_now_and_then(tmp_path: Path, monkeypatch: pytest.Mon
     to_arrays = images_module.to_arrays
 
     def failing(summary: RegionSummary) -> dict:
-        if summary.box.start[0] == 2:
+        if summary.extent.start[0] == 2:
             raise OSError("no space")
         return to_arrays(summary)
 

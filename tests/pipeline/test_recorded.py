@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from dask_labelqc.extent import Extent
 from dask_labelqc.pipeline.recorded import candidates_of, statistics_of, to_arrays
-from dask_labelqc.region import Box
 from tests.method.summaries import parameters, summarized
 from tests.strategies import Case, cases, make_case
 
 
 @given(cases())
 def test_what_is_on_record_comes_back(case: Case) -> None:
-    region, params = Box((0,) * case.labels.ndim, case.labels.shape), parameters(case)
+    region, params = Extent((0,) * case.labels.ndim, case.labels.shape), parameters(case)
     summary = summarized(case, region, (1, *case.labels.shape[1:]))
     record = to_arrays(summary)
     found = candidates_of(region, record, params)
-    assert found.box == summary.candidates.box
+    assert found.extent == summary.candidates.extent
     for name, values in summary.candidates.arrays().items():
         wanted = np.sort(values) if name == "agreeing" else values
         np.testing.assert_array_equal(getattr(found, name), wanted, err_msg=name)
@@ -38,7 +38,7 @@ def test_a_record_of_hard_predictions_is_small(dtype: str, former: int, most: fl
     mistaken = rng.random(case.labels.shape) < 0.05
     labels = np.where(mistaken, case.labels, probs.argmax(axis=1))
     hard = Case(labels, probs.astype(dtype))
-    region = Box((0, 0, 0), labels.shape)
+    region = Extent((0, 0, 0), labels.shape)
     record = to_arrays(summarized(hard, region, (1, 128, 128)))
     size = sum(values.nbytes for name, values in record.items() if name.startswith("packed_"))
     assert size < most * former * labels.size

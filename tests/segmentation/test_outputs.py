@@ -53,9 +53,9 @@ def doubtful(scan: Any) -> Any:
 
 
 def suggested(issues: Any) -> Any:
-    classes = np.full(issues.box.size, NONE, np.uint8)
+    classes = np.full(issues.extent.size, NONE, np.uint8)
     classes[issues.position] = issues.predicted
-    return classes.reshape(issues.box.shape)
+    return classes.reshape(issues.extent.shape)
 
 
 def share(matrix: Any, count: Any) -> Any:

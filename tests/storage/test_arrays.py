@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.storage.arrays import (
     BlockReader,
     dimension_names,
@@ -151,10 +151,10 @@ def stored(draw: st.DrawFn) -> Any:
     return labels, probs, arrays
 
 
-def box(draw: st.DrawFn, outer: Box) -> Box:
+def extent(draw: st.DrawFn, outer: Extent) -> Extent:
     start = tuple(draw(st.integers(a, b - 1)) for a, b in zip(outer.start, outer.stop, strict=True))
     stop = tuple(draw(st.integers(a + 1, b)) for a, b in zip(start, outer.stop, strict=True))
-    return Box(start, stop)
+    return Extent(start, stop)
 
 
 @given(stored(), st.data())
@@ -165,8 +165,8 @@ def test_reads_any_block_of_any_region(drawn: Any, data: st.DataObject) -> None:
     assert reader.chunk == tuple(
         arrays[1].chunks[dimension_names(arrays[1]).index(dim)] for dim in ("image", "y", "x")
     )
-    region = box(data.draw, Box((0, 0, 0), labels.shape))
-    blocks = [box(data.draw, region) for _ in range(4)]
+    region = extent(data.draw, Extent((0, 0, 0), labels.shape))
+    blocks = [extent(data.draw, region) for _ in range(4)]
     ahead = data.draw(st.integers(0, 3))
     with (
         patch.object(BlockReader, "ahead", ahead),

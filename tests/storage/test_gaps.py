@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.chunks import fill_value
 from dask_labelqc.storage.gaps import missing_objects, object_grid, watched
@@ -73,22 +73,22 @@ def test_finds_what_is_gone(drawn: Any, data: st.DataObject) -> None:
     pixels = (shape[0], *shape[2:])
     cuts = [sorted({0, n, *data.draw(st.sets(st.integers(0, n)))}) for n in pixels]
     blocks = [
-        Box(tuple(a for a, _ in sides), tuple(b for _, b in sides))
+        Extent(tuple(a for a, _ in sides), tuple(b for _, b in sides))
         for sides in itertools.product(*(itertools.pairwise(cut) for cut in cuts))
     ]
     begun, found = 0, Counter()
     with (
         patch.object(BlockReader, "ahead", data.draw(st.integers(0, 2))),
-        reader.for_region(Box((0,) * 3, pixels), blocks) as read,
+        reader.for_region(Extent((0,) * 3, pixels), blocks) as read,
     ):
         for block in blocks:
             _, predicted = read(block)
             gaps = read.gaps(block)
             begun += gaps.num_label_chunks
-            found.update(box.start for box in gaps.labels)
+            found.update(extent.start for extent in gaps.labels)
             known = np.ones_like(predicted)
             for gap in gaps.pred_probs:
-                image, *part = gap.box.within(block).slices
+                image, *part = gap.extent.within(block).slices
                 known[(image, slice(*gap.classes), *part)] = 0
             np.testing.assert_array_equal(known, predicted)
             assert (gaps.label, gaps.pred_prob) == (0, 0)
@@ -100,12 +100,12 @@ def test_finds_what_is_gone(drawn: Any, data: st.DataObject) -> None:
 def test_the_object_is_the_shard() -> None:
     array = stored("a", (8, 4), None, {"1/0"}, chunks=(2, 2), shards=(4, 4))
     reads = watched(array)
-    assert list(reads.missing_in(Box((0, 0), (8, 4)))) == []
+    assert list(reads.missing_in(Extent((0, 0), (8, 4)))) == []
     reads.read()
-    assert list(reads.missing_in(Box((3, 0), (7, 2)))) == [("a/c/1/0", Box((4, 0), (7, 2)))]
-    assert list(reads.missing_begun_in(Box((0, 0), (8, 4)))) == [Box((4, 0), (8, 4))]
-    assert list(reads.missing_begun_in(Box((5, 0), (8, 4)))) == []
-    assert reads.begun_in(Box((0, 0), (8, 4))) == 2
+    assert list(reads.missing_in(Extent((3, 0), (7, 2)))) == [("a/c/1/0", Extent((4, 0), (7, 2)))]
+    assert list(reads.missing_begun_in(Extent((0, 0), (8, 4)))) == [Extent((4, 0), (8, 4))]
+    assert list(reads.missing_begun_in(Extent((5, 0), (8, 4)))) == []
+    assert reads.begun_in(Extent((0, 0), (8, 4))) == 2
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -116,8 +116,8 @@ def test_of_either_format_at_the_root_of_a_store(zarr_format: Any, tmp_path: Pat
     array[:2] = 1
     reads = watched(zarr.open_array(LocalStore(tmp_path / "a"), mode="r"))
     reads.read()
-    (missing,) = reads.missing_in(Box((0, 0), (4, 3)))
-    assert missing == ("c/1/0" if zarr_format == 3 else "1.0", Box((2, 0), (4, 3)))
+    (missing,) = reads.missing_in(Extent((0, 0), (4, 3)))
+    assert missing == ("c/1/0" if zarr_format == 3 else "1.0", Extent((2, 0), (4, 3)))
 
 
 def test_what_is_there_costs_no_request() -> None:
@@ -126,7 +126,7 @@ def test_what_is_there_costs_no_request() -> None:
     probs = stored("probs", (4, 3, 6), None, {"0/1/0"}, labels.store, chunks=(2, 1, 6))
     labels.store.forget()
     reader = BlockReader.of(labels, probs)
-    whole = Box((0, 0), (4, 6))
+    whole = Extent((0, 0), (4, 6))
     with reader.for_region(whole, [whole]) as read:
         read(whole)
         gaps = read.gaps(whole)
@@ -140,12 +140,16 @@ def test_what_is_there_costs_no_request() -> None:
     )
 
 
-def chunks_missing(array: zarr.Array, *box: slice) -> list[int]:
-    """The numbers of the chunks of a box that are seen to be missing when it is read."""
+def chunks_missing(array: zarr.Array, *extent: slice) -> list[int]:
+    """The numbers of the chunks of an extent that are seen to be missing when it is read."""
     reads = watched(array)
-    reads.reader.read_into(box, np.empty([part.stop - part.start for part in box], array.dtype))
+    reads.reader.read_into(
+        extent, np.empty([part.stop - part.start for part in extent], array.dtype)
+    )
     return sorted(
-        reads.chunks_missing_in(Box(tuple(b.start for b in box), tuple(b.stop for b in box)))
+        reads.chunks_missing_in(
+            Extent(tuple(b.start for b in extent), tuple(b.stop for b in extent))
+        )
     )
 
 
@@ -203,10 +207,10 @@ def test_any_box_of_a_row_of_chunks(states: Any, start: Any, length: Any) -> Non
         if state != "absent":
             array[3 * number : 3 * number + 3] = 0 if state == "filled" else [0, 0, 7]
     start = min(start, array.size - 1)
-    box = slice(start, min(start + 1 + length, array.size))
-    touched = sorted({i // 3 for i in range(box.start, box.stop)})
+    extent = slice(start, min(start + 1 + length, array.size))
+    touched = sorted({i // 3 for i in range(extent.start, extent.stop)})
     array.store.forget()
-    assert chunks_missing(array, box) == [i for i in touched if states[i] == "absent"]
+    assert chunks_missing(array, extent) == [i for i in touched if states[i] == "absent"]
     assert sorted(array.store.requests) == [("get", f"c/{i}") for i in touched]
 
 

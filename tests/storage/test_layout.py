@@ -1,4 +1,4 @@
-"""Arrays of any order are seen as (N, K, *spatial), and read box by box."""
+"""Arrays of any order are seen as (N, K, *spatial), and read extent by extent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.storage.layout import Layout
 from tests.stores import CountingStore
 
@@ -57,14 +57,14 @@ def test_any_box_is_read_from_any_array(drawn: Any, data: st.DataObject) -> None
     places = (seen.shape[0], *seen.shape[2:]) if classes else seen.shape
     start = tuple(data.draw(st.integers(0, n - 1)) for n in places)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, places, strict=True))
-    box = Box(start, stop)
-    image, *pixels = box.slices
-    expected = seen[(image, slice(None), *pixels)] if classes else seen[box.slices]
+    extent = Extent(start, stop)
+    image, *pixels = extent.slices
+    expected = seen[(image, slice(None), *pixels)] if classes else seen[extent.slices]
     stored = in_zarr(array, chunks)
     for container in (array, da.from_array(array, chunks=chunks), stored):
-        np.testing.assert_array_equal(layout.read(container, box), expected)
+        np.testing.assert_array_equal(layout.read(container, extent), expected)
     buffer = np.empty(expected.size, array.dtype)
-    np.testing.assert_array_equal(layout.read(stored, box, buffer), expected)
+    np.testing.assert_array_equal(layout.read(stored, extent, buffer), expected)
 
 
 @given(layouts())
@@ -85,21 +85,21 @@ def test_back_to_the_own_dimensions(drawn: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "boxes"),
+    ("order", "extents"),
     [
         ((np.array([5, 0, 3, 1, 4, 2], "u1"), None, None, None), [(0, 2), (2, 6)]),
         ((None, None, range(3, -1, -1), range(4, -1, -1)), [(0, 1), (1, 6)]),
     ],
     ids=["shuffled images", "backwards"],
 )
-def test_each_chunk_of_one_image_is_read_once(order: Any, boxes: Any) -> None:
+def test_each_chunk_of_one_image_is_read_once(order: Any, extents: Any) -> None:
     store = CountingStore()
     group = zarr.open_group(store, mode="w")
     array = np.arange(6 * 3 * 4 * 5).reshape(6, 3, 4, 5)
     stored = group.create_array("pred_probs", data=array, chunks=(1, 3, 4, 5))
     store.reads.clear()
     layout = Layout((0, 1, 2, 3), order)
-    parts = [layout.read(stored, Box((a, 0, 0), (b, 4, 5))) for a, b in boxes]
+    parts = [layout.read(stored, Extent((a, 0, 0), (b, 4, 5))) for a, b in extents]
     np.testing.assert_array_equal(np.concatenate(parts), layout.ordered(array))
     reads = store.chunk_reads("pred_probs")
     assert set(reads.values()) == {1}
@@ -110,13 +110,13 @@ def test_positions_that_follow_one_another_are_a_plain_read() -> None:
     stored = in_zarr(np.arange(12).reshape(6, 2), (1, 2))
     layout = Layout((0, 1), (np.array([3, 4, 5, 2, 1, 0], "u1"), None))
     with patch.object(zarr.Array, "get_orthogonal_selection", side_effect=AssertionError):
-        found = layout.read(stored, Box((0, 0), (3, 2)))
-        again = layout.read(stored, Box((3, 0), (6, 2)))
+        found = layout.read(stored, Extent((0, 0), (3, 2)))
+        again = layout.read(stored, Extent((3, 0), (6, 2)))
     assert found[:, 0].tolist() == [6, 8, 10]
     assert again[:, 0].tolist() == [4, 2, 0]
 
 
 def test_a_mask_stays_one() -> None:
     array = np.ma.masked_array(np.arange(6).reshape(2, 3), [[True, False, False], [False] * 3])
-    found = Layout((1, 0), (range(2, -1, -1), None)).read(array, Box((0, 0), (3, 2)))
+    found = Layout((1, 0), (range(2, -1, -1), None)).read(array, Extent((0, 0), (3, 2)))
     np.testing.assert_array_equal(found.mask, array.mask.T[::-1])

@@ -1,4 +1,4 @@
-"""One box after the other, of arrays of any number of dimensions."""
+"""One extent after the other, of arrays of any number of dimensions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.region import Box
+from dask_labelqc.extent import Extent
 from dask_labelqc.storage.gaps import watched
 from dask_labelqc.storage.layout import Layout
-from dask_labelqc.storage.reading import read_rows, reading_boxes
+from dask_labelqc.storage.reading import read_rows, reading_extents
 
 SHAPES = {"rows": (9,), "table": (9, 4), "images": (9, 3, 5, 6), "volumes": (9, 2, 3, 4, 5)}
 
@@ -24,32 +24,32 @@ def store(path: Path, shape: tuple[int, ...]) -> tuple[zarr.Array, np.ndarray]:
     return array, values
 
 
-def named(box: Box) -> str:
-    return f"rows {box.start[0]} to {box.stop[0]}"
+def named(extent: Extent) -> str:
+    return f"rows {extent.start[0]} to {extent.stop[0]}"
 
 
-def cut(shape: tuple[int, ...]) -> list[Box]:
+def cut(shape: tuple[int, ...]) -> list[Extent]:
     zeros = (0,) * (len(shape) - 1)
-    return [Box((i, *zeros), (min(i + 2, shape[0]), *shape[1:])) for i in range(0, shape[0], 2)]
+    return [Extent((i, *zeros), (min(i + 2, shape[0]), *shape[1:])) for i in range(0, shape[0], 2)]
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_each_box_in_order(shape: tuple[int, ...], ahead: int, tmp_path: Path) -> None:
     array, values = store(tmp_path / "a", shape)
-    boxes = cut(shape)
-    with reading_boxes(watched(array), boxes, ahead, "a", named) as found:
-        for box, part in zip(boxes, found, strict=True):
-            np.testing.assert_array_equal(part, values[box.slices])
+    extents = cut(shape)
+    with reading_extents(watched(array), extents, ahead, "a", named) as found:
+        for extent, part in zip(extents, found, strict=True):
+            np.testing.assert_array_equal(part, values[extent.slices])
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_few_buffers_serve_all(ahead: int, tmp_path: Path) -> None:
     array, values = store(tmp_path / "a", (9, 4, 3))
     layout = Layout((0, 2, 1), (range(8, -1, -1), None, None))  # put in order by a copy
-    boxes = [Box((i, 0), (i + 1, 4)) for i in range(9)]
+    extents = [Extent((i, 0), (i + 1, 4)) for i in range(9)]
     places = set()
-    with reading_boxes(watched(array, layout), boxes, ahead, "a", named) as found:
+    with reading_extents(watched(array, layout), extents, ahead, "a", named) as found:
         for i, part in enumerate(found):
             assert part.flags.c_contiguous
             np.testing.assert_array_equal(part, values[8 - i : 9 - i].transpose(0, 2, 1))
@@ -61,13 +61,13 @@ def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     array, _ = store(tmp_path / "a", (9, 4))
     chunk = tmp_path / "a" / "c" / "1" / "0"
     chunk.write_bytes(chunk.read_bytes()[:7])
-    boxes = cut((9, 4))
-    with reading_boxes(watched(array), boxes, 1, "scores", named) as found:
+    extents = cut((9, 4))
+    with reading_extents(watched(array), extents, 1, "scores", named) as found:
         next(found)
         with pytest.raises(InputError, match=r"scores: a chunk in rows 2 to 4 cannot be decoded"):
             next(found)
-    with pytest.raises(InputError, match=r"boxes: a chunk in image 7 cannot be decoded"):
-        read_rows(array, slice(1, 5), "boxes", "image 7")
+    with pytest.raises(InputError, match=r"extents: a chunk in image 7 cannot be decoded"):
+        read_rows(array, slice(1, 5), "extents", "image 7")
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

@@ -1,4 +1,4 @@
-"""Where things are: boxes of pixels, in whole numbers. Coordinates are (image, *spatial)."""
+"""Where things are: extents of pixels, in whole numbers. Coordinates are (image, *spatial)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_labelqc.typing import Ints, Shape
 
-__all__ = ["NO_GAPS", "Box", "Gap", "Gaps", "name_images"]
+__all__ = ["NO_GAPS", "Extent", "Gap", "Gaps", "name_images"]
 
 
 def name_images(first: int, last: int) -> str:
@@ -25,12 +25,12 @@ def name_images(first: int, last: int) -> str:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A box of pixels, or of the cells of a downsampled grid.
+class Extent:
+    """an extent of pixels, or of the cells of a downsampled grid.
 
     Examples
     --------
-    >>> Box((2, 0), (4, 3)).shape
+    >>> Extent((2, 0), (4, 3)).shape
     (2, 3)
     """
 
@@ -53,35 +53,35 @@ class Box:
     def images(self) -> slice:
         return slice(self.start[0], self.stop[0])
 
-    def within(self, outer: Box) -> Box:
-        """Return this box in coordinates that start at the corner of `outer`."""
-        return Box(
+    def within(self, outer: Extent) -> Extent:
+        """Return this extent in coordinates that start at the corner of `outer`."""
+        return Extent(
             tuple(a - o for a, o in zip(self.start, outer.start, strict=True)),
             tuple(b - o for b, o in zip(self.stop, outer.start, strict=True)),
         )
 
-    def coarsened(self, factors: Shape) -> Box:
-        """Return the box of cells, given the factor of each spatial axis."""
+    def coarsened(self, factors: Shape) -> Extent:
+        """Return the extent of cells, given the factor of each spatial axis."""
         every = (1, *factors)
-        return Box(
+        return Extent(
             tuple(a // f for a, f in zip(self.start, every, strict=True)),
             tuple(b // f for b, f in zip(self.stop, every, strict=True)),
         )
 
-    def refined(self, factors: Shape) -> Box:
-        """Return the pixels of a box of cells."""
+    def refined(self, factors: Shape) -> Extent:
+        """Return the pixels of an extent of cells."""
         every = (1, *factors)
-        return Box(
+        return Extent(
             tuple(a * f for a, f in zip(self.start, every, strict=True)),
             tuple(b * f for b, f in zip(self.stop, every, strict=True)),
         )
 
     def flat_index(self, index: Ints, shape: Shape) -> Ints:
-        """Translate flat positions in this box to flat positions in an array of `shape`.
+        """Translate flat positions in this extent to flat positions in an array of `shape`.
 
         Examples
         --------
-        >>> Box((1, 2), (3, 4)).flat_index(np.array([0, 3]), (4, 10))
+        >>> Extent((1, 2), (3, 4)).flat_index(np.array([0, 3]), (4, 10))
         array([12, 23])
         """
         if self.shape[1:] == shape[1:]:
@@ -91,7 +91,7 @@ class Box:
         return np.ravel_multi_index(moved, shape).astype(np.int64)
 
     def place(self, index: int) -> tuple[int, Shape]:
-        """Return the image and the pixel of a flat position in this box."""
+        """Return the image and the pixel of a flat position in this extent."""
         image, *pixel = (
             int(p) + a for p, a in zip(np.unravel_index(index, self.shape), self.start, strict=True)
         )
@@ -104,7 +104,7 @@ class Gap:
 
     Attributes
     ----------
-    box
+    extent
         The pixels.
     classes
         The first class, and the one after the last.
@@ -112,7 +112,7 @@ class Gap:
         Of the object that is not there.
     """
 
-    box: Box
+    extent: Extent
     classes: tuple[int, int]
     key: str
 
@@ -124,8 +124,8 @@ class Gaps:
     Attributes
     ----------
     labels
-        The boxes of the chunks of labels that begin in the block and are not there; all of such a
-        box, also where it is outside of the block.
+        The extents of the chunks of labels that begin in the block and are not there; all of such a
+        extent, also where it is outside of the block.
     num_label_chunks
         How many chunks of labels begin in the block.
     pred_probs
@@ -134,7 +134,7 @@ class Gaps:
         As what they read: the arrays' fill values.
     """
 
-    labels: tuple[Box, ...] = ()
+    labels: tuple[Extent, ...] = ()
     num_label_chunks: int = 0
     pred_probs: tuple[Gap, ...] = ()
     label: Any = None
