@@ -76,7 +76,7 @@ class BlockScan(NamedTuple):
     pixel_count
         int64 (K,): full-size pixels labelled k.
     softmin
-        float64 (n, 3), the state of `kernels.softmin`.
+        The state of `kernels.softmin`: int64 (n, 4), or float64 (n, 3) of low temperatures.
     image_count
         int64 (n,): full-size pixels of each image that take part.
     position, score, confidence, given, predicted
@@ -100,7 +100,7 @@ class BlockScan(NamedTuple):
     class_sum: Ints
     class_count: Ints
     pixel_count: Ints
-    softmin: Floats
+    softmin: AnyArray
     image_count: Ints
     position: Ints
     score: Floats
@@ -370,7 +370,7 @@ def _outputs(
         class_sum=np.zeros(num_classes, np.int64),
         class_count=np.zeros(num_classes, np.int64),
         pixel_count=np.zeros(num_classes, np.int64),
-        softmin=empty_softmin(num_images),
+        softmin=empty_softmin(num_images, options.temperature),
         image_count=np.zeros(num_images, np.int64),
         position=np.empty(cells, np.int64),
         score=np.empty(cells, dtype),
