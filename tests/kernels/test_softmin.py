@@ -35,7 +35,7 @@ SCORES = st.lists(PROBABILITY | st.just(math.nan), min_size=1, max_size=60)
 def tolerance(temperature: float) -> dict[str, float]:
     """How far a score may lie from that of the reference, by the bound that is promised."""
     if temperature < LOWEST_EXACT:
-        return {"rtol": 1e-12}
+        return {"rtol": 1e-12, "atol": 1e-300}
     return {"rtol": 1e-14, "atol": math.exp(1.000001 / temperature) / LOW}
 
 
