@@ -133,7 +133,7 @@ def _first_highest(xp: ModuleType, probs: Any, lowest: Any, axis: int) -> Any:
         return xp.argmax(probs, axis=axis)
     numbers = xp.where(xp.isnan(probs), xp.full_like(probs, -math.inf), probs)
     arg = xp.argmax(numbers, axis=axis)
-    first = probs[(slice(None),) * axis + (0,)]
+    first = probs[(slice(None),) * axis + (0, ...)]
     return xp.where(xp.isnan(first), xp.zeros_like(arg), arg)
 
 
