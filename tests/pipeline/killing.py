@@ -124,9 +124,9 @@ def _fork(run: dict[str, Any]) -> int:
 
 def main() -> None:
     statuses = []
-    for run in json.loads(sys.argv[1]):
-        statuses.append(_fork(run))
-        if "kill_at" in run and statuses[-1] == 0:
+    for each in json.loads(sys.argv[1]):
+        statuses.append(_fork(each))
+        if "kill_at" in each and statuses[-1] == 0:
             break
     print(json.dumps(statuses))
 
