@@ -269,7 +269,7 @@ def run_cell(source: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     with forked_kernels():
-        Client(notebook, kernel_name="python3", timeout=60, allow_errors=True).execute()
+        Client(notebook, kernel_name="python3", timeout=300, allow_errors=True).execute()
     return notebook.cells[0].outputs, messages
 
 

@@ -91,7 +91,7 @@ class Command:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
         print(f"ended after {time.monotonic() - begun:.2f} s")
-        _, left = psutil.wait_procs(started, 10)
+        _, left = psutil.wait_procs(started, SECONDS)
         assert not left
         return status
 

@@ -112,7 +112,7 @@ def _fork(run: dict[str, Any]) -> int:
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = 1
-    faulthandler.dump_traceback_later(60, exit=True)  # a run that hangs says where
+    faulthandler.dump_traceback_later(120, exit=True)  # a run that hangs says where
     try:
         _run(**run)
         status = 0
