@@ -225,7 +225,7 @@ if __name__ == "__main__":
     labels, pred_probs, output = sys.argv[1:4]
     try:
         if sys.argv[4] == "local":
-            with open_local(2) as client:
+            with open_local(1) as client:
                 audit_zarr(labels, pred_probs, output, client=client, group_bytes=1, progress=False)
         else:
             audit_zarr(labels, pred_probs, output, n_jobs=2, group_bytes=1, progress=False)
