@@ -51,11 +51,12 @@ from tests.pipeline.others import (
 )
 from tests.pipeline.progress import At, Stop
 from tests.stores import CountingStore
-from tests.strategies import USUAL_EXAMPLES
+from tests.strategies import USUAL_EXAMPLES, by_turns
 
 pytestmark = [pytest.mark.usefixtures("smallest_groups"), pytest.mark.xdist_group("other_jobs")]
 KILLED, FINISHED = -signal.SIGKILL, 0
-STRIDE = max(5, 37 * USUAL_EXAMPLES // settings().max_examples)
+STRIDES = {"examples": 37, "twice": 43, "boxes": 79}
+"""How many writes lie between two of those to die at: of boxes there are most."""
 METHODS = [
     {"method": method, "adjust_pred_probs": adjust, "estimation_method": count}
     for method, adjust, count in itertools.product(
@@ -70,8 +71,10 @@ METHODS = [
 # The answers
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: "-".join(map(str, m.values())))
-@pytest.mark.parametrize("group_bytes", [1, 10**9])
+@by_turns(
+    method={"-".join(map(str, method.values())): method for method in METHODS},
+    group_bytes={"smallest": 1, "one": 10**9},
+)
 def test_issues_of_examples(method: dict[str, Any], group_bytes: int, tmp_path: Path) -> None:
     labels, probs = make_examples(1)
     dataset = write_examples(tmp_path / "in", labels, probs, **method, **DENSE)
@@ -158,7 +161,7 @@ def test_killed_at_any_write(kind: str, tmp_path: Path) -> None:
     dataset.check(tmp_path / "whole")
     runs = [
         {**dataset.run, "output": str(tmp_path / f"out{i}"), "kill_at": i}
-        for i in range(3, 600, STRIDE)
+        for i in range(3, 600, max(5, STRIDES[kind] * USUAL_EXAMPLES // settings().max_examples))
     ]
     statuses = run_killed(runs)
     assert len(statuses) > 4
