@@ -93,7 +93,7 @@ class Processes:
         for worker in self.workers:
             worker.send_signal(number)
         for worker in self.workers:
-            worker.wait(30)
+            worker.wait(120)
         self.workers = []
 
     def kill_scheduler(self) -> None:

@@ -43,10 +43,17 @@ def boxes() -> None:
     find_label_issues(from_lists(*make_lists(0)))
 
 
+MANY = 257
+"""More classes than a byte tells apart."""
 PARTS: list[Callable[[], None]] = [
     partial(images, downsample=2, ignored=(3,), void=0.2),
     boxes,
+    partial(images, dtype="f8", downsample=2),
+    partial(images, downsample=2, num_classes=MANY),
+    partial(images, dtype="f8", downsample=2, num_classes=MANY),
     partial(images, dtype="f8", label_dtype="u1"),
+    partial(images, num_classes=MANY),
+    partial(images, dtype="f8", num_classes=MANY),
     partial(images, dtype="f2", label_dtype="i2"),
     partial(images, dtype="u1", label_dtype="u8", resolution=8),
     partial(images, dtype="u2", label_dtype="?", num_classes=2),

@@ -27,6 +27,8 @@ settings.register_profile("nightly", usual, max_examples=20 * USUAL_EXAMPLES, pr
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 LONGEST = (
+    "test_typing.py",
+    "docs/test_pages.py",
     "pipeline/test_kill.py",
     "pipeline/test_one_writer.py",
     "pipeline/test_faults.py",
@@ -49,6 +51,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: of the tests that run, some wait."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 @cache

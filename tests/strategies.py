@@ -6,14 +6,19 @@ sums of them are exact in any order and every answer can be compared bit by bit.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
 __all__ = [
     "Case",
+    "by_turns",
     "cases",
     "chunkings",
     "examples",
@@ -43,6 +48,23 @@ prediction_dtypes = st.sampled_from([np.dtype(d) for d in PREDICTIONS])
 def examples(usual: int) -> settings:
     """Let a property have so many examples as a rule, and more where all have more."""
     return settings(max_examples=usual * settings().max_examples // USUAL_EXAMPLES)
+
+
+def by_turns(**axes: Mapping[str, Any]) -> pytest.MarkDecorator:
+    """Run a test with every combination of values, those of the last name by turns.
+
+    So each value meets each of another name; profiles of more examples have all combinations.
+    """
+    sizes = [range(len(values)) for values in axes.values()]
+    turns = len(sizes[-1]) if settings().max_examples == USUAL_EXAMPLES else 1
+    taken = [places for places in itertools.product(*sizes) if sum(places) % turns == 0]
+    items = [list(values.items()) for values in axes.values()]
+    chosen = [[of[i] for of, i in zip(items, places, strict=True)] for places in taken]
+    return pytest.mark.parametrize(
+        tuple(axes),
+        [tuple(value for _, value in pairs) for pairs in chosen],
+        ids=["-".join(name for name, _ in pairs) for pairs in chosen],
+    )
 
 
 @dataclass(frozen=True)

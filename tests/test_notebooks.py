@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.forked_kernels import forked_kernels
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = ["01-quickstart", "classification", "detection"]
 WIDGET = "application/vnd.jupyter.widget-"
@@ -42,7 +44,8 @@ def test_is_stored_without_output(name: str) -> None:
 def test_runs_without_a_warning_and_draws(name: str, tmp_path: Path) -> None:
     notebook = read(name)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    with forked_kernels():
+        NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     said = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "Warning" not in said, said

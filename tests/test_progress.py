@@ -21,6 +21,7 @@ from dask_labelqc.progress import (
     progress_for,
 )
 from tests.clusters import wait_for
+from tests.forked_kernels import forked_kernels
 
 
 def test_nothing_unless_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +268,8 @@ def run_cell(source: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             return super().process_message(message, *more)
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    Client(notebook, kernel_name="python3", timeout=60, allow_errors=True).execute()
+    with forked_kernels():
+        Client(notebook, kernel_name="python3", timeout=300, allow_errors=True).execute()
     return notebook.cells[0].outputs, messages
 
 

@@ -91,7 +91,7 @@ class Command:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
         print(f"ended after {time.monotonic() - begun:.2f} s")
-        _, left = psutil.wait_procs(started, 10)
+        _, left = psutil.wait_procs(started, SECONDS)
         assert not left
         return status
 
@@ -225,7 +225,7 @@ if __name__ == "__main__":
     labels, pred_probs, output = sys.argv[1:4]
     try:
         if sys.argv[4] == "local":
-            with open_local(2) as client:
+            with open_local(1) as client:
                 audit_zarr(labels, pred_probs, output, client=client, group_bytes=1, progress=False)
         else:
             audit_zarr(labels, pred_probs, output, n_jobs=2, group_bytes=1, progress=False)

@@ -258,7 +258,9 @@ def scan_examples(
     dtype = stored.dtype if table is None else table.dtype
     thresholds = np.zeros(0) if options.thresholds is None else options.thresholds
     out = _outputs(num_rows, num_classes, dtype, options)
-    for start, rows in _decoded(stored, table):
+    for start, found in _decoded(stored, table):
+        rows = found.view()
+        rows.flags.writeable = False  # the same code for memory maps as for all other arrays
         bits = rows.view(f"i{dtype.itemsize}")
         here = codes[start : start + rows.shape[0]]
         _scan_rows(rows, bits, here, start, options.method, options.bound, thresholds, out)

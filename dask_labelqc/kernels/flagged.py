@@ -164,13 +164,15 @@ def _flat(
     half = stored.dtype == np.float16
     flags = _native(issues).view(np.uint8).reshape(-1)
     whole = flags[: flags.size // EIGHT * EIGHT]
-    return (
+    flat = (
         flags,
         (whole if whole.ctypes.data % EIGHT == 0 else whole.copy()).view(np.uint64),
         _native(labels).reshape(-1),
         as_indices(stored).reshape(num_images, num_classes, -1),
-        decoding_table(stored.dtype, None) if half else None,
     )
+    for array in flat:
+        array.flags.writeable = False  # the same code for memory maps as for all other arrays
+    return (*flat, decoding_table(stored.dtype, None) if half else None)
 
 
 def _native(array: AnyArray) -> AnyArray:

@@ -117,7 +117,9 @@ def encode_labels(
     code_of = np.arange(num_classes, dtype=np.int32)
     code_of[ignored[(ignored >= 0) & (ignored < num_classes)]] = VOID
     codes = np.empty(labels.shape, np.int32)
-    invalid_count, first_invalid = _encode(native.reshape(-1), code_of, ignored, codes.reshape(-1))
+    flat = native.reshape(-1)
+    flat.flags.writeable = False  # the same code for memory maps as for all other arrays
+    invalid_count, first_invalid = _encode(flat, code_of, ignored, codes.reshape(-1))
     return EncodedLabels(codes, invalid_count, first_invalid)
 
 
@@ -128,6 +130,7 @@ def _encoded_floats(labels: Floats, num_classes: int, ignore_index: Sequence[int
     code_of[ignored[(ignored >= 0) & (ignored < num_classes)].astype(np.int64)] = VOID
     codes = np.empty(labels.shape, np.int32)
     flat = np.ascontiguousarray(labels, wide).reshape(-1)
+    flat.flags.writeable = False
     return EncodedLabels(codes, *_encode_floats(flat, code_of, ignored, codes.reshape(-1)))
 
 

@@ -143,4 +143,6 @@ def decoded_runs(
                 _decode(stored[image], start, table, planes)
             if from_logits:
                 _softmax(planes)
-            yield image, start, planes[None]
+            given = planes[None]
+            given.flags.writeable = False  # as what needs no decoding: the same code scans both
+            yield image, start, given

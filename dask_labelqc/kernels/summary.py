@@ -340,6 +340,7 @@ def scan_block(
         stored.reshape(num_images, num_classes, size),
         codes.reshape(num_images, size),
     )
+    flat.flags.writeable = False  # the same code for memory maps as for all other arrays
     if table is None and not options.from_logits:
         _scan_run(flat, flat_codes, 0, 0, size, size, plain, shape, tile, cells, out)
     else:

@@ -346,7 +346,7 @@ def store(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         )
 
 
-def wait_for(log: Path, pattern: str, seconds: float = 60) -> str:
+def wait_for(log: Path, pattern: str, seconds: float = 120) -> str:
     deadline = time.monotonic() + seconds
     while not (found := re.search(pattern, log.read_text() if log.exists() else "")):
         assert time.monotonic() < deadline, log.read_text()

@@ -5,6 +5,7 @@ What stands before a block that cannot be run here is told in `docs/pages.py`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from docs import pages
-from docs.pages import ROOT, Block, Run, blocks_of, check_output, check_shell
+from docs.pages import BIN, ROOT, Block, Run, blocks_of, check_output, check_shell
+from tests.forked_commands import forked_commands
 from tests.object_store.servers import KEY_ID, SECRET, serve_conditional_s3
 
 PAGES = [page for page in pages.pages() if blocks_of(page)]
@@ -25,12 +27,19 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Path]:
+    with forked_commands() as folder:
+        yield folder
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A page's empty folder, which is also the home of whoever reads it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    return Run(tmp_path, {"HOME": str(tmp_path)})
+    path = os.pathsep.join([str(commands), str(BIN), os.environ["PATH"]])
+    return Run(tmp_path, {"HOME": str(tmp_path), "PATH": path})
 
 
 @pytest.fixture

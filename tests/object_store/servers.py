@@ -5,12 +5,13 @@ rclone's S3 server writes whatever the condition of a request is; moto's knows c
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,12 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that stays free: none of those that the system gives to connections."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
@@ -99,7 +102,7 @@ def serve_conditional_s3() -> Iterator[Server]:
             process.communicate()
 
 
-def _wait(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+def _wait(port: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
     """Wait until it answers."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:

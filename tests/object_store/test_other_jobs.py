@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import zarr
 from dask_labelqc import object_detection
 from dask_labelqc.classification import find_label_issues_batched
 from dask_labelqc.pipeline import audit_boxes_zarr, audit_examples_zarr
+from tests.forks import Fork, run
 from tests.object_store.proxy import proxy
 from tests.object_store.servers import Server
 from tests.pipeline.datasets import files
@@ -55,12 +55,13 @@ def run_and_kill(
         about = arguments | {"storage_options": options(slow)}
         command = json.dumps([job, [*inputs, "s3://bucket/out"], about])
         for stop in stops:
-            with subprocess.Popen([sys.executable, "-c", RUN, command]) as process:
+            with Fork(sys.executable, "-c", RUN, command) as process:
                 while not any(stop in path for _, path in slow.paths):
                     assert process.poll() is None
                     time.sleep(0.001)
                 process.kill()
-        subprocess.run([sys.executable, "-c", RUN, command], check=True)
+        ran = run(sys.executable, "-c", RUN, command)
+        assert ran.status == 0, ran.err
 
 
 def test_examples(s3: Server, bucket: Path) -> None:

@@ -1,8 +1,8 @@
 """Run a job in processes that are killed (SIGKILL) at given writes to the file system.
 
 Started as a program of `tests.forks`; each run is a fork of it. The argument is JSON:
-what to audit, and a list of runs, each with the number of the write or deletion at which it dies.
-Prints JSON: the exit status of each run, negative for a signal.
+a list of runs: what to audit, and the number of the write or deletion at which it dies.
+Prints JSON: the exit status of each run, negative for a signal; the first that lives is the last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.pipeline.datasets import Stored
 
 
 def run_killed(runs: Sequence[dict[str, Any]]) -> list[int]:
-    """Return the exit status of each run.
+    """Return the exit status of each run, up to the first that had no write left to die at.
 
     Keys are output, kill_at, and arguments of `audit_zarr`; or job, the name of another one, whose
     inputs are places.
@@ -112,7 +112,7 @@ def _fork(run: dict[str, Any]) -> int:
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = 1
-    faulthandler.dump_traceback_later(60, exit=True)  # a run that hangs says where
+    faulthandler.dump_traceback_later(120, exit=True)  # a run that hangs says where
     try:
         _run(**run)
         status = 0
@@ -123,7 +123,12 @@ def _fork(run: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    print(json.dumps([_fork(run) for run in json.loads(sys.argv[1])]))
+    statuses = []
+    for each in json.loads(sys.argv[1]):
+        statuses.append(_fork(each))
+        if "kill_at" in each and statuses[-1] == 0:
+            break
+    print(json.dumps(statuses))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tests.strategies import Case, make_case
 
 pytestmark = pytest.mark.usefixtures("smallest_groups")
 DENSE = {"write_pixel_scores": True, "write_predicted_label": True}
-CASE = make_case(110, (150, 4, 6), 3)
+CASE = make_case(110, (100, 4, 6), 3)
 
 
 @pytest.fixture
@@ -77,14 +77,14 @@ def test_scheduler_and_client_are_killed(
         cluster.kill_scheduler()
         kill_all(process)
     had = count_records(output)
-    assert 20 < had < 150
+    assert 20 < had < 100
     cluster.signal_workers(signal.SIGKILL)
     cluster.start_scheduler()
     cluster.add_workers(2)
     with cluster.client() as client:
         report = audit(stored, output, client=client, resume=True, **DENSE)
     assert report.num_resumed >= had - 4  # those that were being written
-    assert report.bytes_read == (150 - report.num_resumed) * 4 * 6 * 3 * 4
+    assert report.bytes_read == (100 - report.num_resumed) * 4 * 6 * 3 * 4
     assert files(output) == whole
 
 

@@ -64,7 +64,7 @@ def results(workers: Cluster) -> dict[Any, Any]:
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(take)
         try:
-            return found.result(60)
+            return found.result(120)
         except TimeoutError:
             workers.stop(interrupted=True)  # or the thread would never end
             raise

@@ -15,11 +15,11 @@ def run(**counts: int) -> str:
 
 
 def test_one_of_two_that_start_at_the_same_instant() -> None:
-    assert "pairs on disk: 6 of 6" in run(local=6)
+    assert "pairs on disk: 4 of 4" in run(local=4)
 
 
 def test_one_of_two_on_an_object_store() -> None:
-    assert "pairs on S3: 4 of 4" in run(s3=4)
+    assert "pairs on S3: 2 of 2" in run(s3=2)
 
 
 def test_what_wakes_up_writes_nothing() -> None:

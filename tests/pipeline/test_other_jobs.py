@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from hypothesis import settings
 from zarr.storage import LocalStore
 
 from dask_labelqc import object_detection
@@ -32,7 +32,7 @@ from dask_labelqc.pipeline import (
 )
 from dask_labelqc.pipeline import fit as fitting
 from tests.clusters import Processes, processes, wait_for
-from tests.forks import ROOT
+from tests.forks import Fork
 from tests.pipeline.datasets import files
 from tests.pipeline.killing import run_killed
 from tests.pipeline.one_writer import FORK, REFUSALS
@@ -51,10 +51,12 @@ from tests.pipeline.others import (
 )
 from tests.pipeline.progress import At, Stop
 from tests.stores import CountingStore
+from tests.strategies import USUAL_EXAMPLES, by_turns
 
 pytestmark = [pytest.mark.usefixtures("smallest_groups"), pytest.mark.xdist_group("other_jobs")]
 KILLED, FINISHED = -signal.SIGKILL, 0
-STRIDE = 29
+STRIDES = {"examples": 37, "twice": 43, "boxes": 79}
+"""How many writes lie between two of those to die at: of boxes there are most."""
 METHODS = [
     {"method": method, "adjust_pred_probs": adjust, "estimation_method": count}
     for method, adjust, count in itertools.product(
@@ -69,8 +71,10 @@ METHODS = [
 # The answers
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: "-".join(map(str, m.values())))
-@pytest.mark.parametrize("group_bytes", [1, 10**9])
+@by_turns(
+    method={"-".join(map(str, method.values())): method for method in METHODS},
+    group_bytes={"smallest": 1, "one": 10**9},
+)
 def test_issues_of_examples(method: dict[str, Any], group_bytes: int, tmp_path: Path) -> None:
     labels, probs = make_examples(1)
     dataset = write_examples(tmp_path / "in", labels, probs, **method, **DENSE)
@@ -157,12 +161,14 @@ def test_killed_at_any_write(kind: str, tmp_path: Path) -> None:
     dataset.check(tmp_path / "whole")
     runs = [
         {**dataset.run, "output": str(tmp_path / f"out{i}"), "kill_at": i}
-        for i in range(3, 600, STRIDE)
+        for i in range(3, 600, max(5, STRIDES[kind] * USUAL_EXAMPLES // settings().max_examples))
     ]
+    statuses = run_killed(runs)
+    assert len(statuses) > 4
+    assert statuses == [KILLED] * (len(statuses) - 1) + [FINISHED]
+    runs = runs[: len(statuses)]
     again = [{**dataset.run, "output": run["output"], "resume": True} for run in runs]
-    statuses = run_killed(runs + again)
-    assert statuses[: len(runs)].count(KILLED) > 3
-    assert set(statuses[len(runs) :]) == {FINISHED}
+    assert set(run_killed(again)) == {FINISHED}
     for run in runs:
         assert files(Path(run["output"])) == files(tmp_path / "whole"), run["kill_at"]
 
@@ -200,7 +206,7 @@ def test_every_worker_dies_and_then_all_do(kind: str, cluster: Processes, tmp_pa
     output = tmp_path / "again"
     run = {**dataset.run, "output": str(output), "scheduler": cluster.address}
     command = [sys.executable, "-m", "tests.pipeline.killing", json.dumps([run])]
-    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+    with Fork(*command, session=True) as process:
         wait_for(lambda: any((output / "checkpoint/summaries").glob("c/*")))
         cluster.kill_scheduler()
         os.killpg(process.pid, signal.SIGKILL)

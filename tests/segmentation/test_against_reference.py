@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ from hypothesis import strategies as st
 
 from dask_labelqc.segmentation import audit, find_label_issues, get_label_quality_scores
 from tests import reference
-from tests.segmentation.containers import every_container, smallest_groups, zarr_arrays
-from tests.strategies import Case, cases, chunkings, make_case
+from tests.segmentation.containers import (
+    CONTAINERS,
+    every_container,
+    smallest_groups,
+    zarr_arrays,
+)
+from tests.strategies import Case, by_turns, cases, chunkings, make_case
 
 QUIET = {"verbose": False}
 everything = partial(audit, pixel_scores=True, predicted_label=True)
@@ -46,12 +52,11 @@ def check(found: xr.Dataset, case: Case, **arguments: Any) -> None:
     assert len(found) == 10
 
 
-@every_container
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("groups", ["usual", "smallest"])
-def test_audit(container: Any, name: str, groups: str, tmp_path: Path) -> None:
-    case = CASES[name]
-    with smallest_groups() if groups == "smallest" else dask.config.set({}):
+@by_turns(
+    container=CONTAINERS, case=CASES, groups={"usual": nullcontext, "smallest": smallest_groups}
+)
+def test_audit(container: Any, case: Case, groups: Any, tmp_path: Path) -> None:
+    with groups():
         found = everything(*container(case.labels, case.pred_probs, tmp_path), **case.arguments)
         check(found.compute(scheduler="sync"), case)
 

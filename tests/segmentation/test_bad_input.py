@@ -25,12 +25,13 @@ from dask_labelqc.segmentation import (
     issues_from_scores,
 )
 from tests.segmentation.containers import (
+    CONTAINERS,
     every_container,
     never_computing,
     smallest_groups,
     zarr_arrays,
 )
-from tests.strategies import Case, make_case
+from tests.strategies import Case, by_turns, make_case
 
 FUNCTIONS = {
     "find_label_issues": partial(find_label_issues, verbose=False),
@@ -362,26 +363,20 @@ def test_labels_out_of_range_may_be_left_aside() -> None:
     xr.testing.assert_equal(found, expected)
 
 
-@every_container
-@every_function
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (np.nan, "pred_probs: class 2 is nan at image 1, pixel (4, 5); it must be finite"),
-        (np.inf, "pred_probs: class 2 is inf at image 1, pixel (4, 5); it must be finite"),
-        (
-            -0.25,
-            "pred_probs: class 2 is -0.25 at image 1, pixel (4, 5); probabilities must lie between "
-            "0 and 1; from_logits=True",
-        ),
-        (1.5, "pred_probs: class 2 is 1.5 at image 1, pixel (4, 5); probabilities must lie"),
-    ],
-)
+IMPOSSIBLE = {
+    "nan": "it must be finite",
+    "inf": "it must be finite",
+    "-0.25": "probabilities must lie between 0 and 1; from_logits=True",
+    "1.5": "probabilities must lie",
+}
+
+
+@by_turns(container=CONTAINERS, function=FUNCTIONS, value={name: name for name in IMPOSSIBLE})
 def test_impossible_probabilities(
-    container: Any, function: Any, value: Any, message: str, tmp_path: Path
+    container: Any, function: Any, value: str, tmp_path: Path
 ) -> None:
-    case = changed((1, 2, 4, 5), value)
-    with fails(message):
+    case = changed((1, 2, 4, 5), float(value))
+    with fails(f"pred_probs: class 2 is {value} at image 1, pixel (4, 5); {IMPOSSIBLE[value]}"):
         run(function, container(case.labels, case.pred_probs, tmp_path))
 
 
@@ -451,9 +446,7 @@ SUMS = (
 )
 
 
-@every_container
-@every_function
-@pytest.mark.parametrize("downsample", [1, 2])
+@by_turns(container=CONTAINERS, function=FUNCTIONS, downsample={"1": 1, "2": 2})
 def test_one_warning_for_sums_that_are_off(
     container: Any, function: Any, downsample: Any, tmp_path: Path
 ) -> None:
