@@ -90,11 +90,11 @@ class ScoreOptions:
             ),
         ):
             if not isinstance(value, str) or value not in allowed:
-                raise InputError(f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+                raise InputError(f"{name}: got {value!r}, it must be one of {', '.join(allowed)}")
         if options.adjust_pred_probs and options.method == "confidence_weighted_entropy":
             raise InputError(
-                "quality_score_kwargs: adjust_pred_probs=True does not go with "
-                "method='confidence_weighted_entropy', whose entropy needs plain probabilities"
+                "quality_score_kwargs: adjust_pred_probs, method: both were given, and the entropy "
+                "of 'confidence_weighted_entropy' needs plain probabilities"
             )
         return options
 

@@ -82,6 +82,12 @@ class Statistics(ClassStatistics):
         if message and params.validate == "full":
             distributed.warn(message, LabelQCWarning)
         warn_of_missing(self.missing)
+        if not self.class_count.any():
+            distributed.warn(
+                "labels: all are ignored, masked or NaN, so that no pixel takes part, and there "
+                "are no issues",
+                LabelQCWarning,
+            )
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,24 @@ OPTIONAL = "given_crowd"
 
 
 def check_offsets_are_stored(group: zarr.Group) -> None:
-    """Raise if a chunk of the offsets is not in the store; of no boxes at all all are 0."""
+    """Raise if a chunk of the offsets is not in the store, unless it can only have been zeros."""
     for side in ("given", "predicted"):
         offsets, boxes = _array(group, f"{side}_offsets"), _array(group, f"{side}_boxes")
         check_memory(f"{side}_offsets", offsets.shape, offsets.dtype.itemsize)
-        missing = [] if boxes.shape[0] == 0 and not offsets.fill_value else missing_objects(offsets)
-        if missing:
+        missing = missing_objects(offsets)
+        if missing and not _are_zeros(offsets, missing, boxes.shape[0]):
             raise _gone(offsets, missing, np.arange(offsets.shape[0]))
+
+
+def _are_zeros(offsets: zarr.Array[Any], missing: list[Shape], num_boxes: int) -> bool:
+    """Say if what is not there cannot but be zeros, which Zarr leaves out if asked to.
+
+    Offsets begin at 0 and never fall: before a 0 that is there, or without any box, all are 0.
+    """
+    after = (missing[-1][0] + 1) * object_shape(offsets)[0]
+    following = offsets[after : after + 1]
+    first = int(following[0]) if np.size(following) else num_boxes
+    return not offsets.fill_value and first == 0
 
 
 def check_boxes_are_stored(
@@ -79,9 +90,13 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 
 def _gone(array: zarr.Array[Any], missing: list[Shape], offsets: Ints) -> InputError:
+    left_out = (
+        " If it was, they were left out because all in them is 0: write the array again with a "
+        "fill value that is not in it, such as -1, as from_lists, from_coco and from_yolo do"
+    )
     return InputError(
         f"{_described(array, missing, offsets)}: they would read as {array.fill_value}. Was the "
-        "dataset written, or copied, to the end?"
+        f"dataset written, or copied, to the end?{'' if array.fill_value else left_out}"
     )
 
 

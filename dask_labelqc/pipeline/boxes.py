@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -43,10 +42,9 @@ from dask_labelqc.pipeline.stamps import Stamps, stamps_by
 from dask_labelqc.pipeline.tasks import damaged_record
 from dask_labelqc.storage.coordinates import Carried
 from dask_labelqc.storage.records import Records
-from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
-__all__ = ["BoxInputs", "Scoring", "hold_boxes"]
+__all__ = ["BoxInputs", "Scoring"]
 
 DIMS = ("image", "given_box", "predicted_box")
 LEAST_BOXES = 2**12
@@ -361,14 +359,6 @@ class BoxInputs(Inputs):
 
 
 NO_SURVEY = Survey(1.0, *np.zeros((3, 0), np.int64))
-
-
-def hold_boxes(store: str | Path, storage_options: Mapping[str, Any] | None = None) -> bool:
-    """Say if there is a columnar dataset of boxes in a store."""
-    try:
-        return "given_boxes" in zarr.open_group(open_store(store, storage_options), mode="r")
-    except (OSError, ValueError):
-        return False  # whoever opens it will say what it is
 
 
 def _edges(spans: Sequence[Span]) -> Ints:

@@ -228,8 +228,8 @@ def open_output(
             arrays = _create_arrays(found, inputs)
             records = scan_records(found, 0, inputs.num_groups)
             lists = Records.open(checkpoint, LISTS, inputs.num_lists) if inputs.num_lists else None
+            _drop_changed(checkpoint, records, known)
             claims = _claims(checkpoint, lease.id)
-            _drop_changed(checkpoint, records, known, resumed=len(claims) > 1)
     except ValueError as error:
         raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
     return Output(
@@ -294,16 +294,15 @@ def _drop_scans(checkpoint: zarr.Group, scans: Iterable[int]) -> None:
             del checkpoint[name]
 
 
-def _drop_changed(
-    checkpoint: zarr.Group, records: Records, known: InputStamps, *, resumed: bool
-) -> None:
+def _drop_changed(checkpoint: zarr.Group, records: Records, known: InputStamps) -> None:
     """Delete the records of inputs that are not there any more, then keep what is there now.
 
-    Killed in between, the next run finds them changed again.
+    Killed in between, the next run finds them changed again. Before the first claim is noted there
+    are no records: what was kept until then may be half of it, and is not looked at.
     """
     if known.trusted:
         return
-    if resumed:
+    if CLAIMED in checkpoint.attrs:
         changed = known.changed(checkpoint)
         records.remove(changed)
         if changed:

@@ -266,11 +266,11 @@ def test_unusable_inputs(change: Any, message: str) -> None:
             "quality_score_kwargs: adjust_pred_probs: got 'False', it must be True or False",
         ),
         ({"labels_file": "y.npy"}, "labels, labels_file: got both, exactly one of them"),
-        ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method is 'best'"),
+        ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method: got 'best'"),
         ({"quality_score_kwargs": {"rank": 1}}, "quality_score_kwargs: got the unknown keyword"),
         (
             {"num_issue_kwargs": {"estimation_method": "off_diagonal_custom"}},
-            "num_issue_kwargs: estimation_method is 'off_diagonal_custom', it must be one of",
+            "num_issue_kwargs: estimation_method: got 'off_diagonal_custom', it must be one of",
         ),
         (
             {
@@ -279,7 +279,7 @@ def test_unusable_inputs(change: Any, message: str) -> None:
                     "adjust_pred_probs": True,
                 }
             },
-            "quality_score_kwargs: adjust_pred_probs=True does not go with",
+            "quality_score_kwargs: adjust_pred_probs, method: both were given",
         ),
     ],
 )
