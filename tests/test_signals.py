@@ -18,6 +18,7 @@ import pytest
 from tests.clusters import processes, wait_for
 from tests.forks import BIN, Fork, run
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
+from tests.pipeline.others import make
 from tests.strategies import make_case
 
 CASE = make_case(120, (6, 8, 12), 4)
@@ -25,20 +26,21 @@ LINE = "stopped; the same command with --resume goes on\n"
 SECONDS = 30
 """Until it must have ended; far more than it takes, for machines that are busy."""
 MODES = ["local", "threads", "scheduler"]
+PIPE = "c/3/0/0/0"
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
     """One of the chunks is a pipe into which nobody writes: who reads it never comes back."""
     stored = write_case(tmp_path / "in", CASE)
-    chunk = stored.pred_probs / "c/3/0/0/0"
+    chunk = stored.pred_probs / PIPE
     chunk.rename(tmp_path / "kept")
     os.mkfifo(chunk)
     return stored
 
 
 def mend(stored: Stored, tmp_path: Path) -> None:
-    (tmp_path / "kept").rename(stored.pred_probs / "c/3/0/0/0")
+    (tmp_path / "kept").rename(stored.pred_probs / PIPE)
 
 
 @pytest.fixture(params=MODES)
@@ -108,7 +110,7 @@ def test_while_blocks_are_read(
     output = tmp_path / "out"
     fresh = mode == ["--workers", "1"]
     command = Command(audit_command(stored, output, "--quiet", *mode), tmp_path, fresh=fresh)
-    with reading(stored, command):
+    with reading(stored.pred_probs / PIPE, command):
         assert command.end(number, alone=alone) == 128 + number
     assert command.text() == LINE
     mend(stored, tmp_path)
@@ -117,14 +119,33 @@ def test_while_blocks_are_read(
     check(output, CASE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "chunk"), [("examples", "pred_probs/c/3/0"), ("boxes", "predicted_scores/c/3")]
+)
+def test_while_others_are_read(kind: str, chunk: str, tmp_path: Path) -> None:
+    """Jobs on examples and on boxes end as those on images do."""
+    dataset, output, pipe = make(kind, tmp_path / "in"), tmp_path / "out", tmp_path / "in" / chunk
+    name = "audit" if kind == "examples" else "audit-boxes"
+    call = [BIN / "dask", "labelqc", name, *dataset.places, output, "--quiet", "--workers", "0"]
+    pipe.rename(tmp_path / "kept")
+    os.mkfifo(pipe)
+    command = Command(call, tmp_path, fresh=False)
+    with reading(pipe, command):
+        assert command.end(signal.SIGINT) == 130
+    assert command.text() == LINE
+    (tmp_path / "kept").rename(pipe)
+    assert run(*call, "--resume").status == 0
+    dataset.check(output)
+
+
 @contextmanager
-def reading(stored: Stored, command: Command) -> Iterator[None]:
+def reading(pipe: Path, command: Command) -> Iterator[None]:
     """Wait until a task reads from the pipe, and let it wait."""
     opened: list[int] = []
 
     def is_read() -> bool:
         try:
-            opened.append(os.open(stored.pred_probs / "c/3/0/0/0", os.O_WRONLY | os.O_NONBLOCK))
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:  # nobody reads
             return False
         return True
@@ -210,7 +231,7 @@ def test_a_signal_that_is_ignored_stays_so(stored: Stored, tmp_path: Path) -> No
     output = tmp_path / "out"
     command = audit_command(stored, output, "--quiet", "--workers", "0")
     running = Command(["sh", "-c", shell, "sh", *command], tmp_path)
-    with reading(stored, running):
+    with reading(stored.pred_probs / PIPE, running):
         os.killpg(running.process.pid, signal.SIGINT)
         assert running.end(signal.SIGTERM) == 143
     assert running.text() == LINE

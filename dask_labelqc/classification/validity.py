@@ -58,7 +58,7 @@ def warn_if_none(class_count: Ints, stacklevel: int = 3) -> None:
     """Warn if no example takes part; `stacklevel` is the warning's."""
     if not class_count.any():
         warnings.warn(
-            "labels: all are masked or NaN, so that no example takes part, and there are no issues",
+            "labels: all are masked or NaN: no example takes part, there are no issues",
             LabelQCWarning,
             stacklevel=stacklevel,
         )

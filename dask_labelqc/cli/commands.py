@@ -151,7 +151,8 @@ def audit_boxes(
         if image_sizes is None:
             raise click.UsageError("--yolo needs --image-sizes.")
         store_yolo(boxes, *yolo, image_sizes, class_names=class_names or None, **how)
-    plan = pipeline.plan_boxes_audit(boxes, storage_options=arguments["storage_options"])
+    known = {name: arguments[name] for name in ("storage_options", "keep_going")}
+    plan = pipeline.plan_boxes_audit(boxes, **known)
     _run(pipeline.audit_boxes_zarr, (boxes, output), plan, **arguments)
 
 

@@ -25,8 +25,9 @@ from dask_labelqc.limits import check_memory
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
 from dask_labelqc.object_detection.stored import (
-    check_boxes_are_stored,
+    Gap,
     check_offsets_are_stored,
+    gaps_of_boxes,
 )
 from dask_labelqc.storage.reading import read_rows
 from dask_labelqc.storage.stores import open_store
@@ -115,6 +116,8 @@ class Boxes:
         "numpy" is computed at once; "dask" and "zarr" become tasks.
     coords
         Coordinates for the answers; None when the boxes came as lists.
+    gaps
+        What is not in the store of a Zarr group.
     """
 
     columns: Any
@@ -123,6 +126,7 @@ class Boxes:
     num_classes: int
     kind: str
     coords: Mapping[str, Any] | None
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def num_images(self) -> int:
@@ -173,7 +177,11 @@ class Boxes:
 
 
 def open_boxes(
-    labels: Any, predictions: Any = None, storage_options: Mapping[str, Any] | None = None
+    labels: Any,
+    predictions: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    with_gaps: bool = False,
 ) -> Boxes:
     """Find out what the arguments of a public function are.
 
@@ -186,12 +194,14 @@ def open_boxes(
         cleanlab's list; None with a columnar dataset.
     storage_options
         Of the store that a URL names.
+    with_gaps
+        Whether boxes may be missing in the store of a Zarr group.
     """
     columnar = isinstance(labels, (xr.Dataset, zarr.Group, str, Path))
     if columnar and predictions is not None:
         raise InputError("predictions must be None: the columnar dataset in labels has them")
     if columnar:
-        return _open_columnar(labels, storage_options)
+        return _open_columnar(labels, storage_options, with_gaps)
     if labels is None or predictions is None:
         raise InputError(
             "labels and predictions are needed, both as lists, or labels as a columnar dataset"
@@ -201,7 +211,9 @@ def open_boxes(
     return _boxes(columns, num_classes, "numpy", None)
 
 
-def _open_columnar(dataset: Any, storage_options: Mapping[str, Any] | None) -> Boxes:
+def _open_columnar(
+    dataset: Any, storage_options: Mapping[str, Any] | None, with_gaps: bool
+) -> Boxes:
     if isinstance(dataset, (str, Path)):
         try:
             dataset = zarr.open_group(open_store(dataset, storage_options), mode="r")
@@ -221,8 +233,8 @@ def _open_columnar(dataset: Any, storage_options: Mapping[str, Any] | None) -> B
         num_classes = dict(opened.sizes)["class"]
         check_offsets_are_stored(dataset)
         boxes = _boxes(dataset, num_classes, "zarr", coords)
-        check_boxes_are_stored(dataset, num_classes, boxes.given_offsets, boxes.predicted_offsets)
-        return boxes
+        offsets = boxes.given_offsets, boxes.predicted_offsets
+        return replace(boxes, gaps=gaps_of_boxes(dataset, num_classes, *offsets, every=with_gaps))
     columns = {name: _oriented(dataset[name], name) for name in COLUMNS if name in dataset}
     kind = "dask" if any(dataset[name].chunks for name in columns) else "numpy"
     return _boxes(columns, dataset.sizes["class"], kind, _coords(dataset))

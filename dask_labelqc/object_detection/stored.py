@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dask_labelqc.object_detection.dataset import COLUMNS
 from dask_labelqc.storage.gaps import missing_objects, object_grid, object_shape
 from dask_labelqc.typing import Ints, Shape
 
-__all__ = ["check_boxes_are_stored", "check_offsets_are_stored"]
+__all__ = ["Gap", "check_offsets_are_stored", "gaps_of_boxes"]
 
 SHOWN = 3
 OPTIONAL = "given_crowd"
@@ -44,10 +45,19 @@ def _are_zeros(offsets: zarr.Array[Any], missing: list[Shape], num_boxes: int) -
     return not offsets.fill_value and first == 0
 
 
-def check_boxes_are_stored(
-    group: zarr.Group, num_classes: int, given: Ints, predicted: Ints
-) -> None:
-    """Raise, or warn where the fill value is a class, if a chunk of the boxes is not in the store.
+@dataclass(frozen=True)
+class Gap:
+    """Rows of a column whose chunk is not in the store, and what is to be said of them."""
+
+    column: str
+    rows: tuple[int, int]
+    message: str
+
+
+def gaps_of_boxes(
+    group: zarr.Group, num_classes: int, given: Ints, predicted: Ints, *, every: bool
+) -> tuple[Gap, ...]:
+    """Return what is missing of the boxes; warn where the fill value is a class.
 
     Parameters
     ----------
@@ -57,12 +67,15 @@ def check_boxes_are_stored(
         K.
     given, predicted
         The offsets (N + 1,), which say whose boxes a chunk has.
+    every
+        Return each chunk; otherwise the first column with one is an error.
 
     Raises
     ------
     InputError
         Naming the array, its chunks and their images.
     """
+    gaps: list[Gap] = []
     for name in COLUMNS:
         if name.endswith("offsets") or name == OPTIONAL:
             continue
@@ -72,14 +85,25 @@ def check_boxes_are_stored(
             continue
         offsets = given if name.startswith("given") else predicted
         fill = int(array.fill_value or 0) if name.endswith("classes") else -1
-        if not 0 <= fill < num_classes:
+        if 0 <= fill < num_classes:
+            warnings.warn(
+                f"{_described(array, missing, offsets)}: read as class {fill}, as if they had been "
+                "left out because every box in them is of this class",
+                LabelQCWarning,
+                stacklevel=2,
+            )
+        elif not every:
             raise _gone(array, missing, offsets)
-        warnings.warn(
-            f"{_described(array, missing, offsets)}: read as class {fill}, as if they had been "
-            "left out because every box in them is of this class",
-            LabelQCWarning,
-            stacklevel=2,
-        )
+        else:
+            gaps += [_gap(array, place) for place in missing]
+    return tuple(gaps)
+
+
+def _gap(array: zarr.Array[Any], place: Shape) -> Gap:
+    length = object_shape(array)[0]
+    rows = place[0] * length, min((place[0] + 1) * length, array.shape[0])
+    chunk = ".".join(map(str, place))
+    return Gap(array.basename, rows, f"{array.basename}: chunk {chunk} is not in the store")
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -22,6 +22,7 @@ import zarr
 from dask.utils import format_bytes
 
 from dask_labelqc.arguments import positive_integer
+from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
 from dask_labelqc.object_detection.dataset import COLUMNS
@@ -35,6 +36,7 @@ from dask_labelqc.object_detection.passes import (
     score_images,
     survey_images,
 )
+from dask_labelqc.object_detection.stored import Gap
 from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
 from dask_labelqc.pipeline.runs import apart, copy_part, merged, touched, without
 from dask_labelqc.pipeline.stages import JobStages
@@ -90,6 +92,8 @@ class BoxInputs(Inputs):
         int64 (3, num_groups + 1): the images, given and predicted boxes at which groups begin.
     offsets
         A hash of those of the images, which say where groups may begin.
+    gaps
+        What is not in the store: the images whose boxes these are cannot be audited.
     """
 
     columns: Mapping[str, zarr.Array[Any]]
@@ -99,6 +103,7 @@ class BoxInputs(Inputs):
     edges: Ints
     offsets: str
     coords: Mapping[str, xr.Variable]
+    gaps: tuple[Gap, ...]
     boxes: Boxes | None = None
 
     item: ClassVar[str] = "image"
@@ -114,7 +119,8 @@ class BoxInputs(Inputs):
         # In the same order, whatever that is in which the store lists them.
         coords = {n: coord.drop_encoding() for n, coord in sorted((boxes.coords or {}).items())}
         edges = _edges(boxes.spans(block_boxes))
-        return cls(columns, boxes.num_classes, options, block_boxes, edges, hashed, coords, boxes)
+        about = options, block_boxes, edges, hashed, coords, boxes.gaps, boxes
+        return cls(columns, boxes.num_classes, *about)
 
     def __getstate__(self) -> dict[str, Any]:
         # Of a million images the offsets are too much for each task to bring.
@@ -269,6 +275,10 @@ class BoxInputs(Inputs):
         )
 
     def _read(self, span: Span) -> BoxBlock:
+        for gap in self.gaps:
+            rows = span.of(gap.column)
+            if rows.start < gap.rows[1] and gap.rows[0] < rows.stop:
+                raise InputError(gap.message)
         return read_block(self.columns, span, self.num_classes)
 
     def to_record(self, kept: Surveyed) -> dict[str, AnyArray]:

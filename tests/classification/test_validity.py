@@ -43,6 +43,6 @@ def test_a_sum_is_warned_of_where_the_caller_stands() -> None:
 
 def test_labels_of_which_none_takes_part() -> None:
     labels, pred_probs = np.full(6, np.nan), np.full((6, 2), 0.5)
-    with pytest.warns(LabelQCWarning, match="labels: all are masked or NaN, so that no ex") as said:
+    with pytest.warns(LabelQCWarning, match="labels: all are masked or NaN: no example") as said:
         assert find_label_issues_batched(labels, pred_probs, verbose=False).size == 0
     assert [warning.filename for warning in said] == [__file__]

@@ -184,8 +184,8 @@ def test_chunks_that_read_as_a_class_are_a_warning(
 def test_offsets_of_zeros_that_were_left_out(tmp_path: Path, zarr_format: Any, empty: int) -> None:
     """Before a zero all are zeros; of those that a box follows on, nobody knows."""
     nothing = {"bboxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
-    box = {"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([0])}
-    predictions = [[np.array([[0, 0, 9, 9, 0.9]])]] * 30
+    box = {"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([1])}
+    predictions = [[np.zeros((0, 5)), np.array([[1, 1, 9, 9, 0.9]])]] * 30
     dataset = from_lists([nothing] * empty + [box] * (30 - empty), predictions)
     dataset["given_offsets"].encoding |= {"fill_value": 0, "chunks": (7,)}
     with zarr.config.set({"array.write_empty_chunks": False}):

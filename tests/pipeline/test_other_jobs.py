@@ -394,6 +394,36 @@ def test_images_whose_boxes_cannot_be_audited(tmp_path: Path) -> None:
     dataset.check(output)
 
 
+@pytest.mark.parametrize("name", ["given_boxes", "given_classes", "predicted_scores"])
+def test_images_whose_boxes_are_gone(name: str, tmp_path: Path) -> None:
+    """Also where the fill value could be a box, as others write it."""
+    boxes = make_boxes(7)
+    boxes[name].encoding["fill_value"] = -1 if name == "given_classes" else 0
+    dataset = write_boxes(tmp_path / "in", boxes)
+    array = zarr.open_array(tmp_path / "in" / name)
+    chunk = tmp_path / "in" / name / ("c/2/0" if array.ndim == 2 else "c/2")
+    kept = chunk.read_bytes()
+    chunk.unlink()
+    with pytest.raises(InputError, match=rf"{name}: 1 of \d+ chunks are not in the store"):
+        dataset.audit(tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    report = dataset.audit(tmp_path / "out", keep_going=True)
+    rows = 2 * array.chunks[0], 3 * array.chunks[0] - 1
+    offsets = boxes[f"{name.partition('_')[0]}_offsets"].values
+    first, last = (np.searchsorted(offsets, rows, side="right") - 1).tolist()
+    lost = [i for i in range(first, last + 1) if offsets[i] < offsets[i + 1]]
+    assert report.open().attrs["not_audited"] == lost
+    assert {failure.cause.partition(" is")[0] for failure in report.failures} == {
+        f"{name}: chunk {'2.0' if array.ndim == 2 else '2'}"
+    }
+    expected = object_detection.audit(_without(boxes, lost))
+    others = np.delete(np.arange(boxes.sizes["image"]), lost)
+    np.testing.assert_array_equal(report.open().image_score[others], expected.image_score)
+    chunk.write_bytes(kept)
+    assert dataset.audit(tmp_path / "out", resume=True).failures == ()
+    dataset.check(tmp_path / "out")
+
+
 def _without(boxes: xr.Dataset, lost: list[int]) -> xr.Dataset:
     labels, predictions = [], []
     for image in range(boxes.sizes["image"]):

@@ -350,7 +350,7 @@ def test_no_warning_where_the_fill_value_is_no_class_or_ignored(
 # Nothing takes part
 
 
-@every_function
+@pytest.mark.parametrize("function", [FUNCTIONS["find_label_issues"], FUNCTIONS["audit"]])
 def test_labels_of_which_none_takes_part(function: Any) -> None:
     """One warning, whoever scans them."""
     labels = np.where(LOST, 9, 255)
