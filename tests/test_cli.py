@@ -197,7 +197,9 @@ def test_options_reach_the_job(
 
     def job(labels: str, pred_probs: str, output: str, **arguments: Any) -> JobReport:
         seen.update(arguments, places=(labels, pred_probs, output))
-        return JobReport(output, 6, 100, 7, 3, 2, 10**9, {"summarize": 1.0}, ((4, 0.25),))
+        took = {"bytes_read": 10**9, "seconds": {"summarize": 1.0}, "num_resumed": 2}
+        found = {"num_issues": 7, "worst_images": ((4, 0.25),)}
+        return JobReport(output=output, num_images=6, num_pixels=100, num_groups=3, **took, **found)
 
     monkeypatch.setattr("dask_labelqc.pipeline.audit_zarr", job)
     result = invoke("audit", *stored, tmp_path / "out", "--workers=0", *options.split())

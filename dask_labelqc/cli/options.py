@@ -73,7 +73,7 @@ def store_options(command: F) -> F:
 
 def _storage_options(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[str, str] | None:
     from dask_labelqc.errors import InputError
-    from dask_labelqc.storage.stores import parse_storage_options
+    from dask_labelqc.storage.connections import parse_storage_options
 
     try:
         return parse_storage_options(pairs) or None
