@@ -161,10 +161,6 @@ class ExampleFormat(Format):
     def num_examples(self) -> int:
         return self.shape[0]
 
-    @property
-    def example_bytes(self) -> int:
-        return self.item_bytes
-
     def key_space(self, options: ScoreOptions) -> KeySpace:
         plain = not options.rescored and options.method != "confidence_weighted_entropy"
         bits = 8 * self.probability_dtype.itemsize if plain else 64

@@ -131,6 +131,7 @@ def audit_boxes_zarr(
         num_predicted=inputs.sizes["predicted_box"],
         worst_images=lowest(finished.read("image_score")),
         storage_options=storage_options,
+        num_issues=finished.number("num_issues"),
         **finished.about(),
     )
 

@@ -133,6 +133,7 @@ def audit_examples_zarr(
         worst_examples=tuple(finished.read("issue_index")[:WORST].tolist()),
         worst_classes=most(finished.read("class_issue_count"), form.class_names),
         storage_options=storage_options,
+        num_issues=finished.number("num_issues"),
         **finished.about(),
     )
 

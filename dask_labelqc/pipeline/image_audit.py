@@ -12,7 +12,8 @@ from distributed import Client
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.pipeline.images import ImageInputs, open_images
-from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.inputs import PROCESS_BYTES
+from dask_labelqc.pipeline.job import Finished, Run, run_job
 from dask_labelqc.pipeline.plans import JobPlan
 from dask_labelqc.pipeline.report import JobReport, lowest, most
 from dask_labelqc.plan import GROUP_BYTES
@@ -123,18 +124,25 @@ def audit_zarr(
     --------
     dask_labelqc.segmentation.audit, dask_labelqc.pipeline.plan_audit
     """
-    inputs = _open(
-        labels,
-        pred_probs,
-        dense={"pixel_scores": write_pixel_scores, "predicted_label": write_predicted_label},
-        where={"image_dim": image_dim, "class_dim": class_dim, "storage_options": storage_options},
-        group_bytes=group_bytes,
+    options = Options.of(
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
         temperature=temperature,
         from_logits=from_logits,
         validate=validate,
+        outputs=every_output(
+            pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
+        ),
+    )
+    inputs = open_images(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
     run = Run(
         resume=resume,
@@ -147,28 +155,25 @@ def audit_zarr(
         storage_options=storage_options,
     )
     finished = run_job(inputs, output, run)
+    return _report(inputs, finished, str(output), storage_options)
+
+
+def _report(
+    inputs: ImageInputs,
+    finished: Finished,
+    output: str,
+    storage_options: Mapping[str, Any] | None,
+) -> JobReport:
     return JobReport(
-        output=str(output),
+        output=output,
         num_images=inputs.plan.shape[0],
         num_pixels=math.prod(inputs.plan.shape),
+        num_issues=finished.number("num_issues"),
         worst_images=lowest(finished.read("image_score")),
         worst_classes=most(finished.read("class_issue_count"), inputs.params.class_names),
         storage_options=storage_options,
         **finished.about(),
     )
-
-
-def _open(
-    labels: StoreLocation,
-    pred_probs: StoreLocation,
-    *,
-    dense: Mapping[str, bool],
-    where: Mapping[str, Any],
-    group_bytes: int,
-    **method: Any,
-) -> ImageInputs:
-    options = Options.of(**method, outputs=every_output(**dense))
-    return open_images(labels, pred_probs, options, group_bytes=group_bytes, **where)
 
 
 def plan_audit(
@@ -204,18 +209,25 @@ def plan_audit(
     JobPlan
         Shapes, chunks, groups, bytes to read, and the memory that a worker needs.
     """
-    inputs = _open(
-        labels,
-        pred_probs,
-        dense={"pixel_scores": write_pixel_scores, "predicted_label": write_predicted_label},
-        where={"image_dim": image_dim, "class_dim": class_dim, "storage_options": storage_options},
-        group_bytes=group_bytes,
+    options = Options.of(
         downsample=downsample,
         label_downsample=label_downsample,
         ignore_index=ignore_index,
         temperature=temperature,
         from_logits=from_logits,
         validate=validate,
+        outputs=every_output(
+            pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
+        ),
+    )
+    inputs = open_images(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
     )
     params, plan = inputs.params, inputs.plan
     return JobPlan(
@@ -227,5 +239,6 @@ def plan_audit(
         num_groups=plan.num_groups,
         bytes_to_read=math.prod(params.shape) * params.pixel_bytes,
         worker_bytes=inputs.worker_bytes(),
+        process_bytes=PROCESS_BYTES,
         class_names=tuple(params.naming().get("class_names", ())),
     )

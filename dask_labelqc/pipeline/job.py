@@ -86,12 +86,17 @@ class Finished:
         assert isinstance(array, zarr.Array)
         return np.asarray(array[:])
 
+    def number(self, name: str) -> int:
+        """Return a number among the attributes."""
+        found = self.group.attrs[name]
+        assert isinstance(found, int)
+        return found
+
     def about(self) -> dict[str, Any]:
         """Return what every report says."""
         took = self.measures
         waited = took.read_seconds / took.task_seconds if took.task_seconds else 0.0
         return {
-            "num_issues": self.group.attrs["num_issues"],
             "num_groups": self.num_groups,
             "num_resumed": took.num_resumed,
             "bytes_read": took.bytes_read,

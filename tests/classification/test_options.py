@@ -71,4 +71,4 @@ def test_shapes_that_cannot_be_used(labels: Any, probs: Any, message: str) -> No
 def test_a_format() -> None:
     form = check_format((4,), np.dtype("f8"), (4, 3), np.dtype(">u2"), 0.5)
     assert form == ExampleFormat((4,), 3, np.dtype("u2"), 0.5)
-    assert (form.num_examples, form.example_bytes) == (4, 6)
+    assert (form.num_examples, form.item_bytes) == (4, 6)
