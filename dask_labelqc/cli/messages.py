@@ -33,7 +33,7 @@ def one_line_errors(command: F) -> F:
         context = click.get_current_context()
         with warnings.catch_warnings():
             warnings.simplefilter("always", LabelQCWarning)
-            warnings.showwarning = functools.partial(_print_warning, context)
+            warnings.showwarning = functools.partial(_print_warning, context, set())
             try:
                 return command(*args, **kwargs)
             except (click.exceptions.Exit, click.ClickException):
@@ -106,12 +106,14 @@ def _value(value: Any) -> str:
 
 
 def _print_warning(
-    context: click.Context, message: Warning | str, *details: Any, **more: Any
+    context: click.Context, said: set[str], message: Warning | str, *details: Any, **more: Any
 ) -> None:
-    """Print a warning, in whatever thread it comes."""
+    """Print a warning, in whatever thread it comes; once, though plan and job open the inputs."""
     with context.scope(cleanup=False):
         text = one_line(message) if isinstance(message, Warning) else plain(message)
-    click.echo(f"Warning: {text}", err=True)
+    if text not in said:
+        click.echo(f"Warning: {text}", err=True)
+    said.add(text)
 
 
 def finish(report: Report) -> None:
