@@ -357,8 +357,10 @@ def open_examples(
     examples = normalize(given, probs)
     if not (isinstance(examples, LazyExamples) and isinstance(examples.pred_probs, zarr.Array)):
         raise InputError(
-            "pred_probs: their examples are those of the labels in another order; store both in "
-            "one order, or give them to find_label_issues_batched"
+            "pred_probs: by the coordinate of their examples these are in another order than the "
+            "labels, and each task would read chunks all over the dataset; store them in one order "
+            "(with xarray: pred_probs.reindex_like(labels)), or give both to "
+            "find_label_issues_batched"
         )
     (dim,) = describe(given, "labels").names or (EXAMPLE,)
     check_dims([dim], one_scene=False)

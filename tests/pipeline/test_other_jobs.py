@@ -517,6 +517,28 @@ def test_inputs_that_no_job_takes(tmp_path: Path) -> None:
         audit_examples_zarr("a", "b", tmp_path / "out", method="margin")  # type: ignore[arg-type]
 
 
+def test_predictions_in_another_order_than_the_labels(tmp_path: Path) -> None:
+    """Of the dimensions, by name, it does not matter; of the examples it is an error."""
+    labels, probs = make_examples(5)
+    data = xr.Dataset(
+        {"labels": ("row", labels), "pred_probs": (("class", "row"), probs.T)},
+        {"row": np.arange(len(labels))[::-1] * 10},
+    )
+    data.chunk(row=70).to_zarr(tmp_path / "in", consolidated=False)
+    places = tmp_path / "in/labels", tmp_path / "in/pred_probs"
+    expected = find_label_issues_batched(labels, probs, verbose=False)
+    report = audit_examples_zarr(*places, tmp_path / "out", progress=False)
+    np.testing.assert_array_equal(report.open().issue_index, expected)
+    turned = data[["pred_probs"]].isel(row=slice(None, None, -1)).drop_encoding()
+    turned.chunk(row=70).to_zarr(tmp_path / "turned", consolidated=False)
+    others = places[0], tmp_path / "turned/pred_probs"
+    with pytest.raises(InputError, match=r"in another order .* reindex_like\(labels\)\), or give"):
+        audit_examples_zarr(*others, tmp_path / "other", progress=False)
+    opened = [xr.open_zarr(place.parent, consolidated=False)[place.name] for place in others]
+    found = find_label_issues_batched(*opened, verbose=False)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("n_jobs", [0, -1])
 def test_a_number_of_threads_that_cannot_be(n_jobs: int, tmp_path: Path) -> None:
     dataset = of_kind("boxes", tmp_path / "in")
