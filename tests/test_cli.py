@@ -398,7 +398,7 @@ def test_warnings_name_options(stored: Stored, tmp_path: Path) -> None:
     """Those of the workers of a cluster, too, which come in a thread of their own."""
     labels = zarr.open_array(stored.labels, mode="r+")
     labels[0] = 0
-    next(iter(sorted((stored.labels / "c").rglob("0")))).unlink()
+    next(path for path in (stored.labels / "c/0").rglob("*") if path.is_file()).unlink()
     for workers in (0, 1):
         ran = run("dask-labelqc", "audit", *stored, tmp_path / f"{workers}", f"--workers={workers}")
         (line,) = [line for line in ran.err.splitlines() if line.startswith("Warning")]

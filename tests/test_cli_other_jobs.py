@@ -16,7 +16,7 @@ from dask_labelqc.cli import labelqc
 from dask_labelqc.object_detection import audit, from_coco, from_yolo
 from tests.classification.examples import draw_examples
 from tests.pipeline.datasets import WHOLE, files
-from tests.pipeline.others import check_boxes, make, make_boxes, write_boxes
+from tests.pipeline.others import check_boxes, make, make_boxes
 from tests.strategies import make_case
 
 QUIET = ("--workers=0", "--quiet")
@@ -222,9 +222,7 @@ def test_errors_name_options(kind: str, options: list[str], message: str, tmp_pa
 
 def test_a_warning_is_said_once(tmp_path: Path) -> None:
     """Although the plan opens the boxes as the job does."""
-    boxes = make_boxes(0)
-    boxes["given_classes"].encoding["fill_value"] = 0
-    places = write_boxes(tmp_path / "in", boxes).places
+    places = make("boxes", tmp_path / "in").places  # classes of which 0 is the fill value
     (tmp_path / "in/given_classes/c/1").unlink()
     result = invoke("audit-boxes", *places, tmp_path / "out", *QUIET)
     assert result.stderr.count("Warning: given_classes: 1 of ") == 1

@@ -13,6 +13,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.pipeline.boxes import BoxInputs
+from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
 from dask_labelqc.pipeline.plans import BoxPlan
 from dask_labelqc.pipeline.report import BoxReport, lowest
@@ -181,5 +182,6 @@ def plan_boxes_audit(
         num_groups=inputs.num_groups,
         bytes_to_read=sum(array.nbytes for array in inputs.columns.values()),
         worker_bytes=inputs.worker_bytes(),
+        process_bytes=PROCESS_BYTES + inputs.loaded_bytes,
         class_names=tuple(inputs.class_names.values()),
     )

@@ -51,6 +51,9 @@ __all__ = ["BoxInputs", "Scoring"]
 DIMS = ("image", "given_box", "predicted_box")
 LEAST_BOXES = 2**12
 """Groups of fewer are not tried where memory is short."""
+LOADED_BYTES = 100 * 2**20
+"""Of the compiled kernels and the codecs, once they are loaded: of images and examples, blocks of
+predictions are so large that what is counted for them covers it."""
 BOX_BYTES = 120
 """That a task holds of each box; see `object_detection.blocks`."""
 
@@ -145,6 +148,10 @@ class BoxInputs(Inputs):
     @property
     def paints_alone(self) -> bool:
         return True
+
+    @property
+    def loaded_bytes(self) -> int:
+        return LOADED_BYTES
 
     @property
     def class_groups(self) -> int:
@@ -277,7 +284,7 @@ class BoxInputs(Inputs):
     def _read(self, span: Span) -> BoxBlock:
         for gap in self.gaps:
             rows = span.of(gap.column)
-            if rows.start < gap.rows[1] and gap.rows[0] < rows.stop:
+            if max(rows.start, gap.rows[0]) < min(rows.stop, gap.rows[1]):
                 raise InputError(gap.message)
         return read_block(self.columns, span, self.num_classes)
 

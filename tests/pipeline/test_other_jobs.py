@@ -394,13 +394,15 @@ def test_images_whose_boxes_cannot_be_audited(tmp_path: Path) -> None:
     dataset.check(output)
 
 
-@pytest.mark.parametrize("name", ["given_boxes", "given_classes", "predicted_scores"])
+@pytest.mark.parametrize("name", ["given_boxes", "predicted_boxes", "predicted_scores"])
 def test_images_whose_boxes_are_gone(name: str, tmp_path: Path) -> None:
     """Also where the fill value could be a box, as others write it."""
     boxes = make_boxes(7)
-    boxes[name].encoding["fill_value"] = -1 if name == "given_classes" else 0
     dataset = write_boxes(tmp_path / "in", boxes)
     array = zarr.open_array(tmp_path / "in" / name)
+    metadata = tmp_path / "in" / name / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"fill_value": "NaN"', '"fill_value": 0.0'))
+    assert zarr.open_array(tmp_path / "in" / name).fill_value == 0
     chunk = tmp_path / "in" / name / ("c/2/0" if array.ndim == 2 else "c/2")
     kept = chunk.read_bytes()
     chunk.unlink()
