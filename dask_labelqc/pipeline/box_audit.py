@@ -180,7 +180,7 @@ def plan_boxes_audit(
         num_predicted=inputs.sizes["predicted_box"],
         num_classes=inputs.num_classes,
         num_groups=inputs.num_groups,
-        bytes_to_read=sum(array.nbytes for array in inputs.columns.values()),
+        bytes_to_read=sum(array.nbytes for array in inputs.arrays.values()),
         worker_bytes=inputs.worker_bytes(),
         process_bytes=PROCESS_BYTES + inputs.loaded_bytes,
         class_names=tuple(inputs.class_names.values()),
