@@ -58,15 +58,7 @@ def advise(text: str, /, **arguments: Any) -> Advice:
 
 
 class _Advised:
-    """What is said, and advice about it.
-
-    Parameters
-    ----------
-    message
-        Which argument, which value, where.
-    advice
-        What to do about it; follows the message.
-    """
+    """What is said, and advice about it."""
 
     def __init__(self, message: str = "", advice: Advice | None = None) -> None:
         super().__init__(message)  # type: ignore[call-arg]
@@ -77,7 +69,15 @@ class _Advised:
 
 
 class LabelQCError(_Advised, Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base of every error that the package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        Which argument, which value, where.
+    advice
+        What to do about it; follows the message.
+    """
 
 
 class InputError(LabelQCError, ValueError):
