@@ -7,7 +7,7 @@ Everything else is read by the task that needs it, one block of images at a time
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from dask_labelqc.object_detection.stored import (
     check_offsets_are_stored,
     gaps_of_boxes,
 )
+from dask_labelqc.progress import NoProgress, Progress
 from dask_labelqc.storage.reading import read_rows
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
@@ -118,6 +119,8 @@ class Boxes:
         Coordinates for the answers; None when the boxes came as lists.
     gaps
         What is not in the store of a Zarr group.
+    progress
+        Who is told of blocks that are done, of what is computed at once.
     """
 
     columns: Any
@@ -127,6 +130,7 @@ class Boxes:
     kind: str
     coords: Mapping[str, Any] | None
     gaps: tuple[Gap, ...] = ()
+    progress: Progress = field(default_factory=NoProgress)
 
     @property
     def num_images(self) -> int:
@@ -157,8 +161,10 @@ class Boxes:
             raise InputError(f"block_boxes must be a number of at least 1, got {block_boxes!r}")
         return cut_images(0, self.given_offsets, self.predicted_offsets, block_boxes)
 
-    def pieces(self, block_boxes: int, after: Any = None) -> Iterator[tuple[Any, Span]]:
-        """Yield (columns, span) for `read_block`, block by block.
+    def pieces(
+        self, block_boxes: int, after: Any = None, stage: str = "score"
+    ) -> Iterator[tuple[Any, Span]]:
+        """Yield (columns, span) for `read_block`, block by block; `stage` is what they are for.
 
         With `after`, Dask arrays are computed again once it is there, rather than kept in memory
         from an earlier pass until then.
@@ -168,12 +174,17 @@ class Boxes:
             names = [name for name in columns if not name.endswith("offsets")]
             copies = bind([columns[name] for name in names], after)
             columns = dict(columns) | dict(zip(names, copies, strict=True))
-        for span in self.spans(block_boxes):
+        spans = self.spans(block_boxes)
+        if not self.lazy:
+            self.progress.stage(stage, len(spans))
+        for span in spans:
             if self.kind == "dask":
                 cut = {name: column[span.of(name)] for name, column in columns.items()}
                 yield cut, span.at_zero()
             else:
                 yield columns, span
+            if not self.lazy:
+                self.progress.advance()
 
 
 def open_boxes(

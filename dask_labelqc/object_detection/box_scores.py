@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, overload
 
 import xarray as xr
 
+from dask_labelqc.method.calls import call_progress
 from dask_labelqc.object_detection.answers import shaped
 from dask_labelqc.object_detection.auxiliary import score_auxiliary
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
@@ -297,10 +299,17 @@ def _box_scores(
 
 
 def score_of(
-    name: str, labels: Any, predictions: Any, options: BoxScoreOptions, block_boxes: int
+    name: str,
+    labels: Any,
+    predictions: Any,
+    options: BoxScoreOptions,
+    block_boxes: int,
+    verbose: bool = False,
 ) -> Any:
     """Return one output of the second pass, in the shape of the question."""
     boxes = open_boxes(labels, predictions)
-    total, _ = survey(boxes, options.alpha, block_boxes)
-    found = score(boxes, [name], options, total, block_boxes=block_boxes)
+    with call_progress(verbose) as progress:
+        boxes = replace(boxes, progress=progress)
+        total, _ = survey(boxes, options.alpha, block_boxes)
+        found = score(boxes, [name], options, total, block_boxes=block_boxes)
     return shaped(boxes, name, found[name])

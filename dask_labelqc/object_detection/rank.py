@@ -94,7 +94,7 @@ def get_label_quality_scores(
     overlapping_label_check
         Whether a given box that nearly coincides with one of another class counts as swapped.
     verbose
-        Taken for compatibility; there is nothing to print, since no prediction is left out.
+        Show progress of what is computed at once, if it takes more than a moment.
     block_boxes
         Boxes that a task holds at a time.
 
@@ -123,7 +123,7 @@ def get_label_quality_scores(
     options = BoxScoreOptions.given(
         weights=aggregation_weights, overlapping_label_check=bool(overlapping_label_check)
     )
-    return score_of("image_score", labels, predictions, options, block_boxes)
+    return score_of("image_score", labels, predictions, options, block_boxes, verbose)
 
 
 @overload
