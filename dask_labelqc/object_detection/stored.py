@@ -40,9 +40,8 @@ def _are_zeros(offsets: zarr.Array[Any], missing: list[Shape], num_boxes: int) -
     Offsets begin at 0 and never fall: before a 0 that is there, or without any box, all are 0.
     """
     after = (missing[-1][0] + 1) * object_shape(offsets)[0]
-    following = offsets[after : after + 1]
-    first = int(following[0]) if np.size(following) else num_boxes
-    return not offsets.fill_value and first == 0
+    following = np.asarray(offsets[after : after + 1])
+    return not offsets.fill_value and not (following.any() if following.size else num_boxes)
 
 
 @dataclass(frozen=True)
