@@ -242,7 +242,8 @@ def info(store: str, pred_probs: str | None, **arguments: Any) -> None:
         plan = pipeline.plan_examples_audit(*arrays, **stores)
     else:
         method = {name: arguments[name] for name in OF_IMAGES}
-        plan = pipeline.plan_audit(*arrays, **stores, **method)
+        labels, probs = arrays
+        plan = pipeline.plan_audit(labels, probs, **stores, **method)
     print_table(plan.summary())
 
 
