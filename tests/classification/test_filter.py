@@ -260,7 +260,10 @@ def test_unusable_inputs(change: Any, message: str) -> None:
         ({"verbose": 2}, "verbose: got 2, it must be True or False"),
         ({"quality_score_kwargs": "best"}, "quality_score_kwargs: got 'best', it must be a dict"),
         ({"num_issue_kwargs": [1]}, "num_issue_kwargs: got [1], it must be a dictionary"),
-        ({"quality_score_kwargs": {"method": ["a"]}}, "quality_score_kwargs: method is ['a'], it"),
+        (
+            {"quality_score_kwargs": {"method": ["a"]}},
+            "quality_score_kwargs: method: got ['a'], it",
+        ),
         (
             {"quality_score_kwargs": {"adjust_pred_probs": "False"}},
             "quality_score_kwargs: adjust_pred_probs: got 'False', it must be True or False",
