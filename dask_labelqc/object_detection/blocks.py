@@ -18,6 +18,7 @@ from dask import delayed
 from dask.graph_manipulation import bind
 from zarr.errors import ContainsArrayError
 
+from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.extent import name_images
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
@@ -157,8 +158,7 @@ class Boxes:
 
     def spans(self, block_boxes: int) -> list[Span]:
         """Cut the images into runs of at most `block_boxes` boxes, at least one image each."""
-        if not isinstance(block_boxes, int | np.integer) or block_boxes < 1:
-            raise InputError(f"block_boxes must be a number of at least 1, got {block_boxes!r}")
+        block_boxes = positive_integer("block_boxes", block_boxes)
         return cut_images(0, self.given_offsets, self.predicted_offsets, block_boxes)
 
     def pieces(

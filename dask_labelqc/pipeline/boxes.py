@@ -21,7 +21,6 @@ import xarray as xr
 import zarr
 from dask.utils import format_bytes
 
-from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import Boxes, Span, read_block
@@ -111,7 +110,6 @@ class BoxInputs(Inputs):
     @classmethod
     def of(cls, boxes: Boxes, options: BoxScoreOptions, block_boxes: int) -> Self:
         """Cut boxes in Zarr into groups of about so many."""
-        positive_integer("block_boxes", block_boxes)
         columns = {name: boxes.columns[name] for name in COLUMNS if name in boxes.columns}
         offsets = np.stack([boxes.given_offsets, boxes.predicted_offsets]).astype("<i8")
         hashed = hashlib.sha256(offsets.tobytes()).hexdigest()[:16]

@@ -387,15 +387,15 @@ def test_bad_boxes_are_named_in_any_block(lists: Any, sources: Any) -> None:
         ),
         (
             {"aggregation_weights": {"overlooked": 2, "badloc": -1, "swap": 0}},
-            "must not be negative and must sum to 1",
+            r"got \{.*\}, they must not be negative and must sum to 1",
         ),
         (
             {"aggregation_weights": {"overlooked": 1, "badloc": "0", "swap": 0}},
-            "must not be negative and must sum to 1",
+            r"got \{.*\}, they must not be negative and must sum to 1",
         ),
         ({"aggregation_weights": [1, 0, 0]}, r"got \[1, 0, 0\], it must be a mapping"),
-        ({"block_boxes": 0}, "block_boxes must be a number of at least 1, got 0"),
-        ({"block_boxes": 1.5}, "block_boxes must be a number of at least 1, got 1.5"),
+        ({"block_boxes": 0}, "block_boxes: got 0, it must be an integer of 1"),
+        ({"block_boxes": 1.5}, "block_boxes: got 1.5, it must be an integer of 1"),
     ],
 )
 def test_bad_options(lists: Any, options: Any, message: str) -> None:
