@@ -534,7 +534,7 @@ def test_predictions_in_another_order_than_the_labels(tmp_path: Path) -> None:
     turned = data[["pred_probs"]].isel(row=slice(None, None, -1)).drop_encoding()
     turned.chunk(row=70).to_zarr(tmp_path / "turned", consolidated=False)
     others = places[0], tmp_path / "turned/pred_probs"
-    with pytest.raises(InputError, match=r"in another order .* reindex_like\(labels\)\), or give"):
+    with pytest.raises(InputError, match=r"in another order .*reindex_like\(labels\)\), or give"):
         audit_examples_zarr(*others, tmp_path / "other", progress=False)
     opened = [xr.open_zarr(place.parent, consolidated=False)[place.name] for place in others]
     found = find_label_issues_batched(*opened, verbose=False)
