@@ -50,7 +50,7 @@ __all__ = ["BoxInputs", "Scoring"]
 
 LEAST_BOXES = 2**12
 """Groups of fewer are not tried where memory is short."""
-LOADED_BYTES = 100 * 2**20
+LOADED_BYTES = 128 * 2**20
 """Of the compiled kernels and the codecs, once they are loaded: of images and examples, blocks of
 predictions are so large that what is counted for them covers it."""
 BOX_BYTES = 120
