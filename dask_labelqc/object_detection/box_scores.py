@@ -83,6 +83,7 @@ def compute_overlooked_box_scores(
 
     Examples
     --------
+    >>> import numpy as np
     >>> labels = [{"bboxes": np.array([]), "labels": np.array([])}]
     >>> compute_overlooked_box_scores(labels=labels, predictions=[[[[0, 0, 9, 9, 0.75]]]])
     [array([nan])]
@@ -142,6 +143,7 @@ def compute_badloc_box_scores(
 
     Examples
     --------
+    >>> import numpy as np
     >>> labels = [{"bboxes": np.array([[0, 0, 10, 10]]), "labels": np.array([0])}]
     >>> compute_badloc_box_scores(labels=labels, predictions=[[[[0, 0, 10, 5, 0.9]]]], alpha=1)
     [array([0.5])]
@@ -206,6 +208,7 @@ def compute_swap_box_scores(
 
     Examples
     --------
+    >>> import numpy as np
     >>> labels = [{"bboxes": np.array([[0, 0, 10, 10]]), "labels": np.array([0])}]
     >>> predictions = [[[], [[0, 0, 10, 5, 0.99]]]]
     >>> compute_swap_box_scores(labels=labels, predictions=predictions, alpha=1)
@@ -276,6 +279,7 @@ def compute_spurious_box_scores(
 
     Examples
     --------
+    >>> import numpy as np
     >>> labels = [{"bboxes": np.array([[0, 0, 10, 10]]), "labels": np.array([0])}]
     >>> compute_spurious_box_scores(labels=labels, predictions=[[[[0, 0, 10, 10, 0.75]]]])
     [array([0.75])]
