@@ -48,9 +48,9 @@ cluster would therefore never grow.
 def open_client(
     scheduler: str | None = None,
     workers: int | None = None,
-    memory_limit: str = "auto",
+    memory_limit: str | None = None,
     *,
-    threads: int = 1,
+    threads: int | None = None,
     scheduler_file: str | Path | None = None,
     worker_bytes: int = 0,
 ) -> Iterator[Client | None]:
@@ -64,9 +64,9 @@ def open_client(
     workers
         Processes of a local cluster; 0 for threads of this process.
     memory_limit
-        Of each local worker, as Dask writes it ("2GB").
+        Of each local worker, as Dask writes it ("2GB"); by default its share of the machine's.
     threads
-        Of each local worker.
+        Of each local worker, 1 by default.
     scheduler_file
         File with the address, which a scheduler writes when it starts (``--scheduler-file``).
         Dask's setting ``distributed.comm.timeouts.connect`` is how long to wait for either.
@@ -81,26 +81,36 @@ def open_client(
     Raises
     ------
     InputError
-        No scheduler answers at the address, or a local cluster cannot be made so.
+        No scheduler answers at the address, a local cluster cannot be made so, or what is said of
+        its workers is of no use where there are none.
     """
     if scheduler is None and scheduler_file is None and workers is None:
         scheduler = dask.config.get("scheduler-address", None)
     if scheduler is not None or scheduler_file is not None:
         if scheduler is not None and scheduler_file is not None:
             raise InputError("scheduler, scheduler_file: give one of them")
+        local = {"workers": workers, "threads": threads, "memory_limit": memory_limit}
+        _check_none_given(local, f"{scheduler or scheduler_file} is the scheduler of another")
         with _connect(scheduler, scheduler_file) as client, client.as_current():
             yield client
     elif workers == 0:
+        _check_none_given({"memory_limit": memory_limit}, "there are no workers")
         yield None
     else:
+        threads = 1 if threads is None else threads
         if workers is None:
             workers = _local_workers(threads, worker_bytes)
         patience = dask.config.get(NO_WORKERS, None) or LOCAL_PATIENCE
         with (
             dask.config.set({NO_WORKERS: patience}),
-            open_local(workers, threads=threads, memory_limit=memory_limit) as client,
+            open_local(workers, threads=threads, memory_limit=memory_limit or "auto") as client,
         ):
             yield client
+
+
+def _check_none_given(arguments: Mapping[str, Any], why: str) -> None:
+    if given := [name for name, value in arguments.items() if value is not None]:
+        raise InputError(f"{', '.join(given)}: for a cluster of this machine only, and {why}")
 
 
 class _Client(Client):

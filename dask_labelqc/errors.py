@@ -29,7 +29,7 @@ class Advice:
     text
         With each argument in braces.
     arguments
-        Their values.
+        Their values: a list if one of several will do, an ellipsis if the name alone is meant.
     """
 
     text: str
@@ -37,10 +37,11 @@ class Advice:
 
     def told(self, write: Callable[[str, Any], str]) -> str:
         """Return the text, each argument written by `write` from its name and value."""
-        return self.text.format(**{n: write(n, value) for n, value in self.arguments.items()})
+        every = {n: v if isinstance(v, list) else [v] for n, v in self.arguments.items()}
+        return self.text.format(**{n: " or ".join(write(n, v) for v in every[n]) for n in every})
 
     def __str__(self) -> str:
-        return self.told(lambda name, value: f"{name}={value!r}")
+        return self.told(lambda name, value: name if value is ... else f"{name}={value!r}")
 
 
 def advise(text: str, /, **arguments: Any) -> Advice:
@@ -50,11 +51,24 @@ def advise(text: str, /, **arguments: Any) -> Advice:
     --------
     >>> str(advise("{ignore_index} leaves such pixels out", ignore_index=255))
     'ignore_index=255 leaves such pixels out'
+    >>> str(advise("say {image_dim}", image_dim=[0, False]))
+    'say image_dim=0 or image_dim=False'
     """
     return Advice(text, arguments)
 
 
-class LabelQCError(Exception):
+class _Advised:
+    """What is said, and advice about it."""
+
+    def __init__(self, message: str = "", advice: Advice | None = None) -> None:
+        super().__init__(message)  # type: ignore[call-arg]
+        self.message, self.advice = message, advice
+
+    def __str__(self) -> str:
+        return self.message if self.advice is None else f"{self.message}; {self.advice}"
+
+
+class LabelQCError(_Advised, Exception):
     """Base of every error that the package raises on purpose.
 
     Parameters
@@ -64,13 +78,6 @@ class LabelQCError(Exception):
     advice
         What to do about it; follows the message.
     """
-
-    def __init__(self, message: str = "", advice: Advice | None = None) -> None:
-        super().__init__(message)
-        self.message, self.advice = message, advice
-
-    def __str__(self) -> str:
-        return self.message if self.advice is None else f"{self.message}; {self.advice}"
 
 
 class InputError(LabelQCError, ValueError):
@@ -97,5 +104,5 @@ class StoreError(LabelQCError, OSError):
     """A store did not answer, or refused; the message names the object. It may answer later."""
 
 
-class LabelQCWarning(UserWarning):
+class LabelQCWarning(_Advised, UserWarning):
     """The answer is well defined, but the input is unusual enough to be looked at."""

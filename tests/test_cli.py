@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zarr
 from click.testing import CliRunner, Result
 from rich.console import Console
 
@@ -120,16 +122,29 @@ def test_info_of_nothing(tmp_path: Path) -> None:
     result = invoke("info", tmp_path)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: labels: there is no Zarr array at '{tmp_path}/labels'; two arrays are named as "
-        "LABELS PRED_PROBS\n"
+        f"Error: store: there is no Zarr group at '{tmp_path}'; it must be a group with the arrays "
+        "labels and pred_probs, or with boxes; two arrays are named as LABELS PRED_PROBS\n"
     )
+    stored = write_case(tmp_path, CASE)
+    shutil.rmtree(stored.labels)
+    assert invoke("info", tmp_path).stderr.startswith("Error: store: there is no labels at '")
 
 
 def test_info_of_one_array_says_how_two_are_named(stored: Stored) -> None:
     alone = invoke("info", stored.labels)
     assert alone.exit_code == 1
-    assert alone.stderr.endswith("; two arrays are named as LABELS PRED_PROBS\n")
+    assert "is a Zarr array; name LABELS and PRED_PROBS, two arrays, or the" in alone.stderr
     assert invoke("info", *stored).exit_code == 0
+
+
+def test_info_says_nothing_of_names_where_they_are_right(stored: Stored) -> None:
+    result = invoke("info", stored.labels.parent, "--downsample=5")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: --downsample: 5 does not divide .*2, 4\n", result.stderr)
+    (stored.labels / "zarr.json").write_text("{")
+    damaged = invoke("info", stored.labels.parent)
+    assert re.fullmatch("Error: labels: the metadata .* are damaged: .*\n", damaged.stderr)
+    assert "LABELS PRED_PROBS" not in damaged.stderr
 
 
 OPTIONS = {
@@ -147,6 +162,7 @@ OPTIONS = {
     "--overwrite": {"overwrite": True},
     "--keep-going": {"keep_going": True},
     "--quiet": {"progress": "NoProgress"},
+    "--threads=3": {"n_jobs": 3},
     "--storage-option=region=a --storage-option=timeout=9s": {
         "storage_options": {"region": "a", "timeout": "9s"}
     },
@@ -168,6 +184,7 @@ DEFAULTS = {
     "keep_going": False,
     "progress": "LineProgress",
     "client": None,
+    "n_jobs": None,
     "storage_options": None,
 }
 
@@ -180,7 +197,9 @@ def test_options_reach_the_job(
 
     def job(labels: str, pred_probs: str, output: str, **arguments: Any) -> JobReport:
         seen.update(arguments, places=(labels, pred_probs, output))
-        return JobReport(output, 6, 100, 7, 3, 2, 10**9, {"summarize": 1.0}, ((4, 0.25),))
+        took = {"bytes_read": 10**9, "seconds": {"summarize": 1.0}, "num_resumed": 2}
+        found = {"num_issues": 7, "worst_images": ((4, 0.25),)}
+        return JobReport(output=output, num_images=6, num_pixels=100, num_groups=3, **took, **found)
 
     monkeypatch.setattr("dask_labelqc.pipeline.audit_zarr", job)
     result = invoke("audit", *stored, tmp_path / "out", "--workers=0", *options.split())
@@ -359,6 +378,31 @@ def test_a_memory_limit_that_cannot_be_read(stored: Stored, tmp_path: Path) -> N
     result = invoke("audit", *stored, tmp_path / "out", "--memory-limit=lots")
     assert result.exit_code == 1
     assert re.fullmatch(r"Error: --workers, --memory-limit: \d+, lots: .*\n", result.stderr)
+
+
+def test_options_of_workers_where_there_are_none(stored: Stored, tmp_path: Path) -> None:
+    command = ("audit", *stored, tmp_path / "out")
+    of_threads = invoke(*command, "--workers=0", "--memory-limit=1GB")
+    assert of_threads.stderr == (
+        "Error: --memory-limit: for a cluster of this machine only, and there are no workers\n"
+    )
+    options = ("--workers=2", "--threads=1", "--memory-limit=auto")
+    there = invoke(*command, "--scheduler=tcp://127.0.0.1:9", *options)
+    assert there.stderr == (
+        "Error: --workers, --threads, --memory-limit: for a cluster of this machine only, and "
+        "tcp://127.0.0.1:9 is the scheduler of another\n"
+    )
+
+
+def test_warnings_name_options(stored: Stored, tmp_path: Path) -> None:
+    """Those of the workers of a cluster, too, which come in a thread of their own."""
+    labels = zarr.open_array(stored.labels, mode="r+")
+    labels[0] = 0
+    next(path for path in (stored.labels / "c/0").rglob("*") if path.is_file()).unlink()
+    for workers in (0, 1):
+        ran = run("dask-labelqc", "audit", *stored, tmp_path / f"{workers}", f"--workers={workers}")
+        (line,) = [line for line in ran.err.splitlines() if line.startswith("Warning")]
+        assert re.fullmatch(r"Warning: labels: 1 .*or --ignore-index 0 leaves that class out", line)
 
 
 def test_no_scheduler_there(

@@ -164,6 +164,9 @@ def test_boxes_of_yolo_folders(tmp_path: Path) -> None:
     assert xr.open_zarr(places[0]).attrs["status"] == "complete"
     missing = invoke(*command)
     assert (missing.exit_code, "--yolo needs --image-sizes" in missing.stderr) == (2, True)
+    for size, said in (("0x9", "got (0, 9), it"), ("nowhere", "got 'nowhere', neither a size")):
+        refused = invoke(*command, "--overwrite", f"--image-sizes={size}")
+        assert refused.stderr.startswith(f"Error: --image-sizes: {said}")
 
 
 def test_what_is_no_output_of_ours_stays(coco: tuple[Path, Path], tmp_path: Path) -> None:
@@ -174,6 +177,72 @@ def test_what_is_no_output_of_ours_stays(coco: tuple[Path, Path], tmp_path: Path
     result = invoke(*command, *QUIET)
     assert "exists and was not made of files by this command" in result.stderr
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--coco a b --yolo c d out", "--coco and --yolo name two datasets; give one of them."),
+        ("--coco a out", "Missing argument 'OUTPUT': a out are the two of --coco."),
+        ("--yolo a out", "Missing argument 'OUTPUT': a out are the two of --yolo."),
+        ("--coco a", "Option '--coco' requires 2 arguments."),
+        ("--coco a b c d e", "Got 3 places, c d e; two at the most."),
+    ],
+)
+def test_files_that_are_not_clear(arguments: str, message: str) -> None:
+    result = invoke("audit-boxes", *arguments.split())
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: {message}")
+
+
+def test_options_that_boxes_have_no_use_for(coco: tuple[Path, Path], tmp_path: Path) -> None:
+    sizes = ("--image-sizes=9x9", "--class-name=car")
+    refused = invoke("audit-boxes", "--coco", *coco, tmp_path / "out", *sizes, *QUIET)
+    assert refused.stderr == "Error: --image-sizes, --class-name: for --yolo only\n"
+    places = make("boxes", tmp_path / "in").places
+    told = invoke("info", *places, "--ignore-index=255")
+    assert told.stderr == f"Error: --ignore-index: for images only, and {places[0]!r} has boxes\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("boxes", ["--alpha=2"], "--alpha: got 2.0, it must be between 0 and 1"),
+        ("boxes", ["--temperature=0"], "--temperature: got 0.0, it must be a number above 0"),
+        ("boxes", ["--aggregation-weight=swap=1"],
+         "--aggregation-weight: missing ['overlooked', 'badloc'], unknown []"),
+        ("examples", ["--adjust-pred-probs", "--method=confidence_weighted_entropy"],
+         "--adjust-pred-probs, --method: both were given, and the entropy of"),
+    ],
+)  # fmt: skip
+def test_errors_name_options(kind: str, options: list[str], message: str, tmp_path: Path) -> None:
+    name = "audit-boxes" if kind == "boxes" else "audit"
+    result = invoke(name, *make(kind, tmp_path / "in").places, tmp_path / "o", *QUIET, *options)
+    assert (result.exit_code, result.stderr.startswith(f"Error: {message}")) == (1, True)
+
+
+def test_a_warning_is_said_once(tmp_path: Path) -> None:
+    """Although the plan opens the boxes as the job does."""
+    places = make("boxes", tmp_path / "in").places  # classes of which 0 is the fill value
+    (tmp_path / "in/given_classes/c/1").unlink()
+    result = invoke("audit-boxes", *places, tmp_path / "out", *QUIET)
+    assert result.stderr.count("Warning: given_classes: 1 of ") == 1
+
+
+def test_arrays_of_which_it_is_not_clear_what_they_are(tmp_path: Path) -> None:
+    """Errors of dimensions name the options that say them."""
+    group = zarr.open_group(tmp_path / "in", mode="w")
+    group.create_array("labels", data=draw_examples(0, 60, 4)[0])
+    group.create_array("pred_probs", data=draw_examples(0, 60, 4)[1][..., None])
+    told = invoke("info", tmp_path / "in").stderr
+    assert told.startswith("Error: pred_probs: got shape (60, 4, 1); for labels of shape (60,) it")
+    dims = {"labels": ("time", "y", "x"), "pred_probs": ("time", "class", "y", "x")}
+    case = make_case(100, (2, 4, 4), 3)
+    for name, values in {"labels": case.labels, "pred_probs": case.pred_probs}.items():
+        names = dims[name][::-1]
+        group.create_array(name, data=values.T, dimension_names=names, overwrite=True)
+    told = invoke("info", tmp_path / "in").stderr
+    assert told.endswith("not clear; say --image-dim time or --image-dim none, the last for one "
+                         "scene\n")  # fmt: skip
 
 
 @pytest.mark.parametrize(

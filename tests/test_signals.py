@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 from tests.clusters import processes, wait_for
 from tests.forks import BIN, Fork, run
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
+from tests.pipeline.others import make, make_boxes, write_boxes
 from tests.strategies import make_case
 
 CASE = make_case(120, (6, 8, 12), 4)
@@ -25,20 +27,21 @@ LINE = "stopped; the same command with --resume goes on\n"
 SECONDS = 30
 """Until it must have ended; far more than it takes, for machines that are busy."""
 MODES = ["local", "threads", "scheduler"]
+PIPE = "c/3/0/0/0"
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
     """One of the chunks is a pipe into which nobody writes: who reads it never comes back."""
     stored = write_case(tmp_path / "in", CASE)
-    chunk = stored.pred_probs / "c/3/0/0/0"
+    chunk = stored.pred_probs / PIPE
     chunk.rename(tmp_path / "kept")
     os.mkfifo(chunk)
     return stored
 
 
 def mend(stored: Stored, tmp_path: Path) -> None:
-    (tmp_path / "kept").rename(stored.pred_probs / "c/3/0/0/0")
+    (tmp_path / "kept").rename(stored.pred_probs / PIPE)
 
 
 @pytest.fixture(params=MODES)
@@ -108,7 +111,7 @@ def test_while_blocks_are_read(
     output = tmp_path / "out"
     fresh = mode == ["--workers", "1"]
     command = Command(audit_command(stored, output, "--quiet", *mode), tmp_path, fresh=fresh)
-    with reading(stored, command):
+    with reading(stored.pred_probs / PIPE, command):
         assert command.end(number, alone=alone) == 128 + number
     assert command.text() == LINE
     mend(stored, tmp_path)
@@ -117,14 +120,39 @@ def test_while_blocks_are_read(
     check(output, CASE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "chunk"), [("examples", "pred_probs/c/3/0"), ("boxes", "given_crowd/c/0")]
+)
+def test_while_others_are_read(kind: str, chunk: str, tmp_path: Path) -> None:
+    """Jobs on examples and on boxes end as those on images do."""
+    output, pipe, name = tmp_path / "out", tmp_path / "in" / chunk, "audit"
+    if kind == "boxes":
+        boxes, name = make_boxes(0), "audit-boxes"
+        # The one column of which chunks may be missing, as a pipe seems to be.
+        boxes["given_crowd"] = ("given_box", np.arange(boxes.sizes["given_box"]) == 0)
+        dataset = write_boxes(tmp_path / "in", boxes)
+    else:
+        dataset = make(kind, tmp_path / "in")
+    call = [BIN / "dask", "labelqc", name, *dataset.places, output, "--quiet", "--workers", "0"]
+    pipe.rename(tmp_path / "kept")
+    os.mkfifo(pipe)
+    command = Command(call, tmp_path, fresh=False)
+    with reading(pipe, command):
+        assert command.end(signal.SIGINT) == 130
+    assert command.text() == LINE
+    (tmp_path / "kept").rename(pipe)
+    assert run(*call, "--resume").status == 0
+    dataset.check(output)
+
+
 @contextmanager
-def reading(stored: Stored, command: Command) -> Iterator[None]:
+def reading(pipe: Path, command: Command) -> Iterator[None]:
     """Wait until a task reads from the pipe, and let it wait."""
     opened: list[int] = []
 
     def is_read() -> bool:
         try:
-            opened.append(os.open(stored.pred_probs / "c/3/0/0/0", os.O_WRONLY | os.O_NONBLOCK))
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:  # nobody reads
             return False
         return True
@@ -210,7 +238,7 @@ def test_a_signal_that_is_ignored_stays_so(stored: Stored, tmp_path: Path) -> No
     output = tmp_path / "out"
     command = audit_command(stored, output, "--quiet", "--workers", "0")
     running = Command(["sh", "-c", shell, "sh", *command], tmp_path)
-    with reading(stored, running):
+    with reading(stored.pred_probs / PIPE, running):
         os.killpg(running.process.pid, signal.SIGINT)
         assert running.end(signal.SIGTERM) == 143
     assert running.text() == LINE

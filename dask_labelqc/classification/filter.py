@@ -25,7 +25,7 @@ from dask_labelqc.classification.inputs import (
 from dask_labelqc.classification.on_scheduler import on_scheduler
 from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.selection import ExampleMethod, find
-from dask_labelqc.classification.validity import warn_of_sum
+from dask_labelqc.classification.validity import warn_if_none, warn_of_sum
 from dask_labelqc.errors import InputError
 from dask_labelqc.method.calls import call_progress
 from dask_labelqc.method.sequence import Selection
@@ -186,6 +186,7 @@ def find_label_issues_batched(
         absent = found.absent_pred_probs
         warn_of_predictions(examples.pred_probs, examples.transposed, absent)
     warn_of_sum(found.worst_sum, examples.form.sum_tolerance)
+    warn_if_none(found.class_count)
     if not return_mask:
         return issues.ranked()
     mask = np.zeros(examples.form.num_examples, np.bool_)

@@ -30,10 +30,8 @@ def in_memory(
 ) -> Threads:
     """Return the regions of arrays in memory."""
     form = examples.form
-    share = form.num_examples * form.example_bytes // (REGIONS_PER_THREAD * threads)
-    plan = plan_blocks(
-        (form.num_examples,), (1,), form.example_bytes, group_bytes=max(share, LEAST_BYTES)
-    )
+    share = form.num_examples * form.item_bytes // (REGIONS_PER_THREAD * threads)
+    plan = plan_blocks(form.shape, (1,), form.item_bytes, group_bytes=max(share, LEAST_BYTES))
     return Threads(plan.group_extents(), partial(_scan, examples, options, plan), pool, progress)
 
 

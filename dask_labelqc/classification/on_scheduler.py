@@ -52,7 +52,7 @@ def on_scheduler(
         (chunks,) = plan.chunks
         read = partial(read_region, scan, plan, examples.pred_probs, examples.transposed)
     found = partial(_scanned, read, chunks, _labels(examples, chunks), blocks)
-    return ScheduledGraph(found, progress, form.num_examples * form.example_bytes)
+    return ScheduledGraph(found, progress, form.num_examples * form.item_bytes)
 
 
 def _labels(examples: LazyExamples, chunks: Shape) -> da.Array:
@@ -158,9 +158,7 @@ def _plan(examples: LazyExamples) -> Plan:
     assert isinstance(array, zarr.Array)
     check_chunks("pred_probs", array.shape, array.chunks)
     chunk = array.chunks[1 if examples.transposed else 0]
-    share = form.num_examples * form.example_bytes // MOST_REGIONS
-    plan = plan_blocks(
-        (form.num_examples,), (chunk,), form.example_bytes, group_bytes=max(REGION_BYTES, share)
-    )
-    check_memory("pred_probs", plan.group, form.example_bytes)
+    share = form.num_examples * form.item_bytes // MOST_REGIONS
+    plan = plan_blocks(form.shape, (chunk,), form.item_bytes, group_bytes=max(REGION_BYTES, share))
+    check_memory("pred_probs", plan.group, form.item_bytes)
     return plan

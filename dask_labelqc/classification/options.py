@@ -90,11 +90,11 @@ class ScoreOptions:
             ),
         ):
             if not isinstance(value, str) or value not in allowed:
-                raise InputError(f"{name} is {value!r}, it must be one of {', '.join(allowed)}")
+                raise InputError(f"{name}: got {value!r}, it must be one of {', '.join(allowed)}")
         if options.adjust_pred_probs and options.method == "confidence_weighted_entropy":
             raise InputError(
-                "quality_score_kwargs: adjust_pred_probs=True does not go with "
-                "method='confidence_weighted_entropy', whose entropy needs plain probabilities"
+                "quality_score_kwargs: adjust_pred_probs, method: both were given, and the entropy "
+                "of 'confidence_weighted_entropy' needs plain probabilities"
             )
         return options
 
@@ -160,10 +160,6 @@ class ExampleFormat(Format):
     @property
     def num_examples(self) -> int:
         return self.shape[0]
-
-    @property
-    def example_bytes(self) -> int:
-        return self.item_bytes
 
     def key_space(self, options: ScoreOptions) -> KeySpace:
         plain = not options.rescored and options.method != "confidence_weighted_entropy"

@@ -9,9 +9,9 @@ import numpy as np
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.validity import wrong_sum
-from dask_labelqc.typing import AnyArray, BoolArray
+from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
-__all__ = ["warn_of_sum", "whole_labels"]
+__all__ = ["warn_if_none", "warn_of_sum", "whole_labels"]
 
 LARGEST_WHOLE = 2.0**53
 """Floats above are whole numbers because they cannot be others."""
@@ -52,6 +52,16 @@ def whole_labels(labels: AnyArray, start: int) -> tuple[AnyArray, BoolArray]:
             )
         return values.astype(np.int64), missing
     return np.where(missing, 0, values) if missing.any() else values, missing
+
+
+def warn_if_none(class_count: Ints, stacklevel: int = 3) -> None:
+    """Warn if no example takes part; `stacklevel` is the warning's."""
+    if not class_count.any():
+        warnings.warn(
+            "labels: all are masked or NaN: no example takes part, there are no issues",
+            LabelQCWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def warn_of_sum(worst: WorstSum, tolerance: float, stacklevel: int = 3) -> bool:

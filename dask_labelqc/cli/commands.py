@@ -16,8 +16,8 @@ from dask_labelqc.cli.messages import (
 from dask_labelqc.cli.options import (
     box_options,
     example_options,
-    given_options,
     method_options,
+    refuse,
     run_options,
     store_options,
 )
@@ -98,22 +98,19 @@ def audit(labels: str, pred_probs: str, output: str, **arguments: Any) -> None:
 
 def _are_examples(labels: str, pred_probs: str, arguments: dict[str, Any]) -> bool:
     """Return whether arrays are of examples; options that go with the other kind are an error."""
-    from dask_labelqc.errors import InputError
-    from dask_labelqc.pipeline.examples import are_examples
+    from dask_labelqc.pipeline.kinds import are_examples
 
     examples = arguments["image_dim"] is not False and are_examples(
         labels, pred_probs, arguments["storage_options"]
     )
-    if given := given_options(ONLY_IMAGES if examples else ONLY_EXAMPLES):
-        here, there = ("examples", "images") if examples else ("images", "examples")
-        raise InputError(
-            f"{', '.join(given)}: for {there} only, and by their dimensions these are {here}"
-        )
+    here, there = ("examples", "images") if examples else ("images", "examples")
+    wrong = ONLY_IMAGES if examples else ONLY_EXAMPLES
+    refuse(wrong, f"for {there} only, and by their dimensions these are {here}")
     return examples
 
 
 @labelqc.command("audit-boxes")
-@click.argument("places", metavar="[BOXES] OUTPUT", nargs=-1, required=True)
+@click.argument("places", metavar="[BOXES] OUTPUT", nargs=-1)
 @click.option("--coco", nargs=2, metavar="TRUTH RESULTS",
               help="COCO files of the ground truth and of the predictions.")  # fmt: skip
 @click.option("--yolo", nargs=2, metavar="LABELS PREDICTIONS",
@@ -142,11 +139,10 @@ def audit_boxes(
     from dask_labelqc.pipeline.box_files import store_coco, store_yolo
 
     how = {name: arguments[name] for name in ("storage_options", "overwrite")}
-    if len(places) > 2 or (coco and yolo):
-        raise click.UsageError("Got more than one dataset or output.")
+    _check_places(places, coco, yolo)
+    if not yolo:
+        refuse(("image_sizes", "class_names"), "for --yolo only")
     output = places[-1]
-    if len(places) == 1 and not (coco or yolo):
-        raise click.UsageError("Missing argument 'OUTPUT', or --coco or --yolo instead of BOXES.")
     beside = f"{output.rstrip('/').removesuffix('.zarr')}-boxes.zarr"
     boxes = places[0] if len(places) == 2 else beside
     if coco:
@@ -155,8 +151,24 @@ def audit_boxes(
         if image_sizes is None:
             raise click.UsageError("--yolo needs --image-sizes.")
         store_yolo(boxes, *yolo, image_sizes, class_names=class_names or None, **how)
-    plan = pipeline.plan_boxes_audit(boxes, storage_options=arguments["storage_options"])
+    known = {name: arguments[name] for name in ("storage_options", "keep_going")}
+    plan = pipeline.plan_boxes_audit(boxes, **known)
     _run(pipeline.audit_boxes_zarr, (boxes, output), plan, **arguments)
+
+
+def _check_places(places: tuple[str, ...], coco: Any, yolo: Any) -> None:
+    """Raise UsageError unless there is one dataset, and a place for the output."""
+    if coco and yolo:
+        raise click.UsageError("--coco and --yolo name two datasets; give one of them.")
+    if len(places) > 2:
+        raise click.UsageError(f"Got {len(places)} places, {' '.join(places)}; two at the most.")
+    if not places and (coco or yolo):
+        taken = " ".join(coco or yolo)
+        raise click.UsageError(
+            f"Missing argument 'OUTPUT': {taken} are the two of {'--coco' if coco else '--yolo'}."
+        )
+    if len(places) < 2 and not (coco or yolo):
+        raise click.UsageError("Missing argument 'OUTPUT', or --coco or --yolo instead of BOXES.")
 
 
 def _run(
@@ -167,8 +179,8 @@ def _run(
     scheduler: str | None,
     scheduler_file: str | None,
     workers: int | None,
-    threads: int,
-    memory_limit: str,
+    threads: int | None,
+    memory_limit: str | None,
     quiet: bool,
     log_level: str,
     performance_report: str | None,
@@ -193,7 +205,7 @@ def _run(
             memory_limit,
             threads=threads,
             scheduler_file=scheduler_file,
-            worker_bytes=plan.process_bytes + threads * plan.worker_bytes,
+            worker_bytes=plan.process_bytes + (threads or 1) * plan.worker_bytes,
         ) as client,
         report_performance(client, performance_report),
     ):
@@ -201,7 +213,8 @@ def _run(
             click.echo(f"Dask dashboard: {plain(client.dashboard_link)}", err=True)
         with end_on_signals(lambda: STOPPED):  # without closing the cluster, whose workers are busy
             progress = progress_for(not quiet, console)
-            report = job(*places, client=client, progress=progress, **arguments)
+            n_jobs = threads if client is None else None
+            report = job(*places, client=client, n_jobs=n_jobs, progress=progress, **arguments)
     finish(report)
 
 
@@ -218,25 +231,19 @@ def info(store: str, pred_probs: str | None, **arguments: Any) -> None:
     boxes; or name the two arrays: LABELS PRED_PROBS.
     """
     from dask_labelqc import pipeline
-    from dask_labelqc.errors import InputError, advise
-    from dask_labelqc.pipeline.boxes import hold_boxes
+    from dask_labelqc.pipeline.kinds import arrays_in
 
     stores = {"storage_options": arguments["storage_options"]}
-    if not pred_probs and hold_boxes(store, **stores):
-        print_table(pipeline.plan_boxes_audit(store, **stores).summary())
-        return
-    base = store.rstrip("/")
-    labels, probs = (store, pred_probs) if pred_probs else (f"{base}/labels", f"{base}/pred_probs")
-    try:
-        if _are_examples(labels, probs, arguments):
-            plan: Any = pipeline.plan_examples_audit(labels, probs, **stores)
-        else:
-            method = {name: arguments[name] for name in OF_IMAGES}
-            plan = pipeline.plan_audit(labels, probs, **stores, **method)
-    except InputError as error:
-        if not pred_probs:
-            error.advice = error.advice or advise("two arrays are named as LABELS PRED_PROBS")
-        raise
+    arrays = (store, pred_probs) if pred_probs else arrays_in(store, **stores)
+    if arrays is None:
+        refuse(OF_IMAGES, f"for images only, and {store!r} has boxes")
+        plan: Any = pipeline.plan_boxes_audit(store, **stores)
+    elif _are_examples(*arrays, arguments):
+        plan = pipeline.plan_examples_audit(*arrays, **stores)
+    else:
+        method = {name: arguments[name] for name in OF_IMAGES}
+        labels, probs = arrays
+        plan = pipeline.plan_audit(labels, probs, **stores, **method)
     print_table(plan.summary())
 
 

@@ -30,9 +30,10 @@ def one_line_errors(command: F) -> F:
     def wrapper(*args: Any, debug: bool, **kwargs: Any) -> Any:
         from dask_labelqc.errors import LabelQCWarning
 
+        context = click.get_current_context()
         with warnings.catch_warnings():
             warnings.simplefilter("always", LabelQCWarning)
-            warnings.showwarning = _print_warning
+            warnings.showwarning = functools.partial(_print_warning, context, set())
             try:
                 return command(*args, **kwargs)
             except (click.exceptions.Exit, click.ClickException):
@@ -46,11 +47,12 @@ def one_line_errors(command: F) -> F:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error as one line, its arguments written as options."""
-    from dask_labelqc.errors import LabelQCError
+    """Return an error or warning as one line, its arguments written as options."""
+    from dask_labelqc.errors import LabelQCError, LabelQCWarning
 
-    if not isinstance(error, LabelQCError):
-        return plain(f"{type(error).__name__}: {error}")
+    if not isinstance(error, LabelQCError | LabelQCWarning):
+        named = "" if isinstance(error, Warning) else f"{type(error).__name__}: "
+        return plain(f"{named}{error}")
     advice = "" if error.advice is None else f"; {_advice(error.advice)}"
     return plain(_with_options(error.message) + advice)
 
@@ -64,8 +66,12 @@ def plain(text: str) -> str:
 
 def _option_names() -> dict[str, str]:
     """Return the options of the command that runs, by the names of their arguments in Python."""
-    parameters = click.get_current_context().command.params
-    return {str(p.name): p.opts[0] for p in parameters if isinstance(p, click.Option)}
+    context = click.get_current_context()
+    found = {str(p.name): p.opts[0] for p in context.command.params if isinstance(p, click.Option)}
+    # What the commands make of several options, under the name of what they make.
+    places = [name for name in ("scheduler", "scheduler_file") if context.params.get(name)]
+    made = {"client": (places or ["workers"])[0], "n_jobs": "threads"}
+    return {name: found[option] for name, option in made.items() if option in found} | found
 
 
 def _with_options(message: str) -> str:
@@ -86,17 +92,28 @@ def _advice(advice: Advice) -> str:
 def _written(options: dict[str, str], name: str, value: Any) -> str:
     """Write an argument as it is given on the command line, if this command has it."""
     if (option := options.get(name)) is None:
-        return f"{name}={value!r}"
-    if value is True:
+        return name if value is ... else f"{name}={value!r}"
+    if value is True or value is ...:
         return option
     if isinstance(value, Mapping):
         value = tuple(f"{key}={str(part).lower()}" for key, part in value.items())
     values = value if isinstance(value, tuple) else (value,)
-    return " ".join(f"{option} {shlex.quote(str(part))}" for part in values)
+    return " ".join(f"{option} {_value(part)}" for part in values)
 
 
-def _print_warning(message: Warning | str, *details: Any, **more: Any) -> None:
-    click.echo(f"Warning: {plain(str(message))}", err=True)
+def _value(value: Any) -> str:
+    return "none" if value is False else shlex.quote(str(value))
+
+
+def _print_warning(
+    context: click.Context, said: set[str], message: Warning | str, *details: Any, **more: Any
+) -> None:
+    """Print a warning, in whatever thread it comes; once, though plan and job open the inputs."""
+    with context.scope(cleanup=False):
+        text = one_line(message) if isinstance(message, Warning) else plain(message)
+    if text not in said:
+        click.echo(f"Warning: {text}", err=True)
+    said.add(text)
 
 
 def finish(report: Report) -> None:

@@ -12,8 +12,8 @@ from dask_labelqc.cli.messages import one_line
 __all__ = [
     "box_options",
     "example_options",
-    "given_options",
     "method_options",
+    "refuse",
     "run_options",
     "store_options",
 ]
@@ -73,7 +73,7 @@ def store_options(command: F) -> F:
 
 def _storage_options(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[str, str] | None:
     from dask_labelqc.errors import InputError
-    from dask_labelqc.storage.stores import parse_storage_options
+    from dask_labelqc.storage.connections import parse_storage_options
 
     try:
         return parse_storage_options(pairs) or None
@@ -146,10 +146,12 @@ def run_options(command: F) -> F:
             click.option("--workers", type=click.IntRange(min=0),
                          help="Processes of a local cluster, one a core by default; 0 for "
                          "threads."),
-            click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True,
-                         help="Of each local worker."),
-            click.option("--memory-limit", default="auto", show_default=True,
-                         help="Of each local worker."),
+            click.option("--threads", type=click.IntRange(min=1),
+                         help="Of each local worker, 1 by default; with --workers 0 of this "
+                         "process, one a core by default."),
+            click.option("--memory-limit", metavar="BYTES",
+                         help="Of each local worker, such as 2GB; by default its share of the "
+                         "machine's."),
             click.option("--keep-going", is_flag=True,
                          help="Finish without images or examples that cannot be audited; exit "
                          "with 3 then."),
@@ -165,12 +167,16 @@ def run_options(command: F) -> F:
     )  # fmt: skip
 
 
-def given_options(names: Iterable[str]) -> list[str]:
-    """Return those of the command's options that were given, as they are written."""
+def refuse(names: Iterable[str], why: str) -> None:
+    """Raise InputError if any of these options of the command was given; they have no effect."""
+    from dask_labelqc.errors import InputError
+
     context, wanted = click.get_current_context(), set(names)
-    return [
+    given = [
         str(option.opts[0])
         for option in context.command.params
         if option.name in wanted
         and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
     ]
+    if given:
+        raise InputError(f"{', '.join(given)}: {why}")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import distributed
 import numpy as np
 
-from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.errors import InputError, LabelQCWarning, advise
 from dask_labelqc.extent import NO_GAPS, Extent, Gap, Gaps, name_images
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.typing import Ints, Shape
@@ -134,10 +134,14 @@ def warn_of_missing(missing: Missing) -> None:
     """Warn, on the client of a cluster, of what is not in the store and may be meant so."""
     if missing.label_chunks:
         distributed.warn(
-            f"labels: {missing.label_chunks} of {missing.num_label_chunks} chunks are not in the "
-            f"store and read as class {missing.label}, in {_images(missing.label_images)}; if they "
-            f"are not meant to, write them, or ignore_index={missing.label} leaves that class out",
-            LabelQCWarning,
+            LabelQCWarning(
+                f"labels: {missing.label_chunks} of {missing.num_label_chunks} chunks are not in "
+                f"the store and read as class {missing.label}, in {_images(missing.label_images)}",
+                advise(
+                    "if they are not meant to, write them, or {ignore_index} leaves that class out",
+                    ignore_index=missing.label,
+                ),
+            )
         )
     if missing.classes.size:
         of = "class" if missing.classes.size == 1 else "classes"

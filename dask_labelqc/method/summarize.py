@@ -82,6 +82,11 @@ class Statistics(ClassStatistics):
         if message and params.validate == "full":
             distributed.warn(message, LabelQCWarning)
         warn_of_missing(self.missing)
+        if params.scan_options(params.bound).candidates and not self.class_count.any():
+            distributed.warn(
+                "labels: all are ignored, masked or NaN: no pixel takes part, there are no issues",
+                LabelQCWarning,
+            )
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
+from dask_labelqc.method.calls import call_progress
 from dask_labelqc.object_detection.answers import named
 from dask_labelqc.object_detection.blocks import BLOCK_BOXES, Boxes, open_boxes
 from dask_labelqc.object_detection.options import BoxScoreOptions
@@ -28,6 +30,7 @@ def audit(
     high_probability_threshold: float | None = 0.95,
     temperature: float | None = 0.1,
     block_boxes: int = BLOCK_BOXES,
+    verbose: bool = False,
 ) -> xr.Dataset:
     """Score every box and image, the four kinds of error apart, and flag the images with issues.
 
@@ -49,6 +52,8 @@ def audit(
         Of the softmin over the boxes of an image; the lower, the nearer to the minimum.
     block_boxes
         Boxes that a task holds at a time.
+    verbose
+        Show progress of what is computed at once, if it takes more than a moment.
 
     Returns
     -------
@@ -81,9 +86,11 @@ def audit(
         temperature=temperature,
         weights=aggregation_weights,
     )
-    total, matched = survey(boxes, options.alpha, block_boxes, matches=True)
-    precision = precision_by_class(boxes, total, matched)
-    found = score(boxes, OUTPUTS, options, total, precision, block_boxes=block_boxes)
+    with call_progress(verbose) as progress:
+        boxes = replace(boxes, progress=progress)
+        total, matched = survey(boxes, options.alpha, block_boxes, matches=True)
+        precision = precision_by_class(boxes, total, matched)
+        found = score(boxes, OUTPUTS, options, total, precision, block_boxes=block_boxes)
     variables: dict[str, Any] = {name: named(boxes, name, found[name]) for name in OUTPUTS}
     variables |= _of_classes(boxes, total, precision)
     variables["given_offsets"] = ("image_edge", boxes.given_offsets)

@@ -7,7 +7,7 @@ Everything else is read by the task that needs it, one block of images at a time
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dask import delayed
 from dask.graph_manipulation import bind
 from zarr.errors import ContainsArrayError
 
+from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.extent import name_images
 from dask_labelqc.kernels.boxes import PROBLEMS, BoxBlock, find_problem
@@ -25,9 +26,11 @@ from dask_labelqc.limits import check_memory
 from dask_labelqc.object_detection.dataset import COLUMNS, check_offsets
 from dask_labelqc.object_detection.lists import flatten_labels, flatten_predictions
 from dask_labelqc.object_detection.stored import (
-    check_boxes_are_stored,
+    Gap,
     check_offsets_are_stored,
+    gaps_of_boxes,
 )
+from dask_labelqc.progress import NoProgress, Progress
 from dask_labelqc.storage.reading import read_rows
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
@@ -115,6 +118,10 @@ class Boxes:
         "numpy" is computed at once; "dask" and "zarr" become tasks.
     coords
         Coordinates for the answers; None when the boxes came as lists.
+    gaps
+        What is not in the store of a Zarr group.
+    progress
+        Who is told of blocks that are done, of what is computed at once.
     """
 
     columns: Any
@@ -123,6 +130,8 @@ class Boxes:
     num_classes: int
     kind: str
     coords: Mapping[str, Any] | None
+    gaps: tuple[Gap, ...] = ()
+    progress: Progress = field(default_factory=NoProgress)
 
     @property
     def num_images(self) -> int:
@@ -149,12 +158,13 @@ class Boxes:
 
     def spans(self, block_boxes: int) -> list[Span]:
         """Cut the images into runs of at most `block_boxes` boxes, at least one image each."""
-        if not isinstance(block_boxes, int | np.integer) or block_boxes < 1:
-            raise InputError(f"block_boxes must be a number of at least 1, got {block_boxes!r}")
+        block_boxes = positive_integer("block_boxes", block_boxes)
         return cut_images(0, self.given_offsets, self.predicted_offsets, block_boxes)
 
-    def pieces(self, block_boxes: int, after: Any = None) -> Iterator[tuple[Any, Span]]:
-        """Yield (columns, span) for `read_block`, block by block.
+    def pieces(
+        self, block_boxes: int, after: Any = None, stage: str = "score"
+    ) -> Iterator[tuple[Any, Span]]:
+        """Yield (columns, span) for `read_block`, block by block; `stage` is what they are for.
 
         With `after`, Dask arrays are computed again once it is there, rather than kept in memory
         from an earlier pass until then.
@@ -164,16 +174,25 @@ class Boxes:
             names = [name for name in columns if not name.endswith("offsets")]
             copies = bind([columns[name] for name in names], after)
             columns = dict(columns) | dict(zip(names, copies, strict=True))
-        for span in self.spans(block_boxes):
+        spans = self.spans(block_boxes)
+        if not self.lazy:
+            self.progress.stage(stage, len(spans))
+        for span in spans:
             if self.kind == "dask":
                 cut = {name: column[span.of(name)] for name, column in columns.items()}
                 yield cut, span.at_zero()
             else:
                 yield columns, span
+            if not self.lazy:
+                self.progress.advance()
 
 
 def open_boxes(
-    labels: Any, predictions: Any = None, storage_options: Mapping[str, Any] | None = None
+    labels: Any,
+    predictions: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    with_gaps: bool = False,
 ) -> Boxes:
     """Find out what the arguments of a public function are.
 
@@ -186,12 +205,14 @@ def open_boxes(
         cleanlab's list; None with a columnar dataset.
     storage_options
         Of the store that a URL names.
+    with_gaps
+        Whether boxes may be missing in the store of a Zarr group.
     """
     columnar = isinstance(labels, (xr.Dataset, zarr.Group, str, Path))
     if columnar and predictions is not None:
         raise InputError("predictions must be None: the columnar dataset in labels has them")
     if columnar:
-        return _open_columnar(labels, storage_options)
+        return _open_columnar(labels, storage_options, with_gaps)
     if labels is None or predictions is None:
         raise InputError(
             "labels and predictions are needed, both as lists, or labels as a columnar dataset"
@@ -201,7 +222,9 @@ def open_boxes(
     return _boxes(columns, num_classes, "numpy", None)
 
 
-def _open_columnar(dataset: Any, storage_options: Mapping[str, Any] | None) -> Boxes:
+def _open_columnar(
+    dataset: Any, storage_options: Mapping[str, Any] | None, with_gaps: bool
+) -> Boxes:
     if isinstance(dataset, (str, Path)):
         try:
             dataset = zarr.open_group(open_store(dataset, storage_options), mode="r")
@@ -221,8 +244,8 @@ def _open_columnar(dataset: Any, storage_options: Mapping[str, Any] | None) -> B
         num_classes = dict(opened.sizes)["class"]
         check_offsets_are_stored(dataset)
         boxes = _boxes(dataset, num_classes, "zarr", coords)
-        check_boxes_are_stored(dataset, num_classes, boxes.given_offsets, boxes.predicted_offsets)
-        return boxes
+        offsets = boxes.given_offsets, boxes.predicted_offsets
+        return replace(boxes, gaps=gaps_of_boxes(dataset, num_classes, *offsets, every=with_gaps))
     columns = {name: _oriented(dataset[name], name) for name in COLUMNS if name in dataset}
     kind = "dask" if any(dataset[name].chunks for name in columns) else "numpy"
     return _boxes(columns, dataset.sizes["class"], kind, _coords(dataset))

@@ -208,7 +208,7 @@ def _of_blocks(boxes: Boxes, function: Callable[[BoxBlock, int], Any]) -> list[A
     step = boxes.call(_read_and)
     parts = [
         step(function, columns, span, boxes.num_classes)
-        for columns, span in boxes.pieces(BLOCK_BOXES)
+        for columns, span in boxes.pieces(BLOCK_BOXES, stage="count")
     ]
     return list(dask.compute(*parts)) if boxes.lazy else parts
 

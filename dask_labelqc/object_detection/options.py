@@ -33,7 +33,7 @@ def check_fraction(name: str, value: Any) -> None:
     """Raise unless a probability, score or share is a number between 0 and 1."""
     array = np.asarray(value)  # a quantile of a DataArray is an array, too
     if array.ndim or array.dtype.kind not in "fiu" or not 0 <= array <= 1:
-        raise InputError(f"{name} must be between 0 and 1, got {value!r}")
+        raise InputError(f"{name}: got {value!r}, it must be between 0 and 1")
 
 
 def _equal_weights() -> dict[str, float]:
@@ -70,11 +70,11 @@ class BoxScoreOptions:
         for name in ("alpha", "low_probability_threshold", "high_probability_threshold"):
             check_fraction(name, getattr(self, name))
         if not isinstance(self.temperature, Real) or not 0 < self.temperature < np.inf:
-            raise InputError(f"temperature must be greater than 0, got {self.temperature!r}")
+            raise InputError(f"temperature: got {self.temperature!r}, it must be a number above 0")
         if not isinstance(self.weights, Mapping):
             raise InputError(
-                "aggregation_weights must be a mapping of the kinds of error to numbers, got "
-                f"{self.weights!r}"
+                f"aggregation_weights: got {self.weights!r}, it must be a mapping of the kinds of "
+                "error to numbers"
             )
         missing = [kind for kind in CLEANLAB_KINDS if kind not in self.weights]
         unknown = [kind for kind in self.weights if kind not in KINDS]
@@ -87,8 +87,8 @@ class BoxScoreOptions:
         numbers = all(isinstance(value, Real) for value in values)
         if not numbers or min(values) < 0 or not np.isclose(sum(values), 1.0):
             raise InputError(
-                "aggregation_weights must not be negative and must sum to 1, got "
-                f"{dict(self.weights)}"
+                f"aggregation_weights: got {dict(self.weights)}, they must not be negative and "
+                "must sum to 1"
             )
 
     @classmethod

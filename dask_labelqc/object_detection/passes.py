@@ -115,7 +115,7 @@ def survey(
     step = boxes.call(_survey_block, nout=1 + groups)
     parts = [
         step(columns, span, boxes.num_classes, alpha, groups)
-        for columns, span in boxes.pieces(block_boxes)
+        for columns, span in boxes.pieces(block_boxes, stage="survey")
     ]
     total = _tree(boxes, Survey.combine, [part[0] for part in parts])
     return total, [[part[1 + group] for part in parts] for group in range(groups)]

@@ -118,11 +118,11 @@ def from_yolo(
 def _num_classes(class_names: Sequence[str] | None, num_classes: int | None) -> int | None:
     names = None if class_names is None else len(class_names)
     if num_classes is not None and num_classes < 1:
-        raise InputError(f"num_classes must be at least 1, got {num_classes}")
+        raise InputError(f"num_classes: got {num_classes}, it must be 1 or more")
     if None not in (names, num_classes) and names != num_classes:
-        raise InputError(f"class_names has {names} names for num_classes={num_classes}")
+        raise InputError(f"class_names: got {names}, but num_classes is {num_classes}")
     if names == 0:
-        raise InputError("class_names is empty; at least one class is needed")
+        raise InputError("class_names: got none, at least one class is needed")
     return names or num_classes
 
 
@@ -185,7 +185,9 @@ def _sizes(image_sizes: Any, names: set[str]) -> Mapping[str, tuple[float, float
         _check_size(size, f"image_sizes[{name!r}]")
     without = sorted(names - set(sizes))
     if without:
-        raise InputError(f"image_sizes has no size for {len(without)} images, first {without[0]!r}")
+        raise InputError(
+            f"image_sizes: none for {len(without)} images, the first is {without[0]!r}"
+        )
     return sizes
 
 
@@ -193,7 +195,7 @@ def _check_size(size: Any, what: str) -> None:
     array = np.asarray(size) if isinstance(size, Sequence | np.ndarray) else np.empty(0)
     numbers = array.shape == (2,) and array.dtype.kind in "iuf"
     if not numbers or not np.all((array > 0) & (array < np.inf)):
-        raise InputError(f"{what} must be (width, height) in pixels, above 0, got {size!r}")
+        raise InputError(f"{what}: got {size!r}, it must be (width, height) in pixels, above 0")
 
 
 def _sizes_of_files(folder: Path) -> dict[str, tuple[int, int]]:
@@ -204,7 +206,9 @@ def _sizes_of_files(folder: Path) -> dict[str, tuple[int, int]]:
             'from_yolo needs Pillow to read image sizes: pip install "dask-labelqc[plot]"'
         ) from error
     if not folder.is_dir():
-        raise InputError(f"image_sizes must be sizes or the folder of images, got {str(folder)!r}")
+        raise InputError(
+            f"image_sizes: got {str(folder)!r}, neither a size nor the folder of the images"
+        )
     sizes: dict[str, tuple[int, int]] = {}
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() not in IMAGE_SUFFIXES:

@@ -7,8 +7,8 @@ from dask_labelqc.pipeline.example_audit import (
 )
 from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
 from dask_labelqc.pipeline.measures import Failure
-from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan
-from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport
+from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan, Needs
+from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport, Report
 
 __all__ = [
     "BoxPlan",
@@ -18,6 +18,8 @@ __all__ = [
     "Failure",
     "JobPlan",
     "JobReport",
+    "Needs",
+    "Report",
     "audit_boxes_zarr",
     "audit_examples_zarr",
     "audit_zarr",

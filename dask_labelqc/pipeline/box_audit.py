@@ -106,6 +106,7 @@ def audit_boxes_zarr(
         boxes,
         storage_options,
         block_boxes,
+        keep_going,
         weights=aggregation_weights,
         overlapping_label_check=bool(overlapping_label_check),
         alpha=alpha,
@@ -129,9 +130,9 @@ def audit_boxes_zarr(
         num_images=inputs.sizes["image"],
         num_given=inputs.sizes["given_box"],
         num_predicted=inputs.sizes["predicted_box"],
-        num_issues=finished.number("num_issues"),
         worst_images=lowest(finished.read("image_score")),
         storage_options=storage_options,
+        num_issues=finished.number("num_issues"),
         **finished.about(),
     )
 
@@ -140,6 +141,7 @@ def _open(
     boxes: str | Path | zarr.Group,
     storage_options: Mapping[str, Any] | None,
     block_boxes: int,
+    with_gaps: bool,
     **options: Any,
 ) -> BoxInputs:
     if not isinstance(boxes, str | Path | zarr.Group):
@@ -148,7 +150,7 @@ def _open(
             "in Zarr, or an open group; from_lists, from_coco and from_yolo make one, to_zarr "
             "stores it"
         )
-    opened = open_boxes(boxes, storage_options=storage_options)
+    opened = open_boxes(boxes, storage_options=storage_options, with_gaps=with_gaps)
     return BoxInputs.of(opened, BoxScoreOptions.given(**options), block_boxes)
 
 
@@ -157,12 +159,13 @@ def plan_boxes_audit(
     *,
     storage_options: Mapping[str, Any] | None = None,
     block_boxes: int = BLOCK_BOXES,
+    keep_going: bool = False,
 ) -> BoxPlan:
     """Return what `audit_boxes_zarr` will read and need; reads only metadata and offsets.
 
     Parameters
     ----------
-    boxes, storage_options, block_boxes
+    boxes, storage_options, block_boxes, keep_going
         As in `audit_boxes_zarr`.
 
     Returns
@@ -170,15 +173,15 @@ def plan_boxes_audit(
     BoxPlan
         Sizes, groups, bytes to read, and the memory that a worker needs.
     """
-    inputs = _open(boxes, storage_options, block_boxes)
+    inputs = _open(boxes, storage_options, block_boxes, keep_going)
     return BoxPlan(
         num_images=inputs.sizes["image"],
         num_given=inputs.sizes["given_box"],
         num_predicted=inputs.sizes["predicted_box"],
         num_classes=inputs.num_classes,
         num_groups=inputs.num_groups,
-        bytes_to_read=sum(array.nbytes for array in inputs.columns.values()),
+        bytes_to_read=sum(array.nbytes for array in inputs.arrays.values()),
         worker_bytes=inputs.worker_bytes(),
-        process_bytes=PROCESS_BYTES,
+        process_bytes=PROCESS_BYTES + inputs.loaded_bytes,
         class_names=tuple(inputs.class_names.values()),
     )

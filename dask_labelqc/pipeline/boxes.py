@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,9 +21,9 @@ import xarray as xr
 import zarr
 from dask.utils import format_bytes
 
-from dask_labelqc.arguments import positive_integer
+from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.boxes import BoxBlock
-from dask_labelqc.object_detection.blocks import Boxes, Span, cut_images, read_block
+from dask_labelqc.object_detection.blocks import Boxes, Span, read_block
 from dask_labelqc.object_detection.dataset import COLUMNS
 from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.passes import (
@@ -36,21 +35,24 @@ from dask_labelqc.object_detection.passes import (
     score_images,
     survey_images,
 )
+from dask_labelqc.object_detection.stored import Gap
+from dask_labelqc.pipeline.box_groups import BoxGroups
 from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
-from dask_labelqc.pipeline.runs import apart, copy_part, merged, touched, without
+from dask_labelqc.pipeline.runs import copy_part, without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, stamps_by
 from dask_labelqc.pipeline.tasks import damaged_record
 from dask_labelqc.storage.coordinates import Carried
 from dask_labelqc.storage.records import Records
-from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
-__all__ = ["BoxInputs", "Scoring", "hold_boxes"]
+__all__ = ["BoxInputs", "Scoring"]
 
-DIMS = ("image", "given_box", "predicted_box")
 LEAST_BOXES = 2**12
 """Groups of fewer are not tried where memory is short."""
+LOADED_BYTES = 128 * 2**20
+"""Of the compiled kernels and the codecs, once they are loaded: of images and examples, blocks of
+predictions are so large that what is counted for them covers it."""
 BOX_BYTES = 120
 """That a task holds of each box; see `object_detection.blocks`."""
 
@@ -86,21 +88,20 @@ class BoxInputs(Inputs):
 
     Attributes
     ----------
-    columns
-        The arrays of the columnar dataset.
-    edges
-        int64 (3, num_groups + 1): the images, given and predicted boxes at which groups begin.
+    cut
+        The columns, cut into groups.
     offsets
         A hash of those of the images, which say where groups may begin.
+    gaps
+        What is not in the store: the images whose boxes these are cannot be audited.
     """
 
-    columns: Mapping[str, zarr.Array[Any]]
+    cut: BoxGroups
     num_classes: int
     options: BoxScoreOptions
-    block_boxes: int
-    edges: Ints
     offsets: str
     coords: Mapping[str, xr.Variable]
+    gaps: tuple[Gap, ...]
     boxes: Boxes | None = None
 
     item: ClassVar[str] = "image"
@@ -109,14 +110,13 @@ class BoxInputs(Inputs):
     @classmethod
     def of(cls, boxes: Boxes, options: BoxScoreOptions, block_boxes: int) -> Self:
         """Cut boxes in Zarr into groups of about so many."""
-        positive_integer("block_boxes", block_boxes)
         columns = {name: boxes.columns[name] for name in COLUMNS if name in boxes.columns}
         offsets = np.stack([boxes.given_offsets, boxes.predicted_offsets]).astype("<i8")
         hashed = hashlib.sha256(offsets.tobytes()).hexdigest()[:16]
         # In the same order, whatever that is in which the store lists them.
         coords = {n: coord.drop_encoding() for n, coord in sorted((boxes.coords or {}).items())}
-        edges = _edges(boxes.spans(block_boxes))
-        return cls(columns, boxes.num_classes, options, block_boxes, edges, hashed, coords, boxes)
+        cut = BoxGroups.of(columns, boxes, block_boxes)
+        return cls(cut, boxes.num_classes, options, hashed, coords, boxes.gaps, boxes)
 
     def __getstate__(self) -> dict[str, Any]:
         # Of a million images the offsets are too much for each task to bring.
@@ -124,15 +124,15 @@ class BoxInputs(Inputs):
 
     @property
     def arrays(self) -> Mapping[str, zarr.Array[Any]]:
-        return self.columns
+        return self.cut.columns
 
     @property
     def num_groups(self) -> int:
-        return int(self.edges.shape[1]) - 1
+        return self.cut.number
 
     @property
     def groups(self) -> Shape:
-        return (self.block_boxes,)
+        return (self.cut.block_boxes,)
 
     @property
     def num_lists(self) -> int:
@@ -143,6 +143,10 @@ class BoxInputs(Inputs):
         return True
 
     @property
+    def loaded_bytes(self) -> int:
+        return LOADED_BYTES
+
+    @property
     def class_groups(self) -> int:
         """Groups of classes, of which lists are kept apart."""
         return num_class_groups(self.sizes["predicted_box"], self.num_classes)
@@ -150,7 +154,7 @@ class BoxInputs(Inputs):
     @property
     def sizes(self) -> dict[str, int]:
         """How many images and boxes there are."""
-        return dict(zip(DIMS, map(int, self.edges[:, -1]), strict=True))
+        return self.cut.sizes
 
     def check_size(self) -> None:
         pass  # the offsets fit into this process, and nothing else is kept of each image
@@ -158,11 +162,10 @@ class BoxInputs(Inputs):
     def smaller(self) -> Iterator[Self]:
         yield self
         assert self.boxes is not None
-        block_boxes = self.block_boxes
-        while block_boxes > LEAST_BOXES:
-            block_boxes //= 2
-            edges = _edges(self.boxes.spans(block_boxes))
-            yield replace(self, block_boxes=block_boxes, edges=edges)
+        cut = self.cut
+        while cut.block_boxes > LEAST_BOXES:
+            cut = cut.smaller(self.boxes)
+            yield replace(self, cut=cut)
 
     def worker_bytes(self) -> int:
         """Return what one thread of a worker holds.
@@ -170,19 +173,17 @@ class BoxInputs(Inputs):
         120 bytes for each box of a group, 9 more of a prediction for the lists, the outputs of a
         group, and the chunks of each column as they are stored and decoded.
         """
-        images, given, predicted = np.diff(self.edges).max(axis=1).tolist()
+        images, given, predicted = np.diff(self.cut.edges).max(axis=1).tolist()
         held = int((BOX_BYTES + 16) * (given + predicted) + 16 * images)
         outputs = sum(output.dtype.itemsize * output.chunks[0] for output in self.outputs())
         return held + outputs + 2 * self._chunk_bytes
 
     @property
     def _chunk_bytes(self) -> int:
-        return sum(
-            array.dtype.itemsize * math.prod(array.chunks) for array in self.columns.values()
-        )
+        return sum(array.dtype.itemsize * math.prod(array.chunks) for array in self.arrays.values())
 
     def too_large(self) -> str:
-        most = int(np.diff(self.edges[1:].sum(axis=0)).max())
+        most = int(np.diff(self.cut.edges[1:].sum(axis=0)).max())
         stored = format_bytes(self._chunk_bytes)
         return f"groups of {most} boxes, in chunks of the columns that are {stored} together: they"
 
@@ -200,13 +201,11 @@ class BoxInputs(Inputs):
         return {name: float(value) for name, value in (parameters | weights).items()}
 
     def stamps(self, name: str) -> Stamps | None:
-        array = self.columns[name]
-        edges = self.edges[0 if name.endswith("offsets") else 1 + name.startswith("predicted")]
+        array = self.arrays[name]
         length = (array.shards or array.chunks)[0]
 
         def groups_of(position: Shape) -> Iterable[int]:
-            first, stop = position[0] * length, (position[0] + 1) * length
-            return range(*touched(edges, first, min(stop, array.shape[0])))
+            return self.cut.touched(name, position[0] * length, (position[0] + 1) * length)
 
         return stamps_by(name, array, self.num_groups, groups_of)
 
@@ -224,13 +223,13 @@ class BoxInputs(Inputs):
 
     def carried(self) -> Carried:
         coords = {name: coord for name, coord in self.coords.items() if name not in OUTPUTS}
-        others = [name for name in coords if name not in (*DIMS, "class")]
+        others = [name for name in coords if name not in (*self.sizes, "class")]
         return Carried(
             xr.Dataset(coords=coords), {"coordinates": " ".join(others)} if others else {}
         )
 
     def items(self, number: int) -> tuple[int, int]:
-        return int(self.edges[0, number]), int(self.edges[0, number + 1])
+        return self.cut.items(number)
 
     def scan(self, how: None, part: Part, left_out: Sequence[int] = ()) -> Found:
         waited, num_bytes, labels = 0.0, 0, 0
@@ -238,7 +237,7 @@ class BoxInputs(Inputs):
         matched: list[list[Any]] = [[] for _ in range(self.class_groups)]
         for run in without(part.items, left_out):
             begun = time.monotonic()
-            block = self._read(self._span(*run))
+            block = self._read(self.cut.span(*run))
             waited += time.monotonic() - begun
             labels, num_bytes = _hashed(block, labels), num_bytes + _predicted_bytes(block)
             survey, *lists = survey_images(
@@ -251,27 +250,14 @@ class BoxInputs(Inputs):
         return Found(survey, Surveyed(survey, matched), {}, num_bytes, waited, labels)
 
     def labels_hash(self, number: int) -> int:
-        return _hashed(self._read(self._span(*self.items(number))), 0)
-
-    def _offsets(self, first: int, stop: int) -> tuple[Ints, Ints]:
-        """Read where the boxes of some images lie."""
-        given, predicted = (
-            np.asarray(self.columns[f"{side}_offsets"][first : stop + 1]).astype(np.int64)
-            for side in ("given", "predicted")
-        )
-        return given, predicted
-
-    def _span(self, first: int, stop: int) -> Span:
-        given, predicted = self._offsets(first, stop)
-        return Span(
-            first,
-            (first, stop),
-            (int(given[0]), int(given[-1])),
-            (int(predicted[0]), int(predicted[-1])),
-        )
+        return _hashed(self._read(self.cut.span(*self.items(number))), 0)
 
     def _read(self, span: Span) -> BoxBlock:
-        return read_block(self.columns, span, self.num_classes)
+        for gap in self.gaps:
+            rows = span.of(gap.column)
+            if max(rows.start, gap.rows[0]) < min(rows.stop, gap.rows[1]):
+                raise InputError(gap.message)
+        return read_block(self.arrays, span, self.num_classes)
 
     def to_record(self, kept: Surveyed) -> dict[str, AnyArray]:
         return {name: np.asarray(value) for name, value in vars(kept.survey).items()}
@@ -303,7 +289,7 @@ class BoxInputs(Inputs):
         }
         wanted = {OUTPUTS[name]: chunk for name, chunk in chunks.items()}
         num_bytes = 0
-        for span in self._spans_of(wanted, how.left_out):
+        for span in self.cut.spans_of(wanted, how.left_out):
             block = self._read(span)
             num_bytes += _predicted_bytes(block)
             found = score_images(
@@ -312,26 +298,6 @@ class BoxInputs(Inputs):
             for name, values in zip(OUTPUTS, found, strict=True):
                 copy_part(values, span.along(OUTPUTS[name])[0], dense[name], chunks[name])
         return Painted(dense, None, int(dense["label_issues"].sum()), num_bytes)
-
-    def _spans_of(
-        self, wanted: Mapping[str, tuple[int, int]], left_out: Sequence[tuple[int, int]]
-    ) -> Iterator[Span]:
-        """Yield the images that have a part of what is wanted, in spans of a group's size."""
-        runs = [
-            self._images_of(dim, *chunk) for dim, chunk in wanted.items() if chunk[0] < chunk[1]
-        ]
-        for first, stop in apart(merged(runs), left_out):
-            yield from cut_images(first, *self._offsets(first, stop), self.block_boxes)
-
-    def _images_of(self, dim: str, first: int, stop: int) -> tuple[int, int]:
-        """Return the images that have these images or boxes."""
-        if dim == "image":
-            return first, stop
-        groups = touched(self.edges[DIMS.index(dim)], first, stop)
-        images = int(self.edges[0, groups[0]]), int(self.edges[0, groups[1]])
-        offsets = self._offsets(*images)[DIMS.index(dim) - 1]
-        a, b = touched(offsets, first, stop)
-        return images[0] + a, images[0] + b
 
     def find(self, stages: JobStages) -> Results:
         total: Survey = stages.scan(None)
@@ -361,20 +327,6 @@ class BoxInputs(Inputs):
 
 
 NO_SURVEY = Survey(1.0, *np.zeros((3, 0), np.int64))
-
-
-def hold_boxes(store: str | Path, storage_options: Mapping[str, Any] | None = None) -> bool:
-    """Say if there is a columnar dataset of boxes in a store."""
-    try:
-        return "given_boxes" in zarr.open_group(open_store(store, storage_options), mode="r")
-    except (OSError, ValueError):
-        return False  # whoever opens it will say what it is
-
-
-def _edges(spans: Sequence[Span]) -> Ints:
-    starts = [(s.images[0], s.given[0], s.predicted[0]) for s in spans]
-    ends = spans[-1]
-    return np.array([*starts, (ends.images[1], ends.given[1], ends.predicted[1])], np.int64).T
 
 
 def _chunk(output: DenseOutput, number: int) -> tuple[int, int]:

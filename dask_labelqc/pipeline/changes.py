@@ -98,8 +98,12 @@ class InputStamps:
     def keep(self, checkpoint: zarr.Group) -> None:
         """Write the stamps beside the records that will be made from now on."""
         for name, stamps in self.listed.items():
-            chunks = (min(len(stamps), STAMPS_CHUNK),)
-            checkpoint.create_array(_name(name), data=stamps, chunks=chunks, overwrite=True)
+            found = _array(checkpoint, name)
+            if found is not None and found.shape == stamps.shape:
+                found[:] = stamps  # in place: killed in between, there is something to compare with
+            else:
+                chunks = (min(len(stamps), STAMPS_CHUNK),)
+                checkpoint.create_array(_name(name), data=stamps, chunks=chunks, overwrite=True)
 
     def _tell_what_is_trusted(self, known: set[str]) -> None:
         if self.trusted:
@@ -116,6 +120,14 @@ class InputStamps:
 
 def _name(name: str) -> str:
     return f"stamps_of_{name}"
+
+
+def _array(checkpoint: zarr.Group, name: str) -> zarr.Array[Any] | None:
+    try:
+        found = checkpoint.get(_name(name))
+    except ValueError:
+        return None  # the metadata were cut short
+    return found if isinstance(found, zarr.Array) else None
 
 
 def _read(checkpoint: zarr.Group, name: str) -> Stamps | None:

@@ -11,7 +11,6 @@ from distributed import Client
 from dask_labelqc.classification.options import EstimationMethod, ScoreMethod, ScoreOptions
 from dask_labelqc.errors import InputError
 from dask_labelqc.pipeline.examples import open_examples
-from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Run, run_job
 from dask_labelqc.pipeline.plans import ExamplePlan
 from dask_labelqc.pipeline.report import WORST, ExampleReport, most
@@ -131,10 +130,10 @@ def audit_examples_zarr(
     return ExampleReport(
         output=str(output),
         num_examples=form.num_examples,
-        num_issues=finished.number("num_issues"),
         worst_examples=tuple(finished.read("issue_index")[:WORST].tolist()),
         worst_classes=most(finished.read("class_issue_count"), form.class_names),
         storage_options=storage_options,
+        num_issues=finished.number("num_issues"),
         **finished.about(),
     )
 
@@ -191,6 +190,5 @@ def plan_examples_audit(
         num_groups=plan.num_groups,
         bytes_to_read=form.num_examples * form.item_bytes,
         worker_bytes=inputs.worker_bytes(),
-        process_bytes=PROCESS_BYTES,
         class_names=tuple(form.naming().get("class_names", ())),
     )

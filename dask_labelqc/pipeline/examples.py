@@ -27,7 +27,7 @@ from dask_labelqc.classification.options import ScoreOptions
 from dask_labelqc.classification.scan import RUN, Keeping, ReadRows, scan_region
 from dask_labelqc.classification.selection import ExampleMethod, find
 from dask_labelqc.classification.statistics import ExampleStatistics
-from dask_labelqc.classification.validity import warn_of_sum
+from dask_labelqc.classification.validity import warn_if_none, warn_of_sum
 from dask_labelqc.engine.regions import Scanned
 from dask_labelqc.errors import InputError, LabelQCError
 from dask_labelqc.extent import Extent
@@ -40,13 +40,13 @@ from dask_labelqc.pipeline.runs import without
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
-from dask_labelqc.storage.alignment import SPATIAL_NAMES, line_up
+from dask_labelqc.storage.alignment import line_up
 from dask_labelqc.storage.arrays import StoreLocation, open_array
 from dask_labelqc.storage.coordinates import Carried, carried_coordinates, check_dims
 from dask_labelqc.storage.dimensions import describe
 from dask_labelqc.typing import AnyArray, Floats, Shape
 
-__all__ = ["ExampleInputs", "are_examples", "open_examples"]
+__all__ = ["ExampleInputs", "open_examples"]
 
 EXAMPLE, ISSUE = "example", "issue"
 """Names of the dimensions of an output, the first unless that of the labels has one."""
@@ -294,6 +294,7 @@ class ExampleInputs(Inputs):
         absent = statistics.absent_pred_probs
         warn_of_predictions(pred_probs, self.examples.transposed, absent)
         warn_of_sum(statistics.worst_sum, self.examples.form.sum_tolerance)
+        warn_if_none(statistics.class_count)
 
 
 class _Reads:
@@ -340,28 +341,6 @@ class _Reads:
             target[found.position] = values[name]
 
 
-def are_examples(
-    labels: StoreLocation,
-    pred_probs: StoreLocation,
-    storage_options: Mapping[str, Any] | None = None,
-) -> bool:
-    """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension.
-
-    Of a dimension that is called as a place is, it is a scene if the classes come first.
-    """
-    given = open_array(labels, "labels", storage_options)
-    predicted = open_array(pred_probs, "pred_probs", storage_options)
-    if given.ndim != 1 or predicted.ndim != 2:
-        return False
-    (name,) = describe(given, "labels").names or (EXAMPLE,)
-    if str(name).casefold() not in SPATIAL_NAMES:
-        return True
-    names = describe(predicted, "pred_probs").names
-    if names is None:
-        return bool(predicted.shape[0] == given.shape[0])
-    return bool(names[0] == name)
-
-
 def open_examples(
     labels: StoreLocation,
     pred_probs: StoreLocation,
@@ -378,8 +357,10 @@ def open_examples(
     examples = normalize(given, probs)
     if not (isinstance(examples, LazyExamples) and isinstance(examples.pred_probs, zarr.Array)):
         raise InputError(
-            "pred_probs: their examples are those of the labels in another order; store both in "
-            "one order, or give them to find_label_issues_batched"
+            "pred_probs: by the coordinate of their examples these are in another order than the "
+            "labels, and each task would read chunks all over the dataset; store them in one order "
+            "(with xarray: pred_probs.reindex_like(labels)), or give both to "
+            "find_label_issues_batched"
         )
     (dim,) = describe(given, "labels").names or (EXAMPLE,)
     check_dims([dim], one_scene=False)

@@ -141,7 +141,7 @@ def threads_that_fit(inputs: T, n_jobs: int | None, groups: Shape | None = None)
 
 
 def _needed(inputs: Inputs, threads: int) -> int:
-    return PROCESS_BYTES + threads * inputs.worker_bytes()
+    return PROCESS_BYTES + inputs.loaded_bytes + threads * inputs.worker_bytes()
 
 
 def _say(inputs: Inputs, wanted: Inputs, tightest: Kind) -> None:
@@ -176,7 +176,7 @@ def _too_large(least: Inputs, kinds: Sequence[Kind], kept: bool) -> InputError:
     )
     return InputError(
         f"{'client' if kind.number else 'n_jobs'}: {kind} cannot work on "
-        f"{least.too_large()} need {needed}, which is {format_bytes(PROCESS_BYTES)} and "
+        f"{least.too_large()} need {needed}, which is {format_bytes(_needed(least, 0))} and "
         f"{format_bytes(least.worker_bytes())} for each thread",
         advise(
             f"{change}, or store the predictions in smaller chunks{kept_groups}",

@@ -161,6 +161,8 @@ class Inputs(Protocol):
         What is read, by the name that it has in messages.
     num_groups, groups
         How many, and what their size is: of an output that is to be finished it has to be this.
+    loaded_bytes
+        What a process holds besides `PROCESS_BYTES` that no group is counted for.
     ahead
         Blocks that are read while one is worked on.
     num_lists
@@ -180,6 +182,10 @@ class Inputs(Protocol):
 
     @property
     def groups(self) -> Shape: ...
+
+    @property
+    def loaded_bytes(self) -> int:
+        return 0
 
     @property
     def ahead(self) -> int:

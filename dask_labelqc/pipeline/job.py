@@ -16,22 +16,24 @@ from distributed import Client
 from dask_labelqc.arguments import positive_integer
 from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.fingerprint import stored_groups, to_text
+from dask_labelqc.pipeline.finish import (
+    INPUTS,
+    check_written,
+    finish_output,
+    tidy_output,
+    write_small,
+)
 from dask_labelqc.pipeline.fit import fit, kinds_of, threads_that_fit
 from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.leftovers import discarded_if_empty
 from dask_labelqc.pipeline.measures import Failure, Measures
 from dask_labelqc.pipeline.output import (
-    INPUTS,
     Output,
     check_apart,
-    check_written,
     done_before,
-    finish_output,
     open_output,
     output_store,
-    tidy_output,
-    write_small,
     writing,
 )
 from dask_labelqc.pipeline.stages import JobStages
@@ -155,14 +157,14 @@ def run_job(inputs: Inputs, output: str | Path, run: Run) -> Finished:
 
 
 def _job(inputs: Inputs, target: Output, compare: bool, known: InputStamps) -> Job:
-    assert target.records is not None
+    assert target.on_record is not None
     return Job(
         inputs,
         target.group,
         target.arrays,
-        target.records,
-        target.lists,
-        target.claims,
+        target.on_record.records,
+        target.on_record.lists,
+        target.on_record.claims,
         compare_labels=compare and not known.tell_of_labels(),
     )
 

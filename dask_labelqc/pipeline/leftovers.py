@@ -40,8 +40,8 @@ def _discard(output: Output) -> bool:
     if not output.created:
         return False
     try:
-        assert output.records is not None
-        if output.records.array.nchunks_initialized:
+        assert output.on_record is not None
+        if output.on_record.records.array.nchunks_initialized:
             return False
         remove_folder(output.group.store, output.group.path)
     except TakenOverError:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.errors import (
@@ -25,6 +23,7 @@ from zarr.storage import LocalStore
 
 from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.pipeline.changes import InputStamps
+from dask_labelqc.pipeline.checkpoint import OnRecord, open_record
 from dask_labelqc.pipeline.fingerprint import (
     FINGERPRINT,
     Fingerprint,
@@ -33,42 +32,23 @@ from dask_labelqc.pipeline.fingerprint import (
     stored_fingerprint,
     to_text,
 )
+from dask_labelqc.pipeline.finish import INPUTS
 from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.pipeline.lease import CHECKPOINT, Lease, is_claimed
-from dask_labelqc.pipeline.recorded import FORM
 from dask_labelqc.storage.arrays import location
-from dask_labelqc.storage.fence import FencedStore
-from dask_labelqc.storage.groups import consolidate
-from dask_labelqc.storage.objects import is_absent, list_names, tag_of
-from dask_labelqc.storage.records import Records
+from dask_labelqc.storage.objects import is_absent, list_names
 from dask_labelqc.storage.stores import open_store, store_url
 
 __all__ = [
-    "INPUTS",
     "Output",
     "check_apart",
-    "check_written",
     "done_before",
-    "finish_output",
     "open_output",
     "output_store",
-    "scan_records",
-    "tidy_output",
-    "write_small",
     "writing",
 ]
 
-NOT_AUDITED = "not_audited"
-INPUTS = "inputs"
-CLAIMED = "claims"
-RECORDS_FORM = "form"
-FORMER = 1
-"""The form of records that do not say theirs."""
 PARTIAL = re.compile(r"zarr\..*\.partial")
-LOOKED_AT_ONCE = 16
-RECORDS, LISTS = "summaries", "lists"
-MOST_SCANS = 3
-"""Of examples; what is on record of any but the first is of no use once inputs have changed."""
 
 log = logging.getLogger(__name__)
 REPLACE = advise("{overwrite} replaces it", overwrite=True)
@@ -88,19 +68,15 @@ class Output:
         Nothing at all was at its place before this run.
     arrays
         What the tasks write, by name: the dense outputs.
-    claims
-        Under which the records that count were written; the last is our own.
-    records, lists
-        What is on record of the groups, and beside that.
+    on_record
+        What earlier runs have done of it.
     """
 
     group: zarr.Group
     complete: bool
     created: bool = False
     arrays: Mapping[str, zarr.Array[Any]] = field(default_factory=dict)
-    claims: tuple[str, ...] = ()
-    records: Records | None = None
-    lists: Records | None = None
+    on_record: OnRecord | None = None
 
 
 def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = None) -> Store:
@@ -223,33 +199,11 @@ def open_output(
                 found = _create_group(lease.store, found, wanted)
             else:
                 found.attrs["status"] = "unfinished"
-            checkpoint = found.require_group(CHECKPOINT)
-            _drop_other_form(url, checkpoint, inputs.num_groups)
             arrays = _create_arrays(found, inputs)
-            records = scan_records(found, 0, inputs.num_groups)
-            lists = Records.open(checkpoint, LISTS, inputs.num_lists) if inputs.num_lists else None
-            claims = _claims(checkpoint, lease.id)
-            _drop_changed(checkpoint, records, known, resumed=len(claims) > 1)
+            record = open_record(url, found, lease.id, inputs, known)
     except ValueError as error:
         raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
-    return Output(
-        found,
-        complete=False,
-        created=created,
-        arrays=arrays,
-        claims=claims,
-        records=records,
-        lists=lists,
-    )
-
-
-def scan_records(group: zarr.Group, scan: int, num_groups: int) -> Records:
-    """Return what is on record of the groups from one of the scans, the first of which is 0."""
-    return Records.open(group.require_group(CHECKPOINT), _name(scan), num_groups)
-
-
-def _name(scan: int) -> str:
-    return f"{RECORDS}_{scan + 1}" if scan else RECORDS
+    return Output(found, complete=False, created=created, arrays=arrays, on_record=record)
 
 
 def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -> zarr.Group:
@@ -260,60 +214,6 @@ def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -
     # Deletes whatever is there, but for the claims.
     attributes: dict[str, Any] = {"status": "unfinished", FINGERPRINT: to_text(wanted)}
     return zarr.open_group(store, mode="w", attributes=attributes)
-
-
-def _claims(checkpoint: zarr.Group, own: str) -> tuple[str, ...]:
-    """Return the claims under which the records that count were written, and add our own."""
-    had = checkpoint.attrs.get(CLAIMED, [])
-    assert isinstance(had, list)
-    claims = (*(str(claim) for claim in had), own)
-    checkpoint.update_attributes({CLAIMED: list(claims), RECORDS_FORM: FORM})
-    return claims
-
-
-def _drop_other_form(url: str | Path, checkpoint: zarr.Group, num_groups: int) -> None:
-    """Delete the records of an earlier run if another version wrote them, in a form of its own."""
-    had = checkpoint.attrs.get(RECORDS_FORM, FORMER)
-    if CLAIMED in checkpoint.attrs and had != FORM:
-        log.warning(
-            "output: %s was begun by another version of dask-labelqc, whose records (form %s) this "
-            "one, with form %d, does not read: all %d groups are audited again",
-            url,
-            had,
-            FORM,
-            num_groups,
-        )
-        _drop_scans(checkpoint, range(MOST_SCANS))
-        if LISTS in checkpoint:
-            del checkpoint[LISTS]
-
-
-def _drop_scans(checkpoint: zarr.Group, scans: Iterable[int]) -> None:
-    for name in map(_name, scans):
-        if name in checkpoint:
-            del checkpoint[name]
-
-
-def _drop_changed(
-    checkpoint: zarr.Group, records: Records, known: InputStamps, *, resumed: bool
-) -> None:
-    """Delete the records of inputs that are not there any more, then keep what is there now.
-
-    Killed in between, the next run finds them changed again.
-    """
-    if known.trusted:
-        return
-    if resumed:
-        changed = known.changed(checkpoint)
-        records.remove(changed)
-        if changed:
-            _drop_scans(checkpoint, range(1, MOST_SCANS))
-            log.warning(
-                "%d of %d groups are audited again: their labels or predictions changed since",
-                len(changed),
-                records.array.size,
-            )
-    known.keep(checkpoint)
 
 
 @contextmanager
@@ -420,63 +320,3 @@ def _create_arrays(group: zarr.Group, inputs: Inputs) -> dict[str, zarr.Array[An
             )
         arrays[output.name] = found
     return arrays
-
-
-def write_small(group: zarr.Group, name: str, dims: tuple[str, ...], values: Any) -> None:
-    """Write a small output whole."""
-    data = np.asarray(values)
-    chunks = tuple(max(length, 1) for length in data.shape)  # of no issues there are none
-    group.create_array(name, data=data, chunks=chunks, dimension_names=dims, overwrite=True)
-
-
-def check_written(group: zarr.Group) -> None:
-    """See that the small outputs are those that this process wrote.
-
-    Raises
-    ------
-    OutputError
-        Something else wrote to them.
-    """
-    store = group.store
-    assert isinstance(store, FencedStore)
-
-    def differs(key: str) -> bool:
-        return store.written[key] not in ("", tag_of(store, key))
-
-    keys = [key for key in store.written if key != "zarr.json"]
-    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
-        others = [key for key, other in zip(keys, pool.map(differs, keys), strict=True) if other]
-    if others:
-        raise OutputError(
-            f"output: {group.store_path}/{others[0]} is not what was written; something else "
-            "writes there",
-            advise("end that, then {resume} goes on from here", resume=True),
-        )
-
-
-def finish_output(
-    group: zarr.Group, attributes: Mapping[str, Any], not_audited: Sequence[int]
-) -> None:
-    """Mark an output whole, then tidy it; or partial, and keep the records for a later run."""
-    what = {"version": version("dask-labelqc"), "status": "partial" if not_audited else "complete"}
-    left_out = {NOT_AUDITED: list(not_audited)} if not_audited else {}
-    new = {**attributes} | what | left_out
-    # In the same order whatever an earlier run has left.
-    replaced = {NOT_AUDITED, INPUTS, *new} - {"status"}
-    had = {key: value for key, value in group.attrs.items() if key not in replaced}
-    group.attrs.put(had | new)
-    if not_audited:
-        consolidate(group)
-    else:
-        tidy_output(group)
-
-
-def tidy_output(group: zarr.Group) -> None:
-    """Delete the records of a complete output and consolidate its metadata, unless it is done.
-
-    xarray looks for consolidated metadata first, and warns if there are none.
-    """
-    if group.metadata.consolidated_metadata is not None:
-        return
-    del group[CHECKPOINT]
-    consolidate(group)

@@ -8,15 +8,57 @@ from dataclasses import dataclass
 from dask.utils import format_bytes
 
 from dask_labelqc.pipeline.fit import check_shape
+from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 
-__all__ = ["BoxPlan", "ExamplePlan", "JobPlan"]
+__all__ = ["BoxPlan", "ExamplePlan", "JobPlan", "Needs"]
 
 CLASSES_SHOWN = 20
 
 
-@dataclass(frozen=True)
-class JobPlan:
-    r"""What a job will read and need.
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What every job will read, and what that needs.
+
+    Attributes
+    ----------
+    num_groups
+        Tasks of each stage.
+    bytes_to_read
+        What it is about, decoded, in one read.
+    worker_bytes
+        Memory that each thread of a worker needs.
+    process_bytes
+        Memory of a worker process that does nothing yet.
+    class_names
+        Of the K classes, if the dataset has any.
+    """
+
+    num_groups: int
+    bytes_to_read: int
+    worker_bytes: int
+    process_bytes: int = PROCESS_BYTES
+    class_names: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise InputError if what is kept of the dataset would not fit into this process."""
+
+    def summary(self) -> dict[str, str]:
+        """Return the plan as text by name; the command line prints it."""
+        raise NotImplementedError
+
+    def _ends(self, groups: str, more: str = "") -> dict[str, str]:
+        each = format_bytes(self.worker_bytes)
+        return {
+            "groups": f"{self.num_groups:,}{groups}",
+            "bytes to read": f"{format_bytes(self.bytes_to_read)}{more}",
+            "memory of a worker": f"{format_bytes(self.process_bytes)}, and {each} for each of its "
+            "threads",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan(Needs):
+    r"""What a job on images will read and need; see `Needs` for what every plan has.
 
     Attributes
     ----------
@@ -28,16 +70,6 @@ class JobPlan:
         Storage chunks of the predictions along (N, \*spatial).
     block, group
         What is decoded at a time, and what one task goes through, along the same axes.
-    num_groups
-        Tasks of each stage.
-    bytes_to_read
-        Predictions, decoded.
-    worker_bytes
-        Memory that each thread of a worker needs.
-    process_bytes
-        Memory of a worker process that does nothing yet.
-    class_names
-        Of the K classes, if the dataset has any.
     """
 
     shape: tuple[int, ...]
@@ -45,11 +77,6 @@ class JobPlan:
     chunks: tuple[int, ...]
     block: tuple[int, ...]
     group: tuple[int, ...]
-    num_groups: int
-    bytes_to_read: int
-    worker_bytes: int
-    process_bytes: int
-    class_names: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise InputError if the results of the images alone would not fit into this process."""
@@ -63,15 +90,12 @@ class JobPlan:
             "classes": _classes(classes, self.class_names),
             "pred_probs": f"{self.dtype}, chunks of {_times(self.chunks)} pixels",
             "read at a time": f"{_times(self.block)} pixels",
-            "groups": f"{self.num_groups:,} of {_times(self.group)} pixels",
-            "bytes to read": format_bytes(self.bytes_to_read),
-            "memory of a worker": _memory(self.process_bytes, self.worker_bytes),
-        }
+        } | self._ends(f" of {_times(self.group)} pixels")
 
 
-@dataclass(frozen=True)
-class ExamplePlan:
-    """What a job on examples will read and need.
+@dataclass(frozen=True, kw_only=True)
+class ExamplePlan(Needs):
+    """What a job on examples will read and need; see `Needs` for what every plan has.
 
     Attributes
     ----------
@@ -81,16 +105,6 @@ class ExamplePlan:
         Of the predictions.
     chunk, block, group
         Examples of a storage chunk, of what is decoded at a time, and of what a task goes through.
-    num_groups
-        Tasks of each stage.
-    bytes_to_read
-        Predictions, decoded, in one read.
-    worker_bytes
-        Memory that each thread of a worker needs.
-    process_bytes
-        Memory of a worker process that does nothing yet.
-    class_names
-        Of the classes, if the dataset has any.
     """
 
     num_examples: int
@@ -99,11 +113,6 @@ class ExamplePlan:
     chunk: int
     block: int
     group: int
-    num_groups: int
-    bytes_to_read: int
-    worker_bytes: int
-    process_bytes: int
-    class_names: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise InputError if the results of the examples would not fit into this process."""
@@ -116,15 +125,14 @@ class ExamplePlan:
             "classes": _classes(self.num_classes, self.class_names),
             "pred_probs": f"{self.dtype}, chunks of {self.chunk:,} examples",
             "read at a time": f"{self.block:,} examples",
-            "groups": f"{self.num_groups:,} of {self.group:,} examples",
-            "bytes to read": format_bytes(self.bytes_to_read),
-            "memory of a worker": _memory(self.process_bytes, self.worker_bytes),
-        }
+        } | self._ends(f" of {self.group:,} examples")
 
 
-@dataclass(frozen=True)
-class BoxPlan:
-    """What a job on boxes will read and need.
+@dataclass(frozen=True, kw_only=True)
+class BoxPlan(Needs):
+    """What a job on boxes will read and need; see `Needs` for what every plan has.
+
+    All columns are read twice. What is kept of each image has been read for the plan.
 
     Attributes
     ----------
@@ -132,30 +140,12 @@ class BoxPlan:
         Images, given and predicted boxes.
     num_classes
         K.
-    num_groups
-        Tasks of each stage.
-    bytes_to_read
-        All columns, decoded; they are read twice.
-    worker_bytes
-        Memory that each thread of a worker needs.
-    process_bytes
-        Memory of a worker process that does nothing yet.
-    class_names
-        Of the classes, if the dataset has any.
     """
 
     num_images: int
     num_given: int
     num_predicted: int
     num_classes: int
-    num_groups: int
-    bytes_to_read: int
-    worker_bytes: int
-    process_bytes: int
-    class_names: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Do nothing: what is kept of each image has been read for the plan."""
 
     def summary(self) -> dict[str, str]:
         """Return the plan as text by name; the command line prints it."""
@@ -163,10 +153,7 @@ class BoxPlan:
             "images": f"{self.num_images:,}",
             "boxes": f"{self.num_given:,} given, {self.num_predicted:,} predicted",
             "classes": _classes(self.num_classes, self.class_names),
-            "groups": f"{self.num_groups:,}",
-            "bytes to read": f"{format_bytes(self.bytes_to_read)}, twice",
-            "memory of a worker": _memory(self.process_bytes, self.worker_bytes),
-        }
+        } | self._ends("", ", twice")
 
 
 def _classes(count: int, names: tuple[str, ...]) -> str:
@@ -176,8 +163,3 @@ def _classes(count: int, names: tuple[str, ...]) -> str:
 
 def _times(shape: Sequence[int]) -> str:
     return " x ".join(f"{n:,}" for n in shape)
-
-
-def _memory(process_bytes: int, worker_bytes: int) -> str:
-    each = format_bytes(worker_bytes)
-    return f"{format_bytes(process_bytes)}, and {each} for each of its threads"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -12,10 +12,20 @@ from dask.utils import format_bytes
 
 from dask_labelqc.errors import Advice
 from dask_labelqc.pipeline.measures import Failure
-from dask_labelqc.storage.stores import open_store, without_keys
+from dask_labelqc.storage.connections import without_keys
+from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Floats, Ints
 
-__all__ = ["WORST", "BoxReport", "ExampleReport", "JobReport", "lowest", "most", "summary_of"]
+__all__ = [
+    "WORST",
+    "BoxReport",
+    "ExampleReport",
+    "JobReport",
+    "Report",
+    "lowest",
+    "most",
+    "summary_of",
+]
 
 WORST = 5
 """Images and classes that a report names."""
@@ -23,12 +33,44 @@ SHOWN = 20
 """Causes that are listed; the output's attribute has all images that were left out."""
 
 
-class _Written:
-    """A report of an output."""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What every job tells; everything else is in its output.
+
+    Attributes
+    ----------
+    output
+        Where it is.
+    num_issues
+        Of the dataset.
+    num_groups, num_resumed
+        Groups in all, and those that an earlier run had finished.
+    bytes_read
+        Of predictions, decoded.
+    seconds
+        Of each stage.
+    read_ratio
+        Part of the time of the tasks that read the predictions for which they waited for data.
+    peak_bytes
+        The most memory that a worker process has held, 0 if nothing was run.
+    failures
+        Images, or examples, that were left out, and why.
+    storage_options
+        With which it was written. A report that is pickled keeps none of the keys: where it is
+        unpickled, keys are those of the environment.
+    """
 
     item: ClassVar[str] = "image"
     output: str
-    storage_options: Mapping[str, Any] | None
+    num_issues: int
+    num_groups: int
+    num_resumed: int
+    bytes_read: int
+    seconds: Mapping[str, float]
+    read_ratio: float = 0.0
+    peak_bytes: int = 0
+    failures: tuple[Failure, ...] = ()
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def open(self) -> xr.Dataset:
         """Open the output, lazily."""
@@ -38,56 +80,33 @@ class _Written:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"storage_options": without_keys(self.storage_options)}
 
+    def found(self) -> dict[str, str]:
+        """Return what was found, as text by name."""
+        raise NotImplementedError
+
     def summary(self) -> dict[str, str]:
         """Return what was done, as text by name; the command line prints it at the end."""
-        return summary_of(self)  # type: ignore[arg-type]
+        return summary_of(self)
 
 
-@dataclass(frozen=True)
-class JobReport(_Written):
-    """What a job did; everything else is in its output.
+@dataclass(frozen=True, kw_only=True)
+class JobReport(Report):
+    """What a job on images did; see `Report` for what every job tells.
 
     Attributes
     ----------
-    output
-        Where it is.
-    num_images, num_pixels, num_issues
+    num_images, num_pixels
         Of the dataset.
-    num_groups, num_resumed
-        Groups in all, and those that an earlier run had finished.
-    bytes_read
-        Of predictions, decoded.
-    seconds
-        Of each stage.
     worst_images
         (image, softmin score) of those with the lowest scores, the lowest first.
-    read_ratio
-        Part of the time of the tasks that read the predictions for which they waited for data.
-    peak_bytes
-        The most memory that a worker process has held, 0 if nothing was run.
-    failures
-        Images that were left out, and why.
     worst_classes
         (name or index, issues) of the given classes with the most, the most first.
-    storage_options
-        With which it was written. A report that is pickled keeps none of the keys: where it is
-        unpickled, keys are those of the environment.
     """
 
-    output: str
     num_images: int
     num_pixels: int
-    num_issues: int
-    num_groups: int
-    num_resumed: int
-    bytes_read: int
-    seconds: Mapping[str, float]
     worst_images: tuple[tuple[int, float], ...]
-    read_ratio: float = 0.0
-    peak_bytes: int = 0
-    failures: tuple[Failure, ...] = ()
     worst_classes: tuple[tuple[str, int], ...] = ()
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def found(self) -> dict[str, str]:
         """Return what was found, as text by name."""
@@ -99,38 +118,24 @@ class JobReport(_Written):
         } | _of_classes(self.worst_classes)
 
 
-@dataclass(frozen=True)
-class ExampleReport(_Written):
-    """What a job on examples did; everything else is in its output.
+@dataclass(frozen=True, kw_only=True)
+class ExampleReport(Report):
+    """What a job on examples did; see `Report` for what every job tells.
 
     Attributes
     ----------
-    output
-        Where it is.
-    num_examples, num_issues
+    num_examples
         Of the dataset.
-    num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures, worst_classes
-        As in `JobReport`, of examples.
     worst_examples
         The issues with the lowest scores, the lowest first.
-    storage_options
-        With which it was written; of a report that is pickled without keys.
+    worst_classes
+        (name or index, issues) of the given classes with the most, the most first.
     """
 
     item: ClassVar[str] = "example"
-    output: str
     num_examples: int
-    num_issues: int
-    num_groups: int
-    num_resumed: int
-    bytes_read: int
-    seconds: Mapping[str, float]
     worst_examples: tuple[int, ...]
-    read_ratio: float = 0.0
-    peak_bytes: int = 0
-    failures: tuple[Failure, ...] = ()
     worst_classes: tuple[tuple[str, int], ...] = ()
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def found(self) -> dict[str, str]:
         """Return what was found, as text by name."""
@@ -141,40 +146,22 @@ class ExampleReport(_Written):
         } | _of_classes(self.worst_classes)
 
 
-@dataclass(frozen=True)
-class BoxReport(_Written):
-    """What a job on boxes did; everything else is in its output.
+@dataclass(frozen=True, kw_only=True)
+class BoxReport(Report):
+    """What a job on boxes did; its issues are images. See `Report` for what every job tells.
 
     Attributes
     ----------
-    output
-        Where it is.
     num_images, num_given, num_predicted
         Images, given and predicted boxes of the dataset.
-    num_issues
-        Images that are almost certainly wrong.
-    num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures
-        As in `JobReport`.
     worst_images
         (image, score) of those with the lowest scores, the lowest first.
-    storage_options
-        With which it was written; of a report that is pickled without keys.
     """
 
-    output: str
     num_images: int
     num_given: int
     num_predicted: int
-    num_issues: int
-    num_groups: int
-    num_resumed: int
-    bytes_read: int
-    seconds: Mapping[str, float]
     worst_images: tuple[tuple[int, float], ...]
-    read_ratio: float = 0.0
-    peak_bytes: int = 0
-    failures: tuple[Failure, ...] = ()
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def found(self) -> dict[str, str]:
         """Return what was found, as text by name."""
@@ -184,9 +171,6 @@ class BoxReport(_Written):
             "label issues": _share(self.num_issues, self.num_images, "images"),
             "worst images": _named_scores(self.worst_images),
         }
-
-
-Report: TypeAlias = "JobReport | ExampleReport | BoxReport"
 
 
 def summary_of(report: Report, told: Callable[[Advice], str] = str) -> dict[str, str]:

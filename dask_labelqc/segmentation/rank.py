@@ -127,7 +127,7 @@ def get_label_quality_scores(
     softmin = method == "softmin"
     if softmin and downsample != 1:
         warnings.warn(
-            f"downsample: {downsample} has no effect with method='softmin'",
+            f"downsample: {downsample} has no effect on the method 'softmin'",
             LabelQCWarning,
             stacklevel=2,
         )

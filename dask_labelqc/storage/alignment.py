@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, advise
 from dask_labelqc.storage.dimensions import Dimensions
 from dask_labelqc.storage.layout import Layout, Order
 from dask_labelqc.typing import Shape
@@ -274,7 +274,8 @@ def _image_axis(
     if classes == 0:
         raise InputError(
             f"image_dim: {frame.base.argument} of shape {shape} may be {shape[0]} images or one "
-            "scene; say which: image_dim=0, or image_dim=False"
+            "scene",
+            advise("say which: {image_dim}", image_dim=[0, False]),
         )
     return 0
 
@@ -287,7 +288,8 @@ def _image_axis_of(names: tuple[Hashable, ...], argument: str) -> int | None:
         return 0
     raise InputError(
         f"image_dim: {argument} has dimensions {names}; whether {other[0]!r} counts images is not "
-        f"clear: pass image_dim={other[0]!r}, or image_dim=False for one scene"
+        "clear",
+        advise("say {image_dim}, the last for one scene", image_dim=[other[0], False]),
     )
 
 
@@ -298,8 +300,8 @@ def _check_scene(frame: _Frame, pred_probs: Dimensions, classes: int, image: int
     if image is None and sorted(left) != sorted(wanted):
         raise InputError(
             f"pred_probs: got shape {pred_probs.shape}, it must be (K, *spatial) for one scene: "
-            f"{frame.base.argument} of shape {wanted}; image_dim= names the dimension of images, "
-            "if there is one"
+            f"{frame.base.argument} of shape {wanted}",
+            advise("{image_dim} names the dimension of images, if there is one", image_dim=...),
         )
 
 

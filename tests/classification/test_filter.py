@@ -260,17 +260,20 @@ def test_unusable_inputs(change: Any, message: str) -> None:
         ({"verbose": 2}, "verbose: got 2, it must be True or False"),
         ({"quality_score_kwargs": "best"}, "quality_score_kwargs: got 'best', it must be a dict"),
         ({"num_issue_kwargs": [1]}, "num_issue_kwargs: got [1], it must be a dictionary"),
-        ({"quality_score_kwargs": {"method": ["a"]}}, "quality_score_kwargs: method is ['a'], it"),
+        (
+            {"quality_score_kwargs": {"method": ["a"]}},
+            "quality_score_kwargs: method: got ['a'], it",
+        ),
         (
             {"quality_score_kwargs": {"adjust_pred_probs": "False"}},
             "quality_score_kwargs: adjust_pred_probs: got 'False', it must be True or False",
         ),
         ({"labels_file": "y.npy"}, "labels, labels_file: got both, exactly one of them"),
-        ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method is 'best'"),
+        ({"quality_score_kwargs": {"method": "best"}}, "quality_score_kwargs: method: got 'best'"),
         ({"quality_score_kwargs": {"rank": 1}}, "quality_score_kwargs: got the unknown keyword"),
         (
             {"num_issue_kwargs": {"estimation_method": "off_diagonal_custom"}},
-            "num_issue_kwargs: estimation_method is 'off_diagonal_custom', it must be one of",
+            "num_issue_kwargs: estimation_method: got 'off_diagonal_custom', it must be one of",
         ),
         (
             {
@@ -279,7 +282,7 @@ def test_unusable_inputs(change: Any, message: str) -> None:
                     "adjust_pred_probs": True,
                 }
             },
-            "quality_score_kwargs: adjust_pred_probs=True does not go with",
+            "quality_score_kwargs: adjust_pred_probs, method: both were given",
         ),
     ],
 )

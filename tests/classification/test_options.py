@@ -31,13 +31,13 @@ def test_what_follows_from_the_score(scores: Any, bound: Any, rescored: Any, twi
     [
         ({"methods": "x"}, None, "quality_score_kwargs: got the unknown keyword 'methods'"),
         ([], None, r"quality_score_kwargs: got \[\], it must be a dictionary"),
-        ({"method": "margin"}, None, "quality_score_kwargs: method is 'margin'"),
+        ({"method": "margin"}, None, "quality_score_kwargs: method: got 'margin'"),
         ({"adjust_pred_probs": "no"}, None, "quality_score_kwargs: adjust_pred_probs: got 'no'"),
-        (None, {"estimation_method": 3}, "num_issue_kwargs: estimation_method is 3"),
+        (None, {"estimation_method": 3}, "num_issue_kwargs: estimation_method: got 3"),
         (
             {"method": "confidence_weighted_entropy", "adjust_pred_probs": True},
             None,
-            "does not go with",
+            "adjust_pred_probs, method: both were given",
         ),
     ],
 )
@@ -71,4 +71,4 @@ def test_shapes_that_cannot_be_used(labels: Any, probs: Any, message: str) -> No
 def test_a_format() -> None:
     form = check_format((4,), np.dtype("f8"), (4, 3), np.dtype(">u2"), 0.5)
     assert form == ExampleFormat((4,), 3, np.dtype("u2"), 0.5)
-    assert (form.num_examples, form.example_bytes) == (4, 6)
+    assert (form.num_examples, form.item_bytes) == (4, 6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dask_labelqc import InputError, LabelQCWarning
+from dask_labelqc.classification import find_label_issues_batched
 from dask_labelqc.classification.validity import warn_of_sum, whole_labels
 from dask_labelqc.method.statistics import WorstSum
 
@@ -38,3 +39,10 @@ def test_a_sum_is_warned_of_where_the_caller_stands() -> None:
         assert warn_of_sum(worst, 0.01, stacklevel=2)
     assert said[0].filename == __file__
     assert not warn_of_sum(worst, 0.5)
+
+
+def test_labels_of_which_none_takes_part() -> None:
+    labels, pred_probs = np.full(6, np.nan), np.full((6, 2), 0.5)
+    with pytest.warns(LabelQCWarning, match="labels: all are masked or NaN: no example") as said:
+        assert find_label_issues_batched(labels, pred_probs, verbose=False).size == 0
+    assert [warning.filename for warning in said] == [__file__]

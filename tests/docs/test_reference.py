@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import dask_labelqc
 from dask_labelqc.method.outputs import outputs_table
 from docs.pages import ROOT
+from tests.pipeline.others import make
 
 LISTED = re.findall(
     r"^   (dask_labelqc[\w.]*)$", (ROOT / "docs/reference/api.md").read_text(), re.MULTILINE
@@ -57,3 +59,16 @@ def test_public_modules_are_found() -> None:
 
 def test_the_outputs_are_those_of_the_table() -> None:
     assert outputs_table() in (ROOT / "docs/reference/outputs.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["examples", "boxes"])
+def test_the_outputs_of_other_jobs_are_in_their_tables(kind: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs/reference/outputs.md").read_text()
+    section = page.partition(f"\n## {kind.title()}\n")[2].partition("\n## ")[0]
+    rows = [re.split(r" *\| *", row)[1:4] for row in section.splitlines() if row.startswith("| `")]
+    listed = {name: (d, t) for names, d, t in rows for name in re.findall("`(.+?)`", names)}
+    found = make(kind, tmp_path / "in").audit(tmp_path / "out").open()
+    assert listed.keys() == set(found.data_vars)
+    for name, (dims, dtype) in listed.items():
+        assert found[name].dims == tuple(filter(None, dims.split(", ")))
+        assert found[name].dtype.name in dtype or "unsigned" in dtype

@@ -13,6 +13,7 @@ from dask.array.core import Array
 
 from dask_labelqc.object_detection import audit, blocks, filter, from_lists, passes, rank
 from dask_labelqc.object_detection.options import BoxScoreOptions
+from dask_labelqc.progress import NoProgress
 from tests.clusters import forking
 
 
@@ -139,3 +140,24 @@ def test_memory_of_a_task_is_a_multiple_of_its_boxes(lists: Any, sources: Any) -
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 120 * (span.size("given_box") + span.size("predicted_box")), name
+
+
+@pytest.mark.parametrize("function", [audit, rank.get_label_quality_scores])
+def test_progress_of_what_is_computed_at_once(
+    function: Any, lists: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Told(NoProgress):
+        def stage(self, name: str, total: int, done: int = 0) -> None:
+            told.append([name, total, done])
+
+        def advance(self, num_bytes: int = 0) -> None:
+            told[-1][2] += 1
+
+    monkeypatch.setattr("dask_labelqc.method.calls.LateProgress", lambda make: Told())
+    labels, predictions = lists(0, 6)
+    function(labels, predictions, block_boxes=1, verbose=False)
+    assert told == []
+    function(labels, predictions, block_boxes=1, verbose=True)
+    assert told == [["survey", 6, 6], ["score", 6, 6]]

@@ -12,6 +12,7 @@ import zarr
 from dask_labelqc.errors import InputError, LabelQCWarning
 from dask_labelqc.object_detection import audit, columnar_dataset, from_lists, rank, summary
 from dask_labelqc.object_detection.dataset import COLUMNS
+from dask_labelqc.storage.gaps import missing_objects
 
 
 def test_columns_hold_the_lists(lists: Any) -> None:
@@ -176,6 +177,31 @@ def test_chunks_that_read_as_a_class_are_a_warning(
     with pytest.warns(LabelQCWarning, match=message) as caught:
         rank.get_label_quality_scores(tmp_path / "boxes.zarr")
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("empty", [20, 21])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_offsets_of_zeros_that_were_left_out(tmp_path: Path, zarr_format: Any, empty: int) -> None:
+    """Before a zero all are zeros; of those that a box follows on, nobody knows."""
+    nothing = {"bboxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+    box = {"bboxes": np.array([[0, 0, 9, 9]]), "labels": np.array([1])}
+    predictions = [[np.zeros((0, 5)), np.array([[1, 1, 9, 9, 0.9]])]] * 30
+    dataset = from_lists([nothing] * empty + [box] * (30 - empty), predictions)
+    dataset["given_offsets"].encoding |= {"fill_value": 0, "chunks": (7,)}
+    with zarr.config.set({"array.write_empty_chunks": False}):
+        dataset.to_zarr(tmp_path / "boxes.zarr", consolidated=False, zarr_format=zarr_format)
+    assert missing_objects(zarr.open_array(tmp_path / "boxes.zarr/given_offsets")) == [
+        (0,),
+        (1,),
+        (2,),
+    ]
+    if empty == 21:
+        scores = rank.get_label_quality_scores(tmp_path / "boxes.zarr")
+        np.testing.assert_array_equal(scores, rank.get_label_quality_scores(dataset.load()))
+        return
+    advice = r"If it was, .* write the array again with a fill value that is not in it, such as -1"
+    with pytest.raises(InputError, match=rf"given_offsets: 3 of 5 chunks .* to the end\? {advice}"):
+        rank.get_label_quality_scores(tmp_path / "boxes.zarr")
 
 
 def test_what_is_all_zeros_is_in_the_store(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_threshold_may_be_a_quantile() -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, "0.5", None])
 def test_thresholds_outside_zero_and_one_are_refused(lists: Any, value: Any) -> None:
     labels, predictions = lists(0, 2)
-    message = rf"threshold must be between 0 and 1, got {value!r}"
+    message = rf"threshold: got {value!r}, it must be between 0 and 1"
     with pytest.raises(InputError, match=f"^{message}"):
         rank.issues_from_scores(np.array([0.5]), threshold=value)
     if value is None:  # the default of the others
@@ -220,13 +220,13 @@ def test_thresholds_outside_zero_and_one_are_refused(lists: Any, value: Any) -> 
             labels=labels, predictions=predictions, low_probability_threshold=value
         )
     for name in ("low_probability_threshold", "high_probability_threshold"):
-        with pytest.raises(InputError, match=f"{name} must be between 0 and 1"):
+        with pytest.raises(InputError, match=f"{name}: got {value!r}, it must be"):
             audit(labels, predictions, **{name: value})
     with pytest.raises(InputError, match=f"prediction_{message}"):
         summary.visualize(np.zeros((9, 9)), prediction_threshold=value)
-    with pytest.raises(InputError, match="alpha must be between 0 and 1"):
+    with pytest.raises(InputError, match=f"alpha: got {value!r}, it must be between"):
         rank.get_auxiliary_inputs(value, labels, predictions)
-    with pytest.raises(InputError, match=r"alpha must be between 0 and 1"):
+    with pytest.raises(InputError, match=f"alpha: got {value!r}, it must be between 0"):
         rank.compute_spurious_box_scores(labels=labels, predictions=predictions, alpha=value)
 
 
@@ -387,15 +387,15 @@ def test_bad_boxes_are_named_in_any_block(lists: Any, sources: Any) -> None:
         ),
         (
             {"aggregation_weights": {"overlooked": 2, "badloc": -1, "swap": 0}},
-            "must not be negative and must sum to 1, got",
+            r"got \{.*\}, they must not be negative and must sum to 1",
         ),
         (
             {"aggregation_weights": {"overlooked": 1, "badloc": "0", "swap": 0}},
-            "must not be negative and must sum to 1, got",
+            r"got \{.*\}, they must not be negative and must sum to 1",
         ),
-        ({"aggregation_weights": [1, 0, 0]}, r"must be a mapping .*, got \[1, 0, 0\]"),
-        ({"block_boxes": 0}, "block_boxes must be a number of at least 1, got 0"),
-        ({"block_boxes": 1.5}, "block_boxes must be a number of at least 1, got 1.5"),
+        ({"aggregation_weights": [1, 0, 0]}, r"got \[1, 0, 0\], it must be a mapping"),
+        ({"block_boxes": 0}, "block_boxes: got 0, it must be an integer of 1"),
+        ({"block_boxes": 1.5}, "block_boxes: got 1.5, it must be an integer of 1"),
     ],
 )
 def test_bad_options(lists: Any, options: Any, message: str) -> None:
@@ -419,7 +419,7 @@ def test_bad_arguments(lists: Any) -> None:
         rank.compute_swap_box_scores(labels=labels)
     with pytest.raises(InputError, match="predictions must be None"):
         rank.get_label_quality_scores(from_lists(labels, predictions), predictions)
-    with pytest.raises(InputError, match=r"alpha must be between 0 and 1, got 1.5"):
+    with pytest.raises(InputError, match=r"alpha: got 1.5, it must be between 0 and 1"):
         rank.compute_swap_box_scores(labels=labels, predictions=predictions, alpha=1.5)
-    with pytest.raises(InputError, match="temperature must be greater than 0, got 0"):
+    with pytest.raises(InputError, match="temperature: got 0, it must be a number above 0"):
         rank.pool_box_scores_per_image([np.array([0.5])], temperature=0)

@@ -16,7 +16,8 @@ from dask_labelqc.errors import InputError, LabelQCError
 from dask_labelqc.pipeline import audit_zarr, plan_audit
 from dask_labelqc.segmentation import find_label_issues
 from dask_labelqc.storage.arrays import open_array
-from dask_labelqc.storage.stores import open_store, parse_storage_options
+from dask_labelqc.storage.connections import parse_storage_options
+from dask_labelqc.storage.stores import open_store
 from tests.forks import BIN, run
 from tests.object_store.servers import KEY_ID, SECRET, Server
 from tests.pipeline.datasets import check, files, write_case

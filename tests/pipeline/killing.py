@@ -102,7 +102,7 @@ def _run(
     if job == "audit_zarr":
         arguments = {"group_bytes": 1} | arguments
     output = arguments.pop("output")
-    with open_client(scheduler, workers=0) as client:
+    with open_client(scheduler, workers=None if scheduler else 0) as client:
         run = partial(getattr(pipeline, job), *places, output=output, progress=False)
         run(n_jobs=2, client=client, **arguments)
 

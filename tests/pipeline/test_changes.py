@@ -12,7 +12,7 @@ import zarr
 
 from dask_labelqc.errors import LabelQCWarning, OutputError
 from dask_labelqc.pipeline import job
-from dask_labelqc.pipeline.output import check_written
+from dask_labelqc.pipeline.finish import check_written
 from dask_labelqc.pipeline.stamps import group_stamps
 from dask_labelqc.plan import Plan
 from dask_labelqc.progress import NoProgress

@@ -45,6 +45,18 @@ def restarted(runs: list[dict], **arguments: Any) -> list[dict]:
     return [run | arguments for run in kept]
 
 
+def test_killed_while_it_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing has been read: a resume has nothing to say of inputs that changed, or may have."""
+    case = make_case(50, (3, 4, 6), 3)
+    stored = write_case(tmp_path / "in", case, chunks=(1, 2, 4, 6))
+    runs = deaths(paths(stored), tmp_path, ["put"], 3, 20, 1)
+    assert set(run_killed(runs)) == {KILLED}
+    for run in runs:
+        audit(stored, Path(run["output"]), resume=True)
+        assert "changed since" not in caplog.text, f"killed at write {run['kill_at']}"
+    check(Path(runs[-1]["output"]), case)
+
+
 @pytest.mark.parametrize("first", [1, 4])
 def test_killed_at_any_write(first: int, tmp_path: Path) -> None:
     """Half a file, a whole file, a deletion: wherever it dies, resume writes the same bytes."""

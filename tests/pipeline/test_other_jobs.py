@@ -400,6 +400,38 @@ def test_images_whose_boxes_cannot_be_audited(tmp_path: Path) -> None:
     dataset.check(output)
 
 
+@pytest.mark.parametrize("name", ["given_boxes", "predicted_boxes", "predicted_scores"])
+def test_images_whose_boxes_are_gone(name: str, tmp_path: Path) -> None:
+    """Also where the fill value could be a box, as others write it."""
+    boxes = make_boxes(7)
+    dataset = write_boxes(tmp_path / "in", boxes)
+    array = zarr.open_array(tmp_path / "in" / name)
+    metadata = tmp_path / "in" / name / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"fill_value": "NaN"', '"fill_value": 0.0'))
+    assert zarr.open_array(tmp_path / "in" / name).fill_value == 0
+    chunk = tmp_path / "in" / name / ("c/2/0" if array.ndim == 2 else "c/2")
+    kept = chunk.read_bytes()
+    chunk.unlink()
+    with pytest.raises(InputError, match=rf"{name}: 1 of \d+ chunks are not in the store"):
+        dataset.audit(tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    report = dataset.audit(tmp_path / "out", keep_going=True)
+    rows = 2 * array.chunks[0], 3 * array.chunks[0] - 1
+    offsets = boxes[f"{name.partition('_')[0]}_offsets"].values
+    first, last = (np.searchsorted(offsets, rows, side="right") - 1).tolist()
+    lost = [i for i in range(first, last + 1) if offsets[i] < offsets[i + 1]]
+    assert report.open().attrs["not_audited"] == lost
+    assert {failure.cause.partition(" is")[0] for failure in report.failures} == {
+        f"{name}: chunk {'2.0' if array.ndim == 2 else '2'}"
+    }
+    expected = object_detection.audit(_without(boxes, lost))
+    others = np.delete(np.arange(boxes.sizes["image"]), lost)
+    np.testing.assert_array_equal(report.open().image_score[others], expected.image_score)
+    chunk.write_bytes(kept)
+    assert dataset.audit(tmp_path / "out", resume=True).failures == ()
+    dataset.check(tmp_path / "out")
+
+
 def _without(boxes: xr.Dataset, lost: list[int]) -> xr.Dataset:
     labels, predictions = [], []
     for image in range(boxes.sizes["image"]):
@@ -489,8 +521,30 @@ def test_inputs_that_no_job_takes(tmp_path: Path) -> None:
         audit_boxes_zarr(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(OutputError, match="holds the given_boxes that are to be read"):
         dataset.audit(tmp_path / "in", overwrite=True)
-    with pytest.raises(InputError, match="method is 'margin', it must be one of self_confidence"):
+    with pytest.raises(InputError, match="method: got 'margin', it must be one of self_"):
         audit_examples_zarr("a", "b", tmp_path / "out", method="margin")  # type: ignore[arg-type]
+
+
+def test_predictions_in_another_order_than_the_labels(tmp_path: Path) -> None:
+    """Of the dimensions, by name, it does not matter; of the examples it is an error."""
+    labels, probs = make_examples(5)
+    data = xr.Dataset(
+        {"labels": ("row", labels), "pred_probs": (("class", "row"), probs.T)},
+        {"row": np.arange(len(labels))[::-1] * 10},
+    )
+    data.chunk(row=70).to_zarr(tmp_path / "in", consolidated=False)
+    places = tmp_path / "in/labels", tmp_path / "in/pred_probs"
+    expected = find_label_issues_batched(labels, probs, verbose=False)
+    report = audit_examples_zarr(*places, tmp_path / "out", progress=False)
+    np.testing.assert_array_equal(report.open().issue_index, expected)
+    turned = data[["pred_probs"]].isel(row=slice(None, None, -1)).drop_encoding()
+    turned.chunk(row=70).to_zarr(tmp_path / "turned", consolidated=False)
+    others = places[0], tmp_path / "turned/pred_probs"
+    with pytest.raises(InputError, match=r"in another order .*reindex_like\(labels\)\), or give"):
+        audit_examples_zarr(*others, tmp_path / "other", progress=False)
+    opened = [xr.open_zarr(place.parent, consolidated=False)[place.name] for place in others]
+    found = find_label_issues_batched(*opened, verbose=False)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("n_jobs", [0, -1])

@@ -57,14 +57,14 @@ def test_a_worker_without_the_package(
 ) -> None:
     python = python_without_the_package(tmp_path / "bare")
     cluster.add_worker_of(python, **BARE)
-    message = rf"client: 1 of 1 workers cannot run dask-labelqc {OURS}: {ADDRESS} lacks it; "
-    with pytest.raises(InputError, match=message):
+    message = rf"1 of 1 workers cannot run dask-labelqc {OURS}: {ADDRESS} lacks it; "
+    with pytest.raises(InputError, match=f"client: {message}"):
         audit(stored, tmp_path / "out", client=client)
     assert not (tmp_path / "out").exists()
     command = [BIN / "dask", "labelqc", "audit", *stored, tmp_path / "out", "--quiet"]
     ran = run(*command, "--scheduler", cluster.address)
     assert ran.status == 1
-    assert re.fullmatch(f"Error: {message}.*\n", ran.err)
+    assert re.fullmatch(f"Error: --scheduler: {message}.*\n", ran.err)
     assert not (tmp_path / "out").exists()
 
 

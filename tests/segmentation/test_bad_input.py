@@ -255,7 +255,7 @@ def test_unknown_keyword(function: Any) -> None:
 
 
 def test_downsample_has_no_effect_on_softmin() -> None:
-    with pytest.warns(LabelQCWarning, match="downsample: 2 has no effect with method='softmin'"):
+    with pytest.warns(LabelQCWarning, match="downsample: 2 has no effect on the method 'softmin'"):
         scores, _ = get_label_quality_scores(
             CASE.labels, CASE.pred_probs, downsample=2, verbose=False
         )

@@ -347,6 +347,19 @@ def test_no_warning_where_the_fill_value_is_no_class_or_ignored(
         assert_same(found, expected)
 
 
+# Nothing takes part
+
+
+@pytest.mark.parametrize("function", [FUNCTIONS["find_label_issues"], FUNCTIONS["audit"]])
+def test_labels_of_which_none_takes_part(function: Any) -> None:
+    """One warning, whoever scans them."""
+    labels = np.where(LOST, 9, 255)
+    for these in (labels, da.from_array(labels, chunks=(1, -1, -1))):
+        with pytest.warns(LabelQCWarning, match="labels: all are ignored, masked or NaN") as said:
+            computed(function(these, CASE.pred_probs, ignore_index=(9, 255)))
+        assert len(said) == 1
+
+
 # The summaries
 
 PLAIN = (RAW & ~LOST, CASE.labels, CASE.pred_probs)

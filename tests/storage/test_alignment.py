@@ -145,21 +145,21 @@ def test_names_of_one_side(labels: Any, probs: Any, expected: Any) -> None:
             np.zeros((3, 3, 5)),
             {"class_dim": 0},
             "image_dim: labels of shape (3, 5) may be 3 images or one scene; say which: "
-            "image_dim=0, or image_dim=False",
+            "image_dim=0 or image_dim=False",
         ),
         (
             array(("y", "x", "time")),
             array(("y", "x", "time", "class")),
             {},
             "image_dim: labels has dimensions ('y', 'x', 'time'); whether 'time' counts images is "
-            "not clear: pass image_dim='time', or image_dim=False for one scene",
+            "not clear; say image_dim='time' or image_dim=False, the last for one scene",
         ),
         (
             array(("y", "x")),
             np.zeros((4, 3, 5)),
             {},
             "pred_probs: got shape (4, 3, 5), it must be (K, *spatial) for one scene: labels of "
-            "shape (4, 5); image_dim= names the dimension of images, if there is one",
+            "shape (4, 5); image_dim names the dimension of images, if there is one",
         ),
     ],
 )
