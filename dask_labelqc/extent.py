@@ -51,6 +51,14 @@ class Region(Protocol):
         """What to call it in a message."""
 
     @property
+    def images(self) -> slice:
+        """Its images among those of the dataset, if they follow one another."""
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where it is in an array of all pixels, if its images follow one another."""
+
+    @property
     def edges(self) -> Ints | None:
         """The positions at which its images begin, and its size; None where they have one size."""
 

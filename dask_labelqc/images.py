@@ -247,7 +247,7 @@ class ImageTable:
         return table
 
 
-def column_attributes(name: str) -> dict[str, str]:
+def column_attributes(name: str) -> dict[str, Any]:
     """Return the attributes of a column of a table: CF names the samples where they are counted."""
     return {"sample_dimension": PIXEL} if name == COUNT else {}
 

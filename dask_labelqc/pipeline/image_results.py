@@ -30,7 +30,7 @@ class Sums:
     parts: Parts
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(summed_parts(self.parts, other.parts))
+        return Sums(summed_parts(self.parts, other.parts)) if other.parts else self
 
 
 def found_images(

@@ -172,7 +172,7 @@ class StoredImages(ImageSource):
         return {name: value for name, value in vars(self).items() if name != "table"}
 
     @cached_property
-    def table(self) -> ImageTable:  # type: ignore[override]
+    def table(self) -> ImageTable:
         return ImageTable.read(self.group)
 
     @property

@@ -19,6 +19,7 @@ from dask_labelqc.extent import Extent, Gaps
 from dask_labelqc.method.issues import find_issues
 from dask_labelqc.method.outputs import (
     OUTPUTS,
+    ImageParts,
     Parts,
     contributed,
     empty_pixels,

@@ -33,7 +33,16 @@ from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.image_results import Sums, found_images
 from dask_labelqc.pipeline.image_source import ImageSource
 from dask_labelqc.pipeline.images import check_group_bytes
-from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
+from dask_labelqc.pipeline.inputs import (
+    PROCESS_BYTES,
+    DenseOutput,
+    Found,
+    Inputs,
+    Painted,
+    Part,
+    Results,
+)
+from dask_labelqc.pipeline.plans import RaggedPlan
 from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_of, to_arrays
 from dask_labelqc.pipeline.runs import copy_part, touched, without
 from dask_labelqc.pipeline.stages import JobStages
@@ -132,7 +141,8 @@ class RaggedInputs(Inputs):
         if self._chunk:
             pixels = max(pixels // self._chunk, 1) * self._chunk
             block = max(min(block, pixels) // self._chunk, 1) * self._chunk
-            edges = np.append(np.arange(0, table.num_pixels, pixels), table.num_pixels)
+            cuts = np.append(np.arange(0, table.num_pixels, pixels), table.num_pixels)
+            edges: Ints = cuts.astype(np.int64)
             first = np.searchsorted(table.offsets, edges[:-1], side="right") - 1
             stop = np.searchsorted(table.offsets, edges[1:], side="left")
         else:
@@ -211,6 +221,26 @@ class RaggedInputs(Inputs):
         stored = format_bytes(block * self.params.pixel_bytes)
         return f"blocks of pred_probs of {block} pixels ({stored}): they"
 
+    def plan(self) -> RaggedPlan:
+        """Return what the job will read and need."""
+        params, table = self.params, self.source.table
+        by_size = np.argsort(np.diff(table.offsets), kind="stable")
+        smallest, largest = (tuple(table.shapes[i].tolist()) for i in by_size[[0, -1]])
+        return RaggedPlan(
+            num_images=table.num_images,
+            num_pixels=table.num_pixels,
+            num_classes=params.num_classes,
+            smallest=smallest,
+            largest=largest,
+            dtype=str(params.dtype),
+            group=self.group_pixels,
+            num_groups=self.num_groups,
+            bytes_to_read=table.num_pixels * params.pixel_bytes,
+            worker_bytes=self.worker_bytes(),
+            process_bytes=PROCESS_BYTES,
+            class_names=tuple(params.naming().get("class_names", ())),
+        )
+
     def fingerprint(self) -> dict[str, Any]:
         return {
             **self.params.attributes(),
@@ -225,17 +255,25 @@ class RaggedInputs(Inputs):
 
     def outputs(self) -> list[DenseOutput]:
         params = self.params
-        if self.regular is None:
-            shape, chunks, dims = params.shape, (self._length,), (PIXEL,)
-        else:
-            n, *sides = self.regular
-            shape, chunks = self.regular, (int(np.diff(self.images[0])[0]), *sides)
-            dims = (IMAGE, *SPATIAL[len(SPATIAL) - len(sides) :])
+        shape, chunks = self.regular or params.shape, self._chunks
         return [
-            DenseOutput(o.name, shape, chunks, o.dtype_for(params), o.fill, dims)
+            DenseOutput(o.name, shape, chunks, o.dtype_for(params), o.fill, self._dims)
             for o in params.outputs
             if o.over == "pixel"
         ]
+
+    @property
+    def _dims(self) -> tuple[str, ...]:
+        if self.regular is None:
+            return (PIXEL,)
+        return (IMAGE, *SPATIAL[len(SPATIAL) + 1 - len(self.regular) :])
+
+    @property
+    def _chunks(self) -> Shape:
+        if self.regular is None:
+            return (self._length,)
+        first, stop = self.items(0)
+        return (stop - first, *self.regular[1:])
 
     @property
     def _length(self) -> int:

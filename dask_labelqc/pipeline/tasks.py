@@ -335,7 +335,7 @@ def _needed(
         while not held.keys() >= set(needed[number]):
             held.update([next(recorded)])
         yield number, {n: held[n] for n in needed[number]}
-        held = {n: record for n, record in held.items() if n >= min(needed[number])}
+        held = {n: record for n, record in held.items() if n >= min(needed[number], default=number)}
 
 
 def _recorded(job: Job, numbers: Numbers) -> Iterator[tuple[int, Mapping[str, AnyArray]]]:
