@@ -6,6 +6,7 @@ import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +242,10 @@ def test_plan(tmp_path: Path) -> None:
 def test_errors_name_the_image(held: bool, tmp_path: Path) -> None:
     case = ragged_case(SHAPES, label_dtype="i2")
     case.flat.labels[0, int(case.table.offsets[3]) + 8] = 77
+    path = write_ragged(tmp_path / "in", case)
+    run = partial(run_held, Held.of(case)) if held else partial(audit_ragged, path)
     with pytest.raises(InputError, match=r"1 of \d+ pixels .* 77 at image 3, pixel \(1, 2\)"):
-        if held:
-            run_held(Held.of(case), tmp_path / "out", 1)
-        else:
-            audit_ragged(write_ragged(tmp_path / "in", case), tmp_path / "out")
+        run(tmp_path / "out", group_bytes=1)
 
 
 def test_a_factor_that_does_not_divide(tmp_path: Path) -> None:
