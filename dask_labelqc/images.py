@@ -28,7 +28,6 @@ __all__ = [
     "PIXEL",
     "ImageTable",
     "Span",
-    "column_attributes",
     "is_ragged",
     "span_of_rows",
 ]
@@ -197,25 +196,34 @@ class ImageTable:
     def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids.tolist())}
 
-    def columns(self) -> dict[str, Ints]:
-        """Return the columns besides the ids, int64 (N,), by name."""
+    def variables(self) -> dict[str, tuple[str, AnyArray, dict[str, Any]]]:
+        """Return the columns as xarray takes variables: dimension, values, attributes.
+
+        CF names the samples where they are counted.
+        """
         columns = dict(zip(_sides(self.ndim), self.shapes.T, strict=True))
         columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
-        return columns
+        found: dict[str, tuple[str, AnyArray, dict[str, Any]]]
+        found = {name: (IMAGE, np.ascontiguousarray(v), {}) for name, v in columns.items()}
+        found[COUNT][2]["sample_dimension"] = PIXEL
+        return {IMAGE_ID: (IMAGE, self.ids, {}), **found}
 
     def write(self, group: zarr.Group) -> None:
         """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
-        chunks = (min(self.num_images, ROWS),)
-        about: dict[str, Any] = {"chunks": chunks, "dimension_names": (IMAGE,), "overwrite": True}
-        for name, values in self.columns().items():
-            attributes = column_attributes(name)
-            data = np.ascontiguousarray(values, np.int64)
-            group.create_array(name, data=data, attributes=attributes, **about)
-        with warnings.catch_warnings():
-            # That the specification of Zarr 3 does not mention strings.
-            warnings.simplefilter("ignore", UnstableSpecificationWarning)
-            ids = group.create_array(IMAGE_ID, shape=self.ids.shape, dtype=str, **about)
-            ids[:] = self.ids.astype(object)
+        for name, (dim, values, attributes) in self.variables().items():
+            with warnings.catch_warnings():
+                # That the specification of Zarr 3 does not mention strings.
+                warnings.simplefilter("ignore", UnstableSpecificationWarning)
+                column = group.create_array(
+                    name,
+                    shape=values.shape,
+                    dtype=str if name == IMAGE_ID else values.dtype,
+                    chunks=(min(self.num_images, ROWS),),
+                    dimension_names=(dim,),
+                    attributes=attributes,
+                    overwrite=True,
+                )
+                column[:] = values.astype(object) if name == IMAGE_ID else values
 
     @classmethod
     def read(cls, group: zarr.Group) -> ImageTable:
@@ -245,11 +253,6 @@ class ImageTable:
                     "sizes of the images before it; images must follow one another without gaps"
                 )
         return table
-
-
-def column_attributes(name: str) -> dict[str, Any]:
-    """Return the attributes of a column of a table: CF names the samples where they are counted."""
-    return {"sample_dimension": PIXEL} if name == COUNT else {}
 
 
 def span_of_rows(group: zarr.Group, first: int, stop: int) -> Span:
