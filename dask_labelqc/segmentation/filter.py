@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 import dask.array as da
 import xarray as xr

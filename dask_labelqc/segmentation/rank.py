@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TypeAlias, Unpack, get_args, overload
+from typing import Any, TypeAlias, Unpack, get_args, overload
 
 import dask.array as da
 import numpy as np
