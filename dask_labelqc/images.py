@@ -210,20 +210,26 @@ class ImageTable:
 
     def write(self, group: zarr.Group) -> None:
         """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
-        for name, (dim, values, attributes) in self.variables().items():
-            with warnings.catch_warnings():
-                # That the specification of Zarr 3 does not mention strings.
-                warnings.simplefilter("ignore", UnstableSpecificationWarning)
-                column = group.create_array(
-                    name,
-                    shape=values.shape,
-                    dtype=str if name == IMAGE_ID else values.dtype,
-                    chunks=(min(self.num_images, ROWS),),
-                    dimension_names=(dim,),
-                    attributes=attributes,
-                    overwrite=True,
-                )
-                column[:] = values.astype(object) if name == IMAGE_ID else values
+        for name in self.variables():
+            self.write_column(group, name)
+
+    def write_column(self, group: zarr.Group, name: str) -> None:
+        """Write one of the columns alone."""
+        dim, values, attributes = self.variables()[name]
+        text = name == IMAGE_ID
+        with warnings.catch_warnings():
+            # That the specification of Zarr 3 does not mention strings.
+            warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            column = group.create_array(
+                name,
+                shape=values.shape,
+                dtype=str if text else values.dtype,
+                chunks=(min(self.num_images, ROWS),),
+                dimension_names=(dim,),
+                attributes=attributes,
+                overwrite=True,
+            )
+            column[:] = values.astype(object) if text else values
 
     @classmethod
     def read(cls, group: zarr.Group) -> ImageTable:
