@@ -383,6 +383,11 @@ class Span:
         """Return a run of positions."""
         return replace(self, start=self.start + start, stop=self.start + stop)
 
+    def of_images(self, first: int, stop: int) -> Span:
+        """Return what it has of some of its images, by their numbers; of consecutive ones."""
+        start = int(self.numbers[0])
+        return self.part(*self.edges[[first - start, stop - start]].tolist())
+
     def run(self, start: int, stop: int) -> Span:
         """Return a run of the flat axis of the dataset; of consecutive images."""
         first = int(self.offsets[0])

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -441,44 +441,39 @@ class _Joined:
         pixel_bytes = self.num_classes * self.dtype.itemsize
         whole = self.table.num_pixels
         shards = max(min(SHARD_CHUNKS, SHARD_BYTES // (CHUNK_PIXELS * pixel_bytes)), 1)
-        if regular is None:
-            shape, sides, dims = (whole,), (), (PIXEL,)
-            chunk = min(CHUNK_PIXELS, whole)
-        else:
-            shape, sides = regular, regular[1:]
-            dims = (IMAGE, *SPATIAL[len(SPATIAL) - len(sides) :])
-            chunk = min(max(CHUNK_PIXELS // self._pixels, 1), regular[0])
-        shards = min(shards, -(-shape[0] // chunk))
-        about: dict[str, Any] = {
-            "overwrite": True,
+        sides: Shape = () if regular is None else regular[1:]
+        dims = (PIXEL,) if regular is None else (IMAGE, *SPATIAL[-len(sides) :])
+        each = 1 if regular is None else self._pixels
+        length = whole // each
+        chunk = min(max(CHUNK_PIXELS // each, 1), length)
+        shards = chunk * min(shards, -(-length // chunk))
+
+        def with_classes(first: Any, sides: Sequence[Any], classes: Any) -> tuple[Any, ...]:
+            """Put the classes first where pixels are in a row, else after the images."""
+            return (classes, first) if regular is None else (first, classes, *sides)
+
+        create: Any = partial(
+            group.create_array,
+            overwrite=True,
             # What is not there reads as class 0, of which an audit warns.
-            "config": {"write_empty_chunks": True},
-        }
-        labels = group.create_array(
+            config={"write_empty_chunks": True},
+        )
+        labels = create(
             "labels",
-            shape=shape,
+            shape=(length, *sides),
             dtype=self.labels_dtype,
             chunks=(chunk, *sides),
-            shards=(chunk * shards, *sides),
+            shards=(shards, *sides),
             dimension_names=dims,
-            **about,
         )
-        scale = {"scale_factor": 1 / np.iinfo(self.dtype).max} if self.dtype.kind == "u" else {}
-        classes = self.num_classes
-        first = regular is None
-
-        def with_classes(sides: tuple[Any, ...], of_classes: Any) -> tuple[Any, ...]:
-            return (of_classes, *sides) if first else (sides[0], of_classes, *sides[1:])
-
-        pred_probs = group.create_array(
+        pred_probs = create(
             "pred_probs",
-            shape=with_classes(shape, classes),
+            shape=with_classes(length, sides, self.num_classes),
             dtype=self.dtype,
-            chunks=with_classes((chunk, *sides), classes),
-            shards=with_classes((chunk * shards, *sides), classes),
-            dimension_names=with_classes(dims, "class"),
-            attributes=scale,
-            **about,
+            chunks=with_classes(chunk, sides, self.num_classes),
+            shards=with_classes(shards, sides, self.num_classes),
+            dimension_names=with_classes(dims[0], dims[1:], "class"),
+            attributes=_scale(self.dtype),
         )
         return labels, pred_probs
 
@@ -512,6 +507,11 @@ class _Joined:
                 index = here.flat_index(np.arange(here.size))
                 given, predicted = given[index], predicted[:, index]
             yield given.astype(self.labels_dtype, copy=False), predicted
+
+
+def _scale(dtype: np.dtype[Any]) -> dict[str, float]:
+    """Return the attributes by which integers become probabilities."""
+    return {"scale_factor": 1 / np.iinfo(dtype).max} if dtype.kind == "u" else {}
 
 
 def _concatenated(parts: Sequence[tuple[AnyArray, AnyArray]]) -> tuple[AnyArray, AnyArray]:
