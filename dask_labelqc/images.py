@@ -25,10 +25,12 @@ from dask_labelqc.typing import AnyArray, Ints, Shape
 __all__ = [
     "IMAGE",
     "IMAGE_ID",
+    "OFFSET",
     "PIXEL",
     "ImageTable",
     "Span",
     "is_ragged",
+    "sides_of",
     "span_of_rows",
 ]
 
@@ -41,7 +43,14 @@ ROWS = 2**17
 """Of the table in one chunk."""
 
 
-def _sides(ndim: int) -> tuple[str, ...]:
+def sides_of(ndim: int = len(SIDES)) -> tuple[str, ...]:
+    """Return the names of the columns of so many spatial dimensions.
+
+    Examples
+    --------
+    >>> sides_of(2)
+    ('height', 'width')
+    """
     return SIDES[len(SIDES) - ndim :]
 
 
@@ -201,7 +210,7 @@ class ImageTable:
 
         CF names the samples where they are counted.
         """
-        columns = dict(zip(_sides(self.ndim), self.shapes.T, strict=True))
+        columns = dict(zip(sides_of(self.ndim), self.shapes.T, strict=True))
         columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
         found: dict[str, tuple[str, AnyArray, dict[str, Any]]]
         found = {name: (IMAGE, np.ascontiguousarray(v), {}) for name, v in columns.items()}
@@ -241,7 +250,7 @@ class ImageTable:
             It is not there, damaged, or its offsets are not those of its sizes.
         """
         sides = [name for name in SIDES if name in group]
-        if IMAGE_ID not in group or not sides or tuple(sides) != _sides(len(sides)):
+        if IMAGE_ID not in group or not sides or tuple(sides) != sides_of(len(sides)):
             raise InputError(
                 f"images: the Zarr group {group.store_path} has no table of images: variables "
                 f"{IMAGE_ID!r}, {', '.join(map(repr, SIDES[1:]))} and {OFFSET!r} along {IMAGE!r}"
