@@ -43,7 +43,7 @@ class ImageAudit:
     >>> certain = [np.array([[0.9, 0.8]]), np.array([[0.1], [0.3], [0.2]])]
     >>> found = ImageAudit(audit(labels, [np.stack([p, 1 - p]) for p in certain]))
     >>> found
-    <ImageAudit of 2 images of 1 x 2 to 3 x 1 pixels, 2 label issues (40.00 %)>
+    <ImageAudit of 2 images of 1 x 2 to 3 x 1 pixels, 2 label issues (40.00%)>
     >>> found.image("1").label_issues.values
     array([[False],
            [False],
@@ -184,7 +184,7 @@ class ImageAudit:
         share = self.num_issues / max(int(sizes.sum()), 1)
         return (
             f"<ImageAudit of {len(self):,} images of {' to '.join(shapes)} pixels, "
-            f"{self.num_issues:,} label issues ({share:.2%})>".replace("%)", " %)")
+            f"{self.num_issues:,} label issues ({share:.2%})>"
         )
 
     def _repr_html_(self) -> str:
