@@ -287,6 +287,8 @@ class RaggedInputs(Inputs):
 
     def carried(self) -> Carried:
         rows = self.source.table.variables()
+        dim, ids, _ = rows[IMAGE_ID]
+        rows[IMAGE_ID] = (dim, ids.astype(object), {})  # of NumPy's text Zarr 3 has no standard
         kept = {IMAGE_ID: rows[IMAGE_ID]} if self.regular else rows
         found = xr.Dataset(coords=kept).assign_coords(self.source.coordinates().coords)
         return Carried(found, {})
