@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -18,7 +21,14 @@ from dask_labelqc.segmentation import (
     find_label_issues,
     get_label_quality_scores,
 )
-from tests.ragged import PER_PIXEL, RaggedCase, check_ragged, ragged_case, ragged_cases
+from tests.ragged import (
+    PER_PIXEL,
+    RaggedCase,
+    check_ragged,
+    ragged_case,
+    ragged_cases,
+    write_ragged,
+)
 from tests.strategies import Case
 
 SHAPES = [(3, 4), (7, 5), (1, 2), (6, 6)]
@@ -166,3 +176,27 @@ def test_lists_of_issues_that_do_not_fit(
     lists[name][index] = image
     with pytest.raises(InputError, match=message):
         common_label_issues(**lists)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_lazily_from_a_store(batch_size: int | None, tmp_path: Path) -> None:
+    path = write_ragged(tmp_path / "in", CASE)
+    arrays = zarr.open_array(path / "labels"), zarr.open_array(path / "pred_probs")
+    found = audit(*arrays, pixel_scores=True, predicted_label=True, batch_size=batch_size)
+    assert all(isinstance(found[name].data, da.Array) for name in ("label_issues", "image_score"))
+    check_ragged(found.compute(scheduler="sync"), CASE)
+    assert found.width.values.tolist() == [width for _, width in SHAPES]
+    mask = find_label_issues(*arrays, batch_size=batch_size, **QUIET)
+    np.testing.assert_array_equal(mask, found.label_issues)
+    scores, pixels = get_label_quality_scores(*arrays, batch_size=batch_size, **QUIET)
+    np.testing.assert_array_equal(scores, found.image_score)
+    np.testing.assert_array_equal(pixels, found.pixel_scores)
+
+
+def test_lazily_downsampled(tmp_path: Path) -> None:
+    case = ragged_case([(4, 6), (8, 2), (2, 2)], 3, mistakes=0.6)
+    path = write_ragged(tmp_path / "in", case)
+    arrays = zarr.open_array(path / "labels"), zarr.open_array(path / "pred_probs")
+    mask = find_label_issues(*arrays, downsample=2, batch_size=1, **QUIET)
+    expected = find_label_issues(case.labels, case.pred_probs, downsample=2, **QUIET)
+    np.testing.assert_array_equal(mask, np.concatenate([image.ravel() for image in expected]))
