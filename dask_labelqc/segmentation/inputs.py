@@ -242,9 +242,12 @@ def normalize(
     """
     if sizes_differ(labels, pred_probs):
         return ImageLists.of(labels, pred_probs, options)
-    if isinstance(labels, zarr.Array) and isinstance(pred_probs, zarr.Array):
-        if table_of(labels) is not None:
-            return LazyImages.of(labels, pred_probs, options, class_dim)
+    if (
+        isinstance(labels, zarr.Array)
+        and isinstance(pred_probs, zarr.Array)
+        and table_of(labels) is not None
+    ):
+        return LazyImages.of(labels, pred_probs, options, class_dim)
     (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
     params = parameters_of(labels, pred_probs, lineup, options, (given, predicted))
     like = LikeLabels.of(labels, lineup)
