@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from click.testing import CliRunner
 from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore
 
+from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import InputError
 from dask_labelqc.images import ImageTable
 from dask_labelqc.method.outputs import every_output
@@ -259,3 +261,20 @@ def test_a_store_that_was_not_written_to_the_end(tmp_path: Path) -> None:
     ragged_case(SHAPES[:-1]).table.write(zarr.open_group(path, mode="r+"))
     with pytest.raises(InputError, match=r"labels: 119 pixels .* 5 images .* have 103"):
         audit_ragged(path, tmp_path / "out")
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    case = ragged_case(SHAPES)
+    path = write_ragged(tmp_path / "in", case)
+
+    def invoke(*arguments: Any) -> str:
+        result = CliRunner().invoke(labelqc, [str(a) for a in arguments])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.stdout.split())
+
+    assert "images 6 of 1 x 2 to 6 x 6 pixels pixels 119 classes 4" in invoke("info", path)
+    quiet = "--workers=0", "--quiet"
+    assert "images 6 pixels 119" in invoke("audit", path, tmp_path / "out", *quiet)
+    invoke("audit", path / "labels", path / "pred_probs", tmp_path / "other", *quiet)
+    assert files(tmp_path / "out") == files(tmp_path / "other")
+    check_ragged(xr.open_zarr(tmp_path / "out"), case)
