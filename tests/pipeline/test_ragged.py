@@ -278,3 +278,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     invoke("audit", path / "labels", path / "pred_probs", tmp_path / "other", *quiet)
     assert files(tmp_path / "out") == files(tmp_path / "other")
     check_ragged(xr.open_zarr(tmp_path / "out"), case)
+
+
+def test_chunks_of_outputs_that_are_far_from_their_groups(tmp_path: Path) -> None:
+    """Large images first: the chunks of the small ones are painted from groups far behind."""
+    case = ragged_case([(9, 9)] * 3 + [(1, 2)] * 40, mistakes=0.5)
+    check_ragged(run_held(Held.of(case), tmp_path / "held", 1), case)
