@@ -26,6 +26,7 @@ RANKS = {
     "figures": 1,
     "devices": 2,
     "graph": 2,
+    "images": 2,
     "plan": 2,
     "storage": 2,
     "engine": 3,

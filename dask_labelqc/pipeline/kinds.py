@@ -10,6 +10,7 @@ import zarr
 from zarr.errors import NodeNotFoundError
 
 from dask_labelqc.errors import InputError
+from dask_labelqc.pipeline.image_source import table_beside
 from dask_labelqc.storage.alignment import SPATIAL_NAMES
 from dask_labelqc.storage.arrays import StoreLocation, open_array
 from dask_labelqc.storage.dimensions import describe
@@ -27,7 +28,8 @@ def are_examples(
 ) -> bool:
     """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension.
 
-    Of a dimension that is called as a place is, it is a scene if the classes come first.
+    Nor are they where a table beside says which pixels are those of which image. Of a dimension
+    that is called as a place is, it is a scene if the classes come first.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def are_examples(
     """
     given = open_array(labels, "labels", storage_options)
     predicted = open_array(pred_probs, "pred_probs", storage_options)
-    if given.ndim != 1:
+    if given.ndim != 1 or table_beside(given):
         return False
     if predicted.ndim != 2:
         raise InputError(

@@ -10,7 +10,7 @@ from dask.utils import format_bytes
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 
-__all__ = ["BoxPlan", "ExamplePlan", "JobPlan", "Needs"]
+__all__ = ["BoxPlan", "ExamplePlan", "JobPlan", "Needs", "RaggedPlan"]
 
 CLASSES_SHOWN = 20
 
@@ -91,6 +91,46 @@ class JobPlan(Needs):
             "pred_probs": f"{self.dtype}, chunks of {_times(self.chunks)} pixels",
             "read at a time": f"{_times(self.block)} pixels",
         } | self._ends(f" of {_times(self.group)} pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaggedPlan(Needs):
+    """What a job on images of every size will read and need; see `Needs` for what all plans have.
+
+    Attributes
+    ----------
+    num_images, num_pixels, num_classes
+        Images, all their pixels, and K.
+    smallest, largest
+        Sides of the images with the fewest and the most pixels.
+    dtype
+        Of the predictions.
+    group
+        Pixels that one task goes through, about.
+    """
+
+    num_images: int
+    num_pixels: int
+    num_classes: int
+    smallest: tuple[int, ...]
+    largest: tuple[int, ...]
+    dtype: str
+    group: int
+
+    def check(self) -> None:
+        """Raise InputError if the results of the images alone would not fit into this process."""
+        shape = (self.num_images, self.num_classes, self.num_pixels)
+        check_shape(shape, self.num_groups)
+
+    def summary(self) -> dict[str, str]:
+        """Return the plan as text by name; the command line prints it."""
+        return {
+            "images": f"{self.num_images:,} of {_times(self.smallest)} to {_times(self.largest)} "
+            "pixels",
+            "pixels": f"{self.num_pixels:,}",
+            "classes": _classes(self.num_classes, self.class_names),
+            "pred_probs": self.dtype,
+        } | self._ends(f" of {self.group:,} pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
