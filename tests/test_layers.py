@@ -34,6 +34,7 @@ RANKS = {
     "classification": 5,
     "experimental": 6,
     "pipeline": 6,
+    "inspectors": 7,
     "demo": 7,
     "cluster": 7,
     "performance": 7,

@@ -1,0 +1,5 @@
+"""Audits of what a model predicts, while it does, and how they are finished."""
+
+from dask_labelqc.inspectors.segmentation import SegmentationInspector
+
+__all__ = ["SegmentationInspector"]
