@@ -90,8 +90,9 @@ class Extent:
         moved = tuple(p + a for p, a in zip(places, self.start, strict=True))
         return np.ravel_multi_index(moved, shape).astype(np.int64)
 
-    def named(self) -> str:
-        """Name the images in a message."""
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
         return name_images(self.start[0], self.stop[0] - 1)
 
     def place(self, index: int) -> tuple[Any, Shape]:

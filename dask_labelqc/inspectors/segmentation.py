@@ -330,7 +330,8 @@ class _Batch(Extent):
         image, pixel = super().place(index)
         return repr(self.ids[image]), pixel
 
-    def named(self) -> str:
+    @property
+    def name(self) -> str:
         if len(self.ids) == 1:
             return f"image {self.ids[0]!r}"
         return f"images {self.ids[0]!r} to {self.ids[-1]!r}"

@@ -52,7 +52,7 @@ def check_labels(
     value = int(labels.reshape(-1)[encoded.first_invalid])
     ignored = sorted({value, *params.ignore_index})
     raise InputError(
-        f"labels: {encoded.invalid_count} of {labels.size} pixels in {extent.named()} are outside "
+        f"labels: {encoded.invalid_count} of {labels.size} pixels in {extent.name} are outside "
         f"0..{params.num_classes - 1} and not ignored, the first is "
         f"{named(value, params.class_names)} at "
         f"{_at(extent, encoded.first_invalid)}",
