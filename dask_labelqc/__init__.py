@@ -19,6 +19,7 @@ if _typing.TYPE_CHECKING:
         StoreError,
         TakenOverError,
     )
+    from dask_labelqc.inspectors import SegmentationInspector, finish_audit
     from dask_labelqc.pipeline import (
         BoxPlan,
         BoxReport,
@@ -49,6 +50,7 @@ __all__ = [
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
+    "SegmentationInspector",
     "StoreError",
     "TakenOverError",
     "audit_boxes_zarr",
@@ -56,6 +58,7 @@ __all__ = [
     "audit_zarr",
     "classification",
     "experimental",
+    "finish_audit",
     "object_detection",
     "plan_audit",
     "plan_boxes_audit",
@@ -74,6 +77,7 @@ _PLACES = {
         "StoreError",
         "TakenOverError",
     ),
+    "inspectors": ("SegmentationInspector", "finish_audit"),
     "pipeline": (
         *("BoxPlan", "ExamplePlan", "JobPlan", "BoxReport", "ExampleReport", "JobReport"),
         *("audit_boxes_zarr", "audit_examples_zarr", "audit_zarr"),

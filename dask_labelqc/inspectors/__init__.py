@@ -1,5 +1,6 @@
 """Audits of what a model predicts, while it does, and how they are finished."""
 
+from dask_labelqc.inspectors.finish import finish_audit
 from dask_labelqc.inspectors.segmentation import SegmentationInspector
 
-__all__ = ["SegmentationInspector"]
+__all__ = ["SegmentationInspector", "finish_audit"]

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,8 @@ class ImageFacts:
         One after the other, in the images' order: the classes that occur with their sums and
         counts; of the pixels that disagree position, s, m, y and a; s of those that agree, in
         ascending order.
+    dtype
+        Of the stored predictions.
     worst
         Of each batch.
     """
@@ -71,6 +74,7 @@ class ImageFacts:
     hashes: AnyArray
     images: Mapping[str, AnyArray]
     lists: Mapping[str, AnyArray]
+    dtype: np.dtype[Any]
     worst: tuple[Worst, ...] = ()
 
     @property
@@ -92,6 +96,7 @@ class ImageFacts:
             np.concatenate([part.hashes for part in parts]),
             {n: np.concatenate([p.images[n] for p in parts]) for n in parts[0].images},
             {n: np.concatenate([p.lists[n] for p in parts]) for n in parts[0].lists},
+            parts[0].dtype,
             tuple(worst),
         )
 
@@ -103,7 +108,7 @@ class ImageFacts:
             lists |= {name: self.lists[name][kept] for name in names}
         ids = [each for each, kept in zip(self.ids, keep, strict=True) if kept]
         images = {name: values[keep] for name, values in self.images.items()}
-        return ImageFacts(ids, self.hashes[keep], images, lists)
+        return ImageFacts(ids, self.hashes[keep], images, lists, self.dtype)
 
     def head(self) -> dict[str, AnyArray]:
         """Return what is needed of the images before any list is."""
@@ -113,6 +118,7 @@ class ImageFacts:
             **self.images,
             "worst": np.array(worst, np.float64).reshape(-1, 2),
             "worst_place": np.array(places, np.int64).reshape(-1, 2),
+            "stored_dtype": np.zeros(0, self.dtype),
             "score_dtype": np.zeros(0, self.lists["score"].dtype),
             "class_dtype": np.zeros(0, self.lists["given"].dtype),
         }
@@ -144,7 +150,8 @@ def read_entry(entry: Entry) -> ImageFacts:
         )
     )
     images = {name: head[name] for name in names}
-    return ImageFacts(entry.ids, entry.hashes, images, lists, tuple(worst))
+    dtype = head["stored_dtype"].dtype
+    return ImageFacts(entry.ids, entry.hashes, images, lists, dtype, tuple(worst))
 
 
 def facts_of_scan(
@@ -188,7 +195,8 @@ def facts_of_scan(
         "num_disagreeing": each.disagreeing.astype(COUNT),
         "num_agreeing": agreeing.astype(COUNT),
     }
-    return ImageFacts(ids, _hashes(images, lists), images, lists, _worst(scan, size))
+    hashes = _hashes(images, lists)
+    return ImageFacts(ids, hashes, images, lists, params.dtype, _worst(scan, size))
 
 
 def _worst(scan: BlockScan, size: int) -> tuple[Worst, ...]:

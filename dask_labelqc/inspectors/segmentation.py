@@ -33,7 +33,7 @@ from dask_labelqc.method.validity import check_labels, check_predictions, wrong_
 from dask_labelqc.storage.ledger import writer_name
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["FORM", "SegmentationInspector"]
+__all__ = ["FORM", "WHAT", "SegmentationInspector"]
 
 FORM = 1
 """Of the records; those of another form say something else by the same names."""
