@@ -30,7 +30,15 @@ from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.storage.records import Records, from_bytes, to_bytes
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["PartFound", "PartReader", "Parts", "SortedIssues", "cut_into_parts", "put_down_parts"]
+__all__ = [
+    "PART_BYTES",
+    "PartFound",
+    "PartReader",
+    "Parts",
+    "SortedIssues",
+    "cut_into_parts",
+    "put_down_parts",
+]
 
 R = TypeVar("R")
 

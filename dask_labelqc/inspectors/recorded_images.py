@@ -14,6 +14,7 @@ from dask.utils import format_bytes
 from dask_labelqc.extent import Extent
 from dask_labelqc.inspectors.catalog import Catalog
 from dask_labelqc.inspectors.parts import (
+    PART_BYTES,
     PartFound,
     PartReader,
     Parts,
@@ -27,7 +28,7 @@ from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.pixels import PixelMethod
 from dask_labelqc.method.sequence import select
 from dask_labelqc.pipeline.fit import check_shape
-from dask_labelqc.pipeline.inputs import DenseOutput, Inputs, Painted, Results
+from dask_labelqc.pipeline.inputs import PROCESS_BYTES, DenseOutput, Inputs, Painted, Results
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, group_stamps
 from dask_labelqc.plan import Plan
@@ -35,12 +36,31 @@ from dask_labelqc.storage.coordinates import CLASS_DIMS, Carried
 from dask_labelqc.storage.ledger import FOLDER, Ledger
 from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["IMAGE_ID", "RecordedImages"]
+__all__ = ["IMAGE_ID", "FinishPlan", "RecordedImages"]
 
 IMAGE, SPATIAL = "image", ("z", "y", "x")
 IMAGE_ID = "image_id"
 READ_BYTES = 12
 """That a task holds for each byte of records that it reads: unpacked, as candidates, as keys."""
+
+
+@dataclass(frozen=True)
+class FinishPlan:
+    """What finishing needs, as far as that is known before the records are looked at.
+
+    Attributes
+    ----------
+    worker_bytes
+        Memory that each thread of a worker needs.
+    process_bytes
+        Memory of a worker process that does nothing yet.
+    """
+
+    worker_bytes: int = READ_BYTES * PART_BYTES
+    process_bytes: int = PROCESS_BYTES
+
+    def check(self) -> None:
+        """Nothing is known to be wrong yet."""
 
 
 @dataclass(frozen=True)
