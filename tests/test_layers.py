@@ -24,6 +24,7 @@ RANKS = {
     "extent": 1,
     "colors": 1,
     "figures": 1,
+    "devices": 2,
     "graph": 2,
     "images": 2,
     "plan": 2,
