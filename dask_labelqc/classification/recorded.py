@@ -8,19 +8,22 @@ probabilities alone needs the whole row.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from dask_labelqc.classification.facts import ExampleCandidates
+from dask_labelqc.classification.inputs import InMemoryExamples
 from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.kernels.examples import ExampleScan, ExampleScanOptions
 from dask_labelqc.kernels.fixed_point import FIXED_POINT
 from dask_labelqc.kernels.labels import VOID
-from dask_labelqc.storage.columns import Columns
-from dask_labelqc.typing import AnyArray, Ints
+from dask_labelqc.method.statistics import WorstSum
+from dask_labelqc.storage.columns import Columns, hashes_of
+from dask_labelqc.typing import AnyArray
 
-__all__ = ["EXAMPLE", "recorded_facts", "recorded_rows", "scan_of_facts", "with_all"]
+__all__ = ["EXAMPLE", "recorded", "scan_of_facts", "with_all"]
 
 EXAMPLE, DISAGREEING = "example", "disagreeing"
 AXES = {
@@ -29,43 +32,57 @@ AXES = {
 }
 
 
-def recorded_facts(found: ExampleCandidates, size: int, num_classes: int) -> Columns:
-    """Return what is kept of a batch of so many examples, of which all that count were found."""
-    codes = _codes(size, found, num_classes)
-    apart = found.given != found.predicted
-    values = {"labels": codes, "self_confidence": _spread(found.self_confidence, found, size)}
-    if found.score.size:
-        values["score"] = _spread(found.score, found, size)
-    if found.total.size:
-        values["total"] = _spread(found.total, found, size)
-    values |= {"predicted": found.predicted[apart], "confidence": found.confidence[apart]}
-    return _columns(values, np.bincount(found.position[apart], minlength=size))
+def recorded(
+    ids: Sequence[str],
+    batch: InMemoryExamples,
+    found: ExampleCandidates,
+    worst: WorstSum,
+    options: ScoreOptions,
+) -> Columns:
+    """Return what is kept of a batch.
 
-
-def recorded_rows(found: ExampleCandidates, stored: AnyArray) -> Columns:
-    """Return a batch of predictions (n, K) as they are; nothing of those that do not count."""
-    size, num_classes = stored.shape
-    rows = np.zeros(stored.shape, stored.dtype)
-    rows[found.position] = np.ma.getdata(stored)[found.position]
-    values = {"labels": _codes(size, found, num_classes), "pred_probs": rows}
-    return _columns(values, np.zeros(size, np.int64))
-
-
-def _codes(size: int, found: ExampleCandidates, num_classes: int) -> Ints:
-    codes = np.full(size, VOID, np.min_scalar_type(-num_classes))
+    Parameters
+    ----------
+    ids, batch
+        Of the examples, and their labels and predictions.
+    found
+        All of them that count.
+    worst
+        The row whose sum is farthest from one.
+    options
+        Of the scores.
+    """
+    size, form = len(ids), batch.form
+    codes = np.full(size, VOID, np.min_scalar_type(-form.num_classes))
     codes[found.position] = found.given
-    return codes
+    values: dict[str, AnyArray] = {"labels": codes}
+    if options.reads_twice:
+        values["pred_probs"] = _spread(np.ma.getdata(batch.pred_probs)[found.position], found, size)
+        disagreeing = np.zeros(size, np.int64)
+    else:
+        apart = found.given != found.predicted
+        needed = (
+            "self_confidence",
+            *["score"] * options.scores_apart,
+            *["total"] * options.rescored,
+        )
+        values |= {name: _spread(getattr(found, name), found, size) for name in needed}
+        values |= {"predicted": found.predicted[apart], "confidence": found.confidence[apart]}
+        disagreeing = np.bincount(found.position[apart], minlength=size)
+    counts = {EXAMPLE: np.ones(size, np.int64), DISAGREEING: disagreeing}
+    axes = {name: AXES[name] for name in values}
+    about = {"dtype": form.dtype.str, "scale": "" if form.scale is None else repr(form.scale)}
+    off = worst.deviation > form.sum_tolerance
+    sums = np.array([(*worst.place, worst.deviation, worst.total)] * off)
+    hashes = hashes_of(counts, axes, values)
+    return Columns(ids, hashes, counts, axes, values, about, sums.reshape(-1, 3))
 
 
 def _spread(values: AnyArray, found: ExampleCandidates, size: int) -> AnyArray:
-    spread = np.zeros(size, values.dtype)
+    """Return values of what was found at their places, and zeros elsewhere."""
+    spread = np.zeros((size, *values.shape[1:]), values.dtype)
     spread[found.position] = values
     return spread
-
-
-def _columns(values: dict[str, AnyArray], disagreeing: Ints) -> Columns:
-    counts = {EXAMPLE: np.ones(len(disagreeing), np.int64), DISAGREEING: disagreeing}
-    return Columns(counts, {name: AXES[name] for name in values}, values)
 
 
 def with_all(columns: Columns) -> Columns:
@@ -78,11 +95,11 @@ def with_all(columns: Columns) -> Columns:
             every[place] = values[name]
             values[name] = every
     counts = {EXAMPLE: columns.counts[EXAMPLE]}
-    return Columns(counts, dict.fromkeys(values, EXAMPLE), values)
+    return replace(columns, counts=counts, axes=dict.fromkeys(values, EXAMPLE), values=values)
 
 
 def scan_of_facts(
-    columns: dict[str, AnyArray], form: ExampleFormat, options: ExampleScanOptions
+    columns: Mapping[str, AnyArray], form: ExampleFormat, options: ExampleScanOptions
 ) -> ExampleScan:
     """Return what `kernels.examples.scan_examples` found of a run of examples, from the record."""
     given, own = columns["labels"], columns["self_confidence"]
@@ -93,7 +110,7 @@ def scan_of_facts(
     class_sum = np.zeros(form.num_classes, np.int64)
     np.add.at(class_sum, given[here], units)
     (place,) = np.nonzero(here & ((given != predicted) | (score <= np.float64(options.bound))))
-    total: Any = columns["total"][place] if options.totals else np.zeros(0)
+    total = columns["total"][place] if options.totals else np.zeros(0)
     return ExampleScan(
         class_sum=class_sum,
         class_count=np.bincount(given[here], minlength=form.num_classes),
@@ -107,8 +124,3 @@ def scan_of_facts(
         facts=np.array([-1, 0, -1, place.size]),
         worst_sum=np.array([0.0, 1.0]),
     )
-
-
-def needs_rows(options: ScoreOptions) -> bool:
-    """Say if the record of an example is the row of its probabilities."""
-    return options.reads_twice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,8 +23,7 @@ PredictedBoxes: TypeAlias = Sequence[Any]
 
 BOXES = ("boxes", "bboxes")
 GIVEN_FORMS = (
-    'a dictionary with "boxes" (L, 4) and "labels" (L,), or an array (L, 5): '
-    "x1, y1, x2, y2, label"
+    'a dictionary with "boxes" (L, 4) and "labels" (L,), or an array (L, 5): x1, y1, x2, y2, label'
 )
 PREDICTED_FORMS = (
     'a dictionary with "boxes" (M, 4), "labels" (M,) and "scores" (M,), an array (M, 6): x1, y1, '
@@ -72,10 +71,10 @@ def block_of(
         _predicted(entry, num_classes, _at("predicted", image))
         for entry, image in zip(predicted, ids, strict=True)
     ]
-    crowds = [crowd for _, _, crowd in labels]
+    scores = np.concatenate([np.zeros(0), *(part[2] for part in found)])
+    crowds = np.concatenate([np.zeros(0, bool), *(part[2] for part in labels)])
     block = BoxBlock.of(
-        (*_joined(labels), np.concatenate([*crowds, np.zeros(0, bool)]), _offsets(labels)),
-        (*_joined(found), np.concatenate([*(part[2] for part in found), [0.0][:0]]), _offsets(found)),
+        (*_joined(labels), crowds, _offsets(labels)), (*_joined(found), scores, _offsets(found))
     )
     check_block(block, num_classes, lambda image: f"image {ids[image]!r}")
     return block
@@ -115,7 +114,9 @@ def _predicted(entry: Any, num_classes: int, where: str) -> tuple[AnyArray, AnyA
             raise InputError(f"{where}: got a dictionary without 'scores', it must be {forms}")
         return boxes, classes, _each(entry, "scores", classes, where)
     if isinstance(entry, list | tuple) and len(entry) == num_classes:
-        by_class = [_rows(on_host(part), 5, f"{where}, class {k}", forms) for k, part in enumerate(entry)]
+        by_class = [
+            _rows(on_host(part), 5, f"{where}, class {k}", forms) for k, part in enumerate(entry)
+        ]
         rows = np.concatenate(by_class)
         classes = np.repeat(np.arange(num_classes), [len(part) for part in by_class])
         return rows[:, :4], classes, rows[:, 4]

@@ -337,6 +337,5 @@ def _unusable(
         "scores": "a probability between 0 and 1",
     }[what]
     return InputError(
-        f"{where}, {side} box {box - offsets[image]}: "
-        f"{what} is {value}; it must be {needed}"
+        f"{where}, {side} box {box - offsets[image]}: {what} is {value}; it must be {needed}"
     )

@@ -39,6 +39,7 @@ from dask_labelqc.pipeline.recorded import FORM
 from dask_labelqc.storage.arrays import location
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
+from dask_labelqc.storage.ledger import FOLDER
 from dask_labelqc.storage.objects import is_absent, list_names, tag_of
 from dask_labelqc.storage.records import Records
 from dask_labelqc.storage.stores import open_store, store_url
@@ -121,6 +122,8 @@ def check_apart(url: str | Path, store: Store, inputs: Inputs) -> None:
     """Raise OutputError if an input lies in the output, which would overwrite it, or around it."""
     place = store_url(store).rstrip("/")
     for name, array in inputs.arrays.items():
+        if f"{location(array)}/".startswith(f"{place}/{FOLDER}/"):
+            continue  # which no job deletes
         if f"{location(array)}/".startswith(f"{place}/"):
             raise OutputError(
                 f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "
@@ -375,7 +378,8 @@ def _existing(url: str | Path, store: Store) -> zarr.Group | None:
 
 def _holds_others(store: Store) -> bool:
     """Say if there is more in a place without a group than an audit that was hardly begun."""
-    names = [name for name in list_names(store, "") if not PARTIAL.fullmatch(name)]
+    listed = [name for name in list_names(store, "") if not PARTIAL.fullmatch(name)]
+    names = [name for name in listed if name != FOLDER]
     return names != [] and (names != [CHECKPOINT] or list_names(store, CHECKPOINT) != ["claims"])
 
 

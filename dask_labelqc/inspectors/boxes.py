@@ -1,0 +1,74 @@
+"""The audit of the boxes that are on record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from dask_labelqc.inspectors.lay_down import Layout, again, counts_in_order, laid_down, widest_form
+from dask_labelqc.inspectors.order import Ordered
+from dask_labelqc.object_detection.dataset import COLUMNS, as_text
+from dask_labelqc.pipeline.box_audit import audit_boxes_zarr
+from dask_labelqc.pipeline.report import BoxReport
+from dask_labelqc.storage.ledger import Ledger
+
+__all__ = ["audit_boxes", "put_boxes_down"]
+
+BOXES = "boxes"
+CHUNK_BYTES = 2**21
+"""2**17 boxes of four float32."""
+
+
+def audit_boxes(
+    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], **run: Any
+) -> BoxReport:
+    """Put the boxes on record down and audit them; `run` says how, as `audit_boxes_zarr` has it."""
+    boxes = put_boxes_down(ledger, output, items, parameters)
+    return audit_boxes_zarr(
+        boxes,
+        output,
+        aggregation_weights=parameters["weights"],
+        overlapping_label_check=parameters["overlapping_label_check"],
+        alpha=parameters["alpha"],
+        low_probability_threshold=parameters["low_probability_threshold"],
+        high_probability_threshold=parameters["high_probability_threshold"],
+        temperature=parameters["temperature"],
+        **again(ledger, boxes),
+        **run,
+    )
+
+
+def put_boxes_down(
+    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any]
+) -> zarr.Group:
+    """Put the boxes on record down as a columnar dataset; see `object_detection.dataset`."""
+    form, counts = widest_form(items), counts_in_order(items)
+    num_classes = int(parameters["num_classes"])
+    signed = np.min_scalar_type(-num_classes)  # it has a number that is no class
+    layout = Layout(
+        {name: COLUMNS[name] for name in form.axes},
+        {n: signed if n.endswith("classes") else dtype for n, dtype in form.dtypes.items()},
+        form.shapes,
+        CHUNK_BYTES,
+    )
+    offsets = {
+        f"{side}_offsets": ("image_edge", np.cumsum([0, *counts[f"{side}_box"]]))
+        for side in ("given", "predicted")
+    }
+    coords = {
+        "class": np.arange(num_classes),
+        "corner": as_text(["x1", "y1", "x2", "y2"]),
+        "image_id": ("image", as_text(items.ids)),
+    }
+    if names := parameters["class_names"]:
+        every = [names.get(str(k), str(k)) for k in range(num_classes)]
+        coords["class_name"] = ("class", as_text(every))
+    beside = xr.Dataset(offsets, coords)
+    for name in offsets:
+        beside[name].encoding["fill_value"] = -1
+    return laid_down(ledger, output, BOXES, items, layout, beside)
