@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 import zarr
 
-from dask_labelqc.inspectors.lay_down import Layout, again, counts_in_order, laid_down, widest_form
-from dask_labelqc.inspectors.order import Ordered
+from dask_labelqc.inspectors.lay_down import (
+    Layout,
+    Ordered,
+    again,
+    counts_in_order,
+    laid_down,
+    widest_form,
+)
+from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.dataset import COLUMNS, as_text
-from dask_labelqc.pipeline.box_audit import audit_boxes_zarr
+from dask_labelqc.object_detection.options import BoxScoreOptions
+from dask_labelqc.pipeline.box_audit import box_report
+from dask_labelqc.pipeline.boxes import BoxInputs
+from dask_labelqc.pipeline.job import Run, run_job
 from dask_labelqc.pipeline.report import BoxReport
-from dask_labelqc.storage.ledger import Ledger
+from dask_labelqc.storage.ledger import FOLDER, Ledger
 
-__all__ = ["audit_boxes", "put_boxes_down"]
+__all__ = ["audit_boxes"]
 
 BOXES = "boxes"
 CHUNK_BYTES = 2**21
 """2**17 boxes of four float32."""
+OF_RECORDS = ("form", "what", "num_classes", "class_names")
+"""Parameters that are not those of the scores."""
+
+
+@dataclass(frozen=True)
+class RecordedBoxes(BoxInputs):
+    """Boxes that lie in the output, among the records."""
+
+    there_before: ClassVar[frozenset[str]] = frozenset({FOLDER})
 
 
 def audit_boxes(
-    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], **run: Any
+    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], run: Run
 ) -> BoxReport:
-    """Put the boxes on record down and audit them; `run` says how, as `audit_boxes_zarr` has it."""
-    boxes = put_boxes_down(ledger, output, items, parameters)
-    return audit_boxes_zarr(
-        boxes,
-        output,
-        aggregation_weights=parameters["weights"],
-        overlapping_label_check=parameters["overlapping_label_check"],
-        alpha=parameters["alpha"],
-        low_probability_threshold=parameters["low_probability_threshold"],
-        high_probability_threshold=parameters["high_probability_threshold"],
-        temperature=parameters["temperature"],
-        **again(ledger, boxes),
-        **run,
-    )
+    """Put the boxes on record down, and audit them."""
+    columns = put_boxes_down(ledger, output, items, parameters)
+    options = {n: value for n, value in parameters.items() if n not in OF_RECORDS}
+    inputs = RecordedBoxes.of(open_boxes(columns), BoxScoreOptions(**options), BLOCK_BOXES)
+    finished = run_job(inputs, output, again(run, ledger, columns))
+    return box_report(finished, output, inputs, run.storage_options)
 
 
 def put_boxes_down(

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
@@ -20,21 +20,20 @@ from dask_labelqc.classification.scan import RUN, Keeping, learned_of_runs, scan
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
-from dask_labelqc.inspectors.lay_down import Layout, again, laid_down, widest_form
-from dask_labelqc.inspectors.order import Ordered
+from dask_labelqc.inspectors.lay_down import Layout, Ordered, again, laid_down, widest_form
 from dask_labelqc.kernels.examples import ExampleScan
 from dask_labelqc.kernels.labels import VOID
 from dask_labelqc.method.format import stored_as
 from dask_labelqc.method.statistics import NO_SUM, WorstSum
 from dask_labelqc.object_detection.dataset import as_text
-from dask_labelqc.pipeline.example_audit import audit_examples_zarr, example_report
-from dask_labelqc.pipeline.examples import ExampleInputs
+from dask_labelqc.pipeline.example_audit import example_report
+from dask_labelqc.pipeline.examples import ExampleInputs, open_examples
 from dask_labelqc.pipeline.inputs import Found, Part
 from dask_labelqc.pipeline.job import Run, run_job
 from dask_labelqc.pipeline.report import ExampleReport
-from dask_labelqc.plan import GROUP_BYTES, plan_blocks
+from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.storage.coordinates import Carried
-from dask_labelqc.storage.ledger import Ledger
+from dask_labelqc.storage.ledger import FOLDER, Ledger
 from dask_labelqc.storage.reading import read_rows
 
 __all__ = ["audit_examples"]
@@ -43,23 +42,32 @@ CHUNK_BYTES = 2**22
 ID = "example_id"
 
 
+@dataclass(frozen=True)
+class RecordedRows(ExampleInputs):
+    """Rows of probabilities that lie in the output, among the records."""
+
+    there_before: ClassVar[frozenset[str]] = frozenset({FOLDER})
+
+
 def audit_examples(
-    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], **run: Any
+    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], run: Run
 ) -> ExampleReport:
-    """Put what is on record of examples down in order, and audit it; `run` are those of `Run`."""
-    options = ScoreOptions(**parameters["options"])
-    form = _form(items, parameters)
+    """Put what is on record of examples down in their order, and audit it."""
+    options, form = ScoreOptions(**parameters["options"]), _form(items, parameters)
     columns = _put_down(ledger, output, items, form)
-    how = Run(**run, **again(ledger, columns))
-    if not options.reads_twice:
-        inputs = RecordedExamples.of(columns, items, form, options, **parameters["write"])
-        return example_report(run_job(inputs, output, how), output, inputs, how.storage_options)
-    labels, pred_probs = columns["labels"], columns["pred_probs"]
-    assert isinstance(labels, zarr.Array)
-    assert isinstance(pred_probs, zarr.Array)
-    return audit_examples_zarr(
-        labels, pred_probs, output, **parameters["options"], **parameters["write"], **vars(how)
-    )
+    dense = {
+        "quality": parameters["write"]["write_label_quality"],
+        "predicted": parameters["write"]["write_predicted_label"],
+    }
+    inputs: ExampleInputs
+    if options.reads_twice:
+        arrays = dict(columns.arrays())
+        rows = open_examples(arrays["labels"], arrays["pred_probs"], options, **dense)
+        inputs = RecordedRows(**vars(rows))
+    else:
+        inputs = RecordedExamples.of(columns, items, form, options, **dense)
+    finished = run_job(inputs, output, again(run, ledger, columns))
+    return example_report(finished, output, inputs, run.storage_options)
 
 
 def _form(items: Ordered, parameters: Mapping[str, Any]) -> ExampleFormat:
@@ -133,6 +141,8 @@ class RecordedExamples(ExampleInputs):
     worst_sum: WorstSum
     carried_over: xr.Dataset = field(compare=False)
 
+    there_before: ClassVar[frozenset[str]] = frozenset({FOLDER})
+
     @classmethod
     def of(
         cls,
@@ -141,8 +151,8 @@ class RecordedExamples(ExampleInputs):
         form: ExampleFormat,
         options: ScoreOptions,
         *,
-        write_label_quality: bool,
-        write_predicted_label: bool,
+        quality: bool,
+        predicted: bool,
     ) -> Self:
         """Take the columns of a group."""
         columns = {
@@ -155,8 +165,8 @@ class RecordedExamples(ExampleInputs):
             _plan(columns, GROUP_BYTES),
             GROUP_BYTES,
             EXAMPLE,
-            write_label_quality,
-            write_predicted_label,
+            quality,
+            predicted,
             columns,
             _worst_sum(items),
             _coordinates(items),
@@ -252,6 +262,6 @@ def _row(columns: Mapping[str, zarr.Array[Any]]) -> int:
     return sum(array.dtype.itemsize for array in columns.values())
 
 
-def _plan(columns: Mapping[str, zarr.Array[Any]], group_bytes: int) -> Any:
+def _plan(columns: Mapping[str, zarr.Array[Any]], group_bytes: int) -> Plan:
     labels = columns["labels"]
     return plan_blocks(labels.shape, labels.chunks, _row(columns), group_bytes=group_bytes)

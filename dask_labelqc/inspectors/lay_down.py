@@ -7,10 +7,10 @@ writes the same there, and finds it if it is whole.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -22,22 +22,55 @@ from zarr.errors import (
     ZarrUserWarning,
 )
 
-from dask_labelqc.inspectors.order import Ordered
+from dask_labelqc.inspectors.catalog import Order, read_order
 from dask_labelqc.pipeline.fingerprint import FINGERPRINT
+from dask_labelqc.pipeline.job import Run
 from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
 from dask_labelqc.storage.columns import Columns, Form, counts_of, form_of
 from dask_labelqc.storage.gaps import missing_objects
 from dask_labelqc.storage.groups import consolidate
-from dask_labelqc.storage.ledger import FOLDER, Ledger
+from dask_labelqc.storage.ledger import FOLDER, Entry, Ledger
 from dask_labelqc.storage.objects import list_names, remove_folder
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["Layout", "again", "counts_in_order", "laid_down", "widest_form"]
+__all__ = ["Layout", "Ordered", "again", "counts_in_order", "laid_down", "widest_form"]
 
 AT_ONCE = 2**28
 """Bytes of items that are put in order at a time; all records that have one of them are read."""
 STATUS = "status"
+
+
+@dataclass(frozen=True)
+class Ordered(Order):
+    """The items of an audit, and the heads of their records.
+
+    Attributes
+    ----------
+    entries
+        The heads.
+    """
+
+    entries: Sequence[Entry]
+
+    @property
+    def record(self) -> Ints:
+        """Which record each item is on."""
+        return self.where[:, 0]
+
+    @property
+    def place(self) -> Ints:
+        """Which of its record's items each is."""
+        return self.where[:, 1]
+
+    @classmethod
+    def read(
+        cls, ledger: Ledger, manifest: Sequence[str] | None, *, allow_missing: bool, item: str
+    ) -> Self:
+        """Read the heads of all records."""
+        heads: list[Entry] = []
+        order = read_order(ledger, manifest, heads.append, allow_missing=allow_missing, item=item)
+        return cls(**vars(order), entries=heads)
 
 
 @dataclass(frozen=True)
@@ -111,7 +144,7 @@ def laid_down(
 def _whole(
     ledger: Ledger, name: str, items: Ordered, layout: Layout, beside: xr.Dataset
 ) -> zarr.Group:
-    path = f"{FOLDER}/{name}.{items.key}"
+    path = f"{FOLDER}/{name}.{items.digest}"
     group = zarr.open_group(ledger.store, path=path, mode="a")
     if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout):
         return group
@@ -135,20 +168,20 @@ def _is_whole(group: zarr.Group, layout: Layout) -> bool:
     return all(isinstance(a, zarr.Array) and not missing_objects(a) for a in arrays)
 
 
-def again(ledger: Ledger, inputs: zarr.Group) -> dict[str, bool]:
-    """Say whether an audit of these inputs goes on, or replaces what is there of others."""
+def again(run: Run, ledger: Ledger, inputs: zarr.Group) -> Run:
+    """Return how a job goes on if it was begun on these inputs, or replaces one on others."""
     try:
-        attributes = zarr.open_group(ledger.store, mode="r", use_consolidated=False).attrs
+        group = zarr.open_group(ledger.store, mode="r", use_consolidated=False)
+        had = str(group.attrs.get(FINGERPRINT, ""))
     except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError, ValueError):
-        attributes = {}
-    same = inputs.path in str(attributes.get(FINGERPRINT, ""))
-    return {"resume": same, "overwrite": not same}
+        had = ""
+    return replace(run, resume=inputs.path in had, overwrite=inputs.path not in had)
 
 
 def _remove_others(ledger: Ledger, name: str, items: Ordered) -> None:
     """Delete what was put down of other items."""
     for other in list_names(ledger.store, FOLDER):
-        if other.startswith(f"{name}.") and other != f"{name}.{items.key}":
+        if other.startswith(f"{name}.") and other != f"{name}.{items.digest}":
             remove_folder(ledger.store, f"{FOLDER}/{other}")
 
 

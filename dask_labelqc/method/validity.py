@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dask_labelqc.errors import Advice, InputError, advise
-from dask_labelqc.extent import Extent, name_images
+from dask_labelqc.extent import Extent
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
@@ -50,10 +50,9 @@ def check_labels(
         return
     check_whole(encoded, labels, extent)
     value = int(labels.reshape(-1)[encoded.first_invalid])
-    images = name_images(extent.start[0], extent.stop[0] - 1)
     ignored = sorted({value, *params.ignore_index})
     raise InputError(
-        f"labels: {encoded.invalid_count} of {labels.size} pixels in {images} are outside "
+        f"labels: {encoded.invalid_count} of {labels.size} pixels in {extent.name} are outside "
         f"0..{params.num_classes - 1} and not ignored, the first is "
         f"{named(value, params.class_names)} at "
         f"{_at(extent, encoded.first_invalid)}",

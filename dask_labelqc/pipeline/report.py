@@ -60,7 +60,8 @@ class JobReport(_Written):
     seconds
         Of each stage.
     worst_images
-        (image, softmin score) of those with the lowest scores, the lowest first.
+        (image, softmin score) of those with the lowest scores, the lowest first; an image by its
+        number, or by its id if images have any.
     read_ratio
         Part of the time of the tasks that read the predictions for which they waited for data.
     peak_bytes
@@ -82,7 +83,7 @@ class JobReport(_Written):
     num_resumed: int
     bytes_read: int
     seconds: Mapping[str, float]
-    worst_images: tuple[tuple[int, float], ...]
+    worst_images: tuple[tuple[int | str, float], ...]
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
@@ -246,7 +247,7 @@ def _of_classes(worst: tuple[tuple[str, int], ...]) -> dict[str, str]:
     return {"worst classes": text} if worst else {}
 
 
-def _named_scores(worst: tuple[tuple[int, float], ...]) -> str:
+def _named_scores(worst: tuple[tuple[int | str, float], ...]) -> str:
     return ", ".join(f"{place} ({score:.3f})" for place, score in worst)
 
 

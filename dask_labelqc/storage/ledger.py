@@ -66,6 +66,8 @@ class Entry:
         Of the object: its writer, and a number.
     ids, hashes
         Of its items, and uint8 (n, `HASH_BYTES`).
+    num_bytes
+        Of the object.
     head, body
         Arrays by name; the body is empty where only the head was read.
     """
@@ -73,6 +75,7 @@ class Entry:
     name: str
     ids: Sequence[str]
     hashes: AnyArray
+    num_bytes: int
     head: Mapping[str, AnyArray] = field(default_factory=dict)
     body: Mapping[str, AnyArray] = field(default_factory=dict)
 
@@ -219,7 +222,8 @@ def _entry(name: str, data: bytes, whole: bool = False) -> Entry:
         raise _damaged(name)
     arrays = from_bytes(head)
     ids = _unpacked_json(arrays[IDS])
-    return Entry(name, ids, arrays[HASHES], arrays, from_bytes(body) if whole else {})
+    size = PREFIX.size + length + rest
+    return Entry(name, ids, arrays[HASHES], size, arrays, from_bytes(body) if whole else {})
 
 
 def _damaged(name: str) -> InputError:

@@ -1,0 +1,196 @@
+"""Make the audit of what inspectors have put on record."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+
+from dask_labelqc.classification.one_pass import EXAMPLE_FORM, EXAMPLES
+from dask_labelqc.errors import InputError, LabelQCError, OutputError, advise
+from dask_labelqc.inspectors.boxes import audit_boxes
+from dask_labelqc.inspectors.catalog import Catalog, Order, read_catalog, read_manifest
+from dask_labelqc.inspectors.detection import BOX_FORM, BOXES
+from dask_labelqc.inspectors.examples import audit_examples
+from dask_labelqc.inspectors.lay_down import Ordered
+from dask_labelqc.inspectors.places import open_ledger
+from dask_labelqc.inspectors.recorded_images import RecordedImages
+from dask_labelqc.inspectors.segmentation import FORM, WHAT
+from dask_labelqc.method.outputs import every_output
+from dask_labelqc.method.parameters import Options, Parameters
+from dask_labelqc.pipeline.job import Finished, Run, run_job
+from dask_labelqc.pipeline.output import state_of
+from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport, lowest, most
+from dask_labelqc.plan import GROUP_BYTES, plan_blocks
+from dask_labelqc.progress import Progress
+from dask_labelqc.storage.ledger import Ledger
+
+__all__ = ["finish_audit"]
+
+FORMS = {(WHAT, FORM), (BOXES, BOX_FORM), (EXAMPLES, EXAMPLE_FORM)}
+COLUMNS: Mapping[str, tuple[str, Callable[..., Any]]] = {
+    BOXES: ("image", audit_boxes),
+    EXAMPLES: ("example", audit_examples),
+}
+"""What an item of other audits is called, and what makes them."""
+
+log = logging.getLogger(__name__)
+
+
+def finish_audit(
+    output: str | Path,
+    *,
+    manifest: Iterable[Any] | str | Path | None = None,
+    allow_missing: bool = False,
+    client: Client | None = None,
+    n_jobs: int | None = None,
+    progress: Progress | bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> JobReport | BoxReport | ExampleReport:
+    """Make the audit of all that inspectors have put on record in an output.
+
+    It is the audit that `audit_zarr` makes of the same predictions, `audit_boxes_zarr` of the same
+    boxes, or `audit_examples_zarr`. The records stay: more images
+    may be put on record later, and the audit finished again. What is finished already is not done
+    again, and what was killed is begun anew.
+
+    Parameters
+    ----------
+    output
+        Path or URL, as the inspectors have it.
+    manifest
+        The ids of the images, in the order that the audit is to have; or a file with an id in each
+        line. Without one it has all images on record in the order of their ids.
+    allow_missing
+        Audit the images that are in the manifest and on record, if others are only in one of the
+        two; an error otherwise.
+    client
+        The cluster to run on; threads of this process without one.
+    n_jobs
+        Threads, without a client.
+    progress
+        Shown on the standard error, or told to an object of your own.
+    storage_options
+        Of the store that the URL names, as in `dask_labelqc.storage.stores.open_store`.
+
+    Returns
+    -------
+    JobReport, BoxReport or ExampleReport
+        Its ``open()`` is the output as an xarray Dataset, ``image_id`` (``example_id``) the
+        ids of its images.
+
+    Raises
+    ------
+    InputError
+        There are no records, they contradict one another or the manifest, or they are not enough
+        because probabilities sum to more than one.
+    OutputError
+        The output cannot be written, or another job is writing it.
+
+    See Also
+    --------
+    dask_labelqc.SegmentationInspector, dask_labelqc.DetectionInspector, dask_labelqc.LabelInspector
+    """
+    ledger = open_ledger(output, storage_options)
+    made, wanted = _made(ledger), read_manifest(manifest)
+    if made["what"] != WHAT:
+        item, finish = COLUMNS[made["what"]]
+        items = Ordered.read(ledger, wanted, allow_missing=allow_missing, item=item)
+        _tell(items, item)
+        asked = {"client": client, "n_jobs": n_jobs, "progress": progress}
+        return finish(ledger, output, items, made, Run(**asked, storage_options=storage_options))
+    inputs = _inputs(ledger, made, wanted, allow_missing)
+    state = state_of(output, ledger.store, inputs)
+    run = Run(
+        resume=state == "complete",
+        overwrite=state == "other",
+        client=client,
+        n_jobs=n_jobs,
+        progress=progress,
+        storage_options=storage_options,
+    )
+    try:
+        finished = run_job(inputs, output, run)
+    except LabelQCError as error:
+        if error.advice is not None and "resume" in error.advice.arguments:
+            error.advice = advise("to finish it again begins anew, from the records")
+        raise
+    return _report(inputs, finished, str(output), storage_options)
+
+
+def _made(ledger: Ledger) -> dict[str, Any]:
+    """Return what all records have in common."""
+    made = ledger.parameters()
+    if made is None:
+        raise InputError(f"output: {str(ledger.store)!r} has no records of an inspector")
+    if (made["what"], made["form"]) not in FORMS:
+        raise OutputError(
+            f"output: the records in {str(ledger.store)!r} are of {made['what']} (form "
+            f"{made['form']}), which this version does not read"
+        )
+    return made
+
+
+def _tell(order: Order, item: str = "image") -> None:
+    if order.num_left_out:
+        log.warning(
+            "manifest: %d %ss on record are not in it, and left out", order.num_left_out, item
+        )
+
+
+def _inputs(
+    ledger: Ledger, made: Mapping[str, Any], manifest: list[str] | None, allow_missing: bool
+) -> RecordedImages:
+    catalog = read_catalog(ledger, manifest, allow_missing=allow_missing)
+    _tell(catalog)
+    params = _parameters(made, catalog)
+    # As if each image were a chunk of predictions.
+    shape = params.shape
+    plan = plan_blocks(shape, (1, *shape[1:]), params.pixel_bytes, group_bytes=GROUP_BYTES)
+    return RecordedImages.of(ledger, params, plan, made["bound"] or 0.0, catalog)
+
+
+def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
+    options = Options.of(
+        ignore_index=made["ignore_index"],
+        temperature=made["temperature"],
+        outputs=every_output(),
+    )
+    sizes = np.unique(catalog.shapes, axis=0)
+    if len(sizes) > 1:
+        raise InputError("output: images of several sizes")
+    num_images, spatial = len(catalog.ids), sizes[0].tolist()
+    return Parameters.of_images(
+        options,
+        (num_images, *spatial),
+        np.dtype(np.int64),
+        (num_images, made["num_classes"], *spatial),
+        catalog.dtype,
+        class_names={int(k): name for k, name in made["class_names"].items()},
+    )
+
+
+def _report(
+    inputs: RecordedImages,
+    finished: Finished,
+    output: str,
+    storage_options: Mapping[str, Any] | None,
+) -> JobReport:
+    assert inputs.catalog is not None
+    ids, shape = inputs.catalog.ids, inputs.params.shape
+    worst = lowest(finished.read("image_score"))
+    return JobReport(
+        output=output,
+        num_images=shape[0],
+        num_pixels=math.prod(shape),
+        num_issues=finished.number("num_issues"),
+        worst_images=tuple((ids[number], score) for number, score in worst),
+        worst_classes=most(finished.read("class_issue_count"), inputs.params.class_names),
+        storage_options=storage_options,
+        **finished.about(),
+    )
