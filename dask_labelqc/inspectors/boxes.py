@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
 import zarr
 
 from dask_labelqc.inspectors.lay_down import (
+    Finishing,
     Layout,
-    Ordered,
-    again,
     counts_in_order,
     laid_down,
     widest_form,
@@ -24,9 +21,9 @@ from dask_labelqc.object_detection.dataset import COLUMNS, as_text
 from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.pipeline.box_audit import box_report
 from dask_labelqc.pipeline.boxes import BoxInputs
-from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.job import run_job
 from dask_labelqc.pipeline.report import BoxReport
-from dask_labelqc.storage.ledger import FOLDER, Ledger
+from dask_labelqc.storage.ledger import FOLDER
 
 __all__ = ["audit_boxes"]
 
@@ -44,23 +41,19 @@ class RecordedBoxes(BoxInputs):
     there_before: ClassVar[frozenset[str]] = frozenset({FOLDER})
 
 
-def audit_boxes(
-    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], run: Run
-) -> BoxReport:
+def audit_boxes(audit: Finishing) -> BoxReport:
     """Put the boxes on record down, and audit them."""
-    columns = put_boxes_down(ledger, output, items, parameters)
-    options = {n: value for n, value in parameters.items() if n not in OF_RECORDS}
-    inputs = RecordedBoxes.of(open_boxes(columns), BoxScoreOptions(**options), BLOCK_BOXES)
-    finished = run_job(inputs, output, again(run, ledger, columns))
-    return box_report(finished, output, inputs, run.storage_options)
+    options = {n: value for n, value in audit.parameters.items() if n not in OF_RECORDS}
+    boxes = open_boxes(_put_down(audit))
+    inputs = RecordedBoxes.of(boxes, BoxScoreOptions(**options), BLOCK_BOXES)
+    finished = run_job(inputs, audit.output, audit.again())
+    return box_report(finished, audit.output, inputs, audit.run.storage_options)
 
 
-def put_boxes_down(
-    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any]
-) -> zarr.Group:
+def _put_down(audit: Finishing) -> zarr.Group:
     """Put the boxes on record down as a columnar dataset; see `object_detection.dataset`."""
-    form, counts = widest_form(items), counts_in_order(items)
-    num_classes = int(parameters["num_classes"])
+    form, counts = widest_form(audit.items), counts_in_order(audit.items)
+    num_classes = int(audit.parameters["num_classes"])
     signed = np.min_scalar_type(-num_classes)  # it has a number that is no class
     layout = Layout(
         {name: COLUMNS[name] for name in form.axes},
@@ -75,12 +68,12 @@ def put_boxes_down(
     coords = {
         "class": np.arange(num_classes),
         "corner": as_text(["x1", "y1", "x2", "y2"]),
-        "image_id": ("image", as_text(items.ids)),
+        "image_id": ("image", as_text(audit.items.ids)),
     }
-    if names := parameters["class_names"]:
+    if names := audit.parameters["class_names"]:
         every = [names.get(str(k), str(k)) for k in range(num_classes)]
         coords["class_name"] = ("class", as_text(every))
     beside = xr.Dataset(offsets, coords)
     for name in offsets:
         beside[name].encoding["fill_value"] = -1
-    return laid_down(ledger, output, BOXES, items, layout, beside)
+    return laid_down(audit, BOXES, layout, beside)

@@ -6,7 +6,6 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from dask_labelqc.classification.scan import RUN, Keeping, learned_of_runs, scan
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
-from dask_labelqc.inspectors.lay_down import Layout, Ordered, again, laid_down, widest_form
+from dask_labelqc.inspectors.lay_down import Finishing, Layout, Ordered, laid_down, widest_form
 from dask_labelqc.kernels.examples import ExampleScan
 from dask_labelqc.kernels.labels import VOID
 from dask_labelqc.method.format import stored_as
@@ -29,11 +28,11 @@ from dask_labelqc.object_detection.dataset import as_text
 from dask_labelqc.pipeline.example_audit import example_report
 from dask_labelqc.pipeline.examples import ExampleInputs, open_examples
 from dask_labelqc.pipeline.inputs import Found, Part
-from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.job import run_job
 from dask_labelqc.pipeline.report import ExampleReport
 from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.storage.coordinates import Carried
-from dask_labelqc.storage.ledger import FOLDER, Ledger
+from dask_labelqc.storage.ledger import FOLDER
 from dask_labelqc.storage.reading import read_rows
 
 __all__ = ["audit_examples"]
@@ -49,15 +48,13 @@ class RecordedRows(ExampleInputs):
     there_before: ClassVar[frozenset[str]] = frozenset({FOLDER})
 
 
-def audit_examples(
-    ledger: Ledger, output: str | Path, items: Ordered, parameters: Mapping[str, Any], run: Run
-) -> ExampleReport:
+def audit_examples(audit: Finishing) -> ExampleReport:
     """Put what is on record of examples down in their order, and audit it."""
-    options, form = ScoreOptions(**parameters["options"]), _form(items, parameters)
-    columns = _put_down(ledger, output, items, form)
+    made, form = audit.parameters, _form(audit.items, audit.parameters)
+    options, columns = ScoreOptions(**made["options"]), _put_down(audit, form)
     dense = {
-        "quality": parameters["write"]["write_label_quality"],
-        "predicted": parameters["write"]["write_predicted_label"],
+        "quality": made["write"]["write_label_quality"],
+        "predicted": made["write"]["write_predicted_label"],
     }
     inputs: ExampleInputs
     if options.reads_twice:
@@ -65,9 +62,9 @@ def audit_examples(
         rows = open_examples(arrays["labels"], arrays["pred_probs"], options, **dense)
         inputs = RecordedRows(**vars(rows))
     else:
-        inputs = RecordedExamples.of(columns, items, form, options, **dense)
-    finished = run_job(inputs, output, again(run, ledger, columns))
-    return example_report(finished, output, inputs, run.storage_options)
+        inputs = RecordedExamples.of(columns, audit.items, form, options, **dense)
+    finished = run_job(inputs, audit.output, audit.again())
+    return example_report(finished, audit.output, inputs, audit.run.storage_options)
 
 
 def _form(items: Ordered, parameters: Mapping[str, Any]) -> ExampleFormat:
@@ -87,11 +84,9 @@ def _form(items: Ordered, parameters: Mapping[str, Any]) -> ExampleFormat:
     )
 
 
-def _put_down(
-    ledger: Ledger, output: str | Path, items: Ordered, form: ExampleFormat
-) -> zarr.Group:
+def _put_down(audit: Finishing, form: ExampleFormat) -> zarr.Group:
     """Put columns down: the labels, and predictions (N, K) or what is known of each example."""
-    recorded = widest_form(items)
+    recorded = widest_form(audit.items)
     dtypes = dict(recorded.dtypes) | {"labels": np.min_scalar_type(-form.num_classes - 1)}
     if "predicted" in dtypes:
         dtypes["predicted"] = dtypes["labels"]
@@ -104,7 +99,7 @@ def _put_down(
         name: (EXAMPLE, "class") if name == "pred_probs" else (EXAMPLE,) for name in recorded.axes
     }
     layout = Layout(dims, dtypes, recorded.shapes, CHUNK_BYTES, with_all, attributes)
-    return laid_down(ledger, output, "examples", items, layout, _coordinates(items))
+    return laid_down(audit, "examples", layout, _coordinates(audit.items))
 
 
 def _coordinates(items: Ordered) -> xr.Dataset:

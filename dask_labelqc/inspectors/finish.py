@@ -17,7 +17,7 @@ from dask_labelqc.inspectors.boxes import audit_boxes
 from dask_labelqc.inspectors.catalog import Catalog, Order, read_catalog, read_manifest
 from dask_labelqc.inspectors.detection import BOX_FORM, BOXES
 from dask_labelqc.inspectors.examples import audit_examples
-from dask_labelqc.inspectors.lay_down import Ordered
+from dask_labelqc.inspectors.lay_down import Finishing, Ordered
 from dask_labelqc.inspectors.places import open_ledger
 from dask_labelqc.inspectors.recorded_images import RecordedImages
 from dask_labelqc.inspectors.segmentation import FORM, WHAT
@@ -102,8 +102,8 @@ def finish_audit(
         item, finish = COLUMNS[made["what"]]
         items = Ordered.read(ledger, wanted, allow_missing=allow_missing, item=item)
         _tell(items, item)
-        asked = {"client": client, "n_jobs": n_jobs, "progress": progress}
-        return finish(ledger, output, items, made, Run(**asked, storage_options=storage_options))
+        run = Run(client=client, n_jobs=n_jobs, progress=progress, storage_options=storage_options)
+        return finish(Finishing(output, ledger, items, made, run))
     inputs = _inputs(ledger, made, wanted, allow_missing)
     state = state_of(output, ledger.store, inputs)
     run = Run(

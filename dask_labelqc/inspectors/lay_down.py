@@ -19,7 +19,6 @@ from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
     UnstableSpecificationWarning,
-    ZarrUserWarning,
 )
 
 from dask_labelqc.inspectors.catalog import Order, read_order
@@ -32,9 +31,10 @@ from dask_labelqc.storage.gaps import missing_objects
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.ledger import FOLDER, Entry, Ledger
 from dask_labelqc.storage.objects import list_names, remove_folder
+from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["Layout", "Ordered", "again", "counts_in_order", "laid_down", "widest_form"]
+__all__ = ["Finishing", "Layout", "Ordered", "counts_in_order", "laid_down", "widest_form"]
 
 AT_ONCE = 2**28
 """Bytes of items that are put in order at a time; all records that have one of them are read."""
@@ -71,6 +71,36 @@ class Ordered(Order):
         heads: list[Entry] = []
         order = read_order(ledger, manifest, heads.append, allow_missing=allow_missing, item=item)
         return cls(**vars(order), entries=heads)
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """What is audited, and how.
+
+    Attributes
+    ----------
+    output, ledger, items
+        Where, the records there, and those of their items that are audited.
+    parameters
+        What all records have in common.
+    run
+        Of the job.
+    """
+
+    output: str | Path
+    ledger: Ledger
+    items: Ordered
+    parameters: Mapping[str, Any]
+    run: Run
+
+    def again(self) -> Run:
+        """Return how the job goes on if it was begun on these items, or replaces one on others."""
+        try:
+            group = zarr.open_group(self.ledger.store, mode="r", use_consolidated=False)
+            same = self.items.digest in str(group.attrs.get(FINGERPRINT, ""))
+        except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError, ValueError):
+            same = False
+        return replace(self.run, resume=same, overwrite=not same)
 
 
 @dataclass(frozen=True)
@@ -114,20 +144,13 @@ def counts_in_order(items: Ordered) -> dict[str, Ints]:
     }
 
 
-def laid_down(
-    ledger: Ledger,
-    output: str | Path,
-    name: str,
-    items: Ordered,
-    layout: Layout,
-    beside: xr.Dataset,
-) -> zarr.Group:
+def laid_down(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> zarr.Group:
     """Put columns down, unless that is done; return their group.
 
     Parameters
     ----------
-    ledger, output, items
-        Where the records are, and which of them are put down.
+    audit
+        What is audited.
     name
         Of the group; the hash of the items becomes part of it.
     layout
@@ -135,27 +158,29 @@ def laid_down(
     beside
         What else is to lie in the group.
     """
-    with hold(ledger.store, str(output)):
-        group = _whole(ledger, name, items, layout, beside)
-        _remove_others(ledger, name, items)
+    with hold(audit.ledger.store, str(audit.output)):
+        group = _whole(audit, f"{name}.{audit.items.digest}", layout, beside)
+        for other in list_names(audit.ledger.store, FOLDER):  # what was put down of other items
+            if other.startswith(f"{name}.") and other != f"{name}.{audit.items.digest}":
+                remove_folder(audit.ledger.store, f"{FOLDER}/{other}")
     return group
 
 
-def _whole(
-    ledger: Ledger, name: str, items: Ordered, layout: Layout, beside: xr.Dataset
-) -> zarr.Group:
-    path = f"{FOLDER}/{name}.{items.digest}"
-    group = zarr.open_group(ledger.store, path=path, mode="a")
+def _whole(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> zarr.Group:
+    # A store of its own: below the output Zarr would make that a group.
+    place = f"{str(audit.output).rstrip('/')}/{FOLDER}/{name}"
+    store = open_store(place, audit.run.storage_options, read_only=False)
+    group = zarr.open_group(store, mode="a", use_consolidated=False)
     if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout):
         return group
     group.attrs[STATUS] = "unfinished"
-    counts = counts_in_order(items)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        beside.to_zarr(ledger.store, group=path, mode="a", consolidated=False, zarr_format=3)
+        beside.to_zarr(store, mode="a", consolidated=False, zarr_format=3)
+    group = zarr.open_group(store, mode="a", use_consolidated=False)  # with what that has put there
+    counts = counts_in_order(audit.items)
     columns = _Appended(group, layout, counts)
-    for some in _pieces(ledger, items, counts):
+    for some in _pieces(audit.ledger, audit.items, counts):
         columns.add(layout.arrange(some))
     columns.end()
     group.attrs[STATUS] = "complete"
@@ -166,23 +191,6 @@ def _is_whole(group: zarr.Group, layout: Layout) -> bool:
     # What is all False is not written.
     arrays = (group.get(name) for name in layout.dims if layout.dtypes[name].kind != "b")
     return all(isinstance(a, zarr.Array) and not missing_objects(a) for a in arrays)
-
-
-def again(run: Run, ledger: Ledger, inputs: zarr.Group) -> Run:
-    """Return how a job goes on if it was begun on these inputs, or replaces one on others."""
-    try:
-        group = zarr.open_group(ledger.store, mode="r", use_consolidated=False)
-        had = str(group.attrs.get(FINGERPRINT, ""))
-    except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError, ValueError):
-        had = ""
-    return replace(run, resume=inputs.path in had, overwrite=inputs.path not in had)
-
-
-def _remove_others(ledger: Ledger, name: str, items: Ordered) -> None:
-    """Delete what was put down of other items."""
-    for other in list_names(ledger.store, FOLDER):
-        if other.startswith(f"{name}.") and other != f"{name}.{items.digest}":
-            remove_folder(ledger.store, f"{FOLDER}/{other}")
 
 
 def _pieces(ledger: Ledger, items: Ordered, counts: Mapping[str, Ints]) -> Iterator[Columns]:
@@ -257,5 +265,5 @@ def _never(dtype: np.dtype[np.generic]) -> Any:
         return np.nan
     if dtype.kind == "b":
         return False
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(dtype.str)
     return int(limits.min if dtype.kind == "i" else limits.max)
