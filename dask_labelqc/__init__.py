@@ -9,6 +9,7 @@ from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
     from dask_labelqc import classification, experimental, object_detection, segmentation
+    from dask_labelqc.classification import LabelInspector
     from dask_labelqc.errors import (
         BlockError,
         ClusterError,
@@ -19,7 +20,7 @@ if _typing.TYPE_CHECKING:
         StoreError,
         TakenOverError,
     )
-    from dask_labelqc.inspectors import SegmentationInspector, finish_audit
+    from dask_labelqc.inspectors import DetectionInspector, SegmentationInspector, finish_audit
     from dask_labelqc.pipeline import (
         BoxPlan,
         BoxReport,
@@ -43,11 +44,13 @@ __all__ = [
     "BoxPlan",
     "BoxReport",
     "ClusterError",
+    "DetectionInspector",
     "ExamplePlan",
     "ExampleReport",
     "InputError",
     "JobPlan",
     "JobReport",
+    "LabelInspector",
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
@@ -79,7 +82,8 @@ _PLACES = {
         "StoreError",
         "TakenOverError",
     ),
-    "inspectors": ("SegmentationInspector", "finish_audit"),
+    "classification": ("LabelInspector",),
+    "inspectors": ("DetectionInspector", "SegmentationInspector", "finish_audit"),
     "pipeline": (
         *(
             "BoxPlan",

@@ -3,57 +3,70 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dask_labelqc.arguments import texts_of_ids
 from dask_labelqc.errors import InputError, advise
-from dask_labelqc.inspectors.arguments import texts_of_ids
 from dask_labelqc.storage.ledger import Entry, Ledger
 from dask_labelqc.typing import AnyArray, Ints
 
-__all__ = ["Catalog", "read_catalog", "read_manifest"]
+__all__ = ["Catalog", "Order", "read_catalog", "read_manifest", "read_order"]
 
 SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Catalog:
-    """The images of an audit, and their records.
+class Order:
+    """The items of an audit, images or examples, and their records.
 
     Attributes
     ----------
     ids
-        In the order of the images.
-    shapes
-        int64 (N, d).
+        In the order of the items.
+    where
+        int64 (N, 2): which record knows each, and which of its items it is.
     names, num_bytes
         Of the records, and their sizes.
     numbers
-        For each record int64 (n,): which images it is of, -1 for one that is left out.
+        For each record int64 (n,): which items it is of, -1 for one that is left out.
     counts
-        For each record bool (n,): whether what it knows of an image is taken, which is on record
+        For each record bool (n,): whether what it knows of an item is taken, which is on record
         somewhere else, too, if not.
-    dtype
-        Of the stored predictions.
     digest
-        Of all that is known of the images, in their order.
+        Of all that is known of the items, in their order.
     num_left_out
-        Images on record that the manifest does not have.
+        Items on record that the manifest does not have.
     """
 
     ids: Sequence[str]
-    shapes: Ints
+    where: Ints
     names: Sequence[str]
     num_bytes: Sequence[int]
     numbers: Sequence[Ints]
     counts: Sequence[AnyArray]
-    dtype: np.dtype[Any]
     digest: str
-    num_left_out: int = 0
+    num_left_out: int
+
+
+@dataclass(frozen=True)
+class Catalog(Order):
+    """The images of an audit, and their records.
+
+    Attributes
+    ----------
+    shapes
+        int64 (N, d).
+    dtype
+        Of the stored predictions.
+    """
+
+    shapes: Ints
+    dtype: np.dtype[Any]
 
 
 def read_manifest(manifest: Iterable[Any] | str | Path | None) -> list[str] | None:
@@ -81,7 +94,35 @@ def read_manifest(manifest: Iterable[Any] | str | Path | None) -> list[str] | No
 def read_catalog(
     ledger: Ledger, manifest: Sequence[str] | None, *, allow_missing: bool = False
 ) -> Catalog:
-    """Read the heads of all records.
+    """Read the heads of all records of images.
+
+    Raises
+    ------
+    InputError
+        There are none, or they contradict one another or the manifest.
+    """
+    first: list[Entry] = []
+    shapes: list[AnyArray] = []
+
+    def see(entry: Entry) -> None:
+        first[:] = first or [entry]
+        _check_alike(first[0], entry)
+        shapes.append(entry.head["shape"])
+
+    order = read_order(ledger, manifest, see, allow_missing=allow_missing)
+    each = np.array([shapes[e][slot] for e, slot in order.where.tolist()], np.int64)
+    return Catalog(**vars(order), shapes=each, dtype=first[0].head["stored_dtype"].dtype)
+
+
+def read_order(
+    ledger: Ledger,
+    manifest: Sequence[str] | None,
+    see: Callable[[Entry], None],
+    *,
+    allow_missing: bool = False,
+    item: str = "image",
+) -> Order:
+    """Read the heads of all records; `see` is shown each.
 
     Raises
     ------
@@ -91,8 +132,11 @@ def read_catalog(
     names = ledger.names()
     if not names:
         raise InputError(f"output: {str(ledger.store)!r} has no records of an inspector")
-    seen = _Seen(ledger.heads(names))
-    ids = sorted(seen.place) if manifest is None else _in_manifest(seen, manifest, allow_missing)
+    seen = _Seen(ledger.heads(names), see, item)
+    if manifest is None:
+        ids = sorted(seen.place)
+    else:
+        ids = _in_manifest(seen, manifest, allow_missing, item)
     number_of = dict(zip(ids, range(len(ids)), strict=True))
     numbers = [np.array([number_of.get(i, -1) for i in part], np.int64) for part in seen.ids]
     counts = [
@@ -100,53 +144,45 @@ def read_catalog(
         for e, part in enumerate(seen.ids)
     ]
     where = [seen.place[i] for i in ids]
-    shapes = np.array([seen.shapes[e][slot] for e, slot in where], np.int64)
     digest = hashlib.blake2b(digest_size=16)
     for name, (e, slot) in zip(ids, where, strict=True):
         digest.update(f"{len(name)}:{name}".encode("utf-8", "surrogatepass"))
         digest.update(seen.hashes[e][slot].tobytes())
-    return Catalog(
+    return Order(
         ids,
-        shapes,
+        np.array(where, np.int64),
         names,
         seen.num_bytes,
         numbers,
         counts,
-        seen.dtype,
         digest.hexdigest(),
         len(seen.place) - len(ids),
     )
 
 
 class _Seen:
-    """What the heads say; of each image the first record counts, and others are to be equal."""
+    """What the heads say; of each item the first record counts, and others are to be equal."""
 
-    def __init__(self, heads: Iterator[Entry]) -> None:
+    def __init__(self, heads: Iterator[Entry], see: Callable[[Entry], None], item: str) -> None:
         self.ids: list[Sequence[str]] = []
         self.hashes: list[AnyArray] = []
-        self.shapes: list[AnyArray] = []
         self.num_bytes: list[int] = []
         self.place: dict[str, tuple[int, int]] = {}
-        first: Entry | None = None
         writers: list[str] = []
         for e, entry in enumerate(heads):
-            first = first or entry
-            _check_alike(first, entry)
+            see(entry)
             writers.append(entry.writer)
             self.ids.append(entry.ids)
             self.hashes.append(entry.hashes)
-            self.shapes.append(entry.head["shape"])
             self.num_bytes.append(entry.num_bytes)
             for slot, each in enumerate(entry.ids):
                 other, there = self.place.setdefault(each, (e, slot))
                 if not np.array_equal(self.hashes[other][there], entry.hashes[slot]):
                     raise InputError(
-                        f"output: the image {each!r} is on record twice, and not with the same "
+                        f"output: the {item} {each!r} is on record twice, and not with the same "
                         f"labels and predictions: by {writers[other]} and by {entry.writer}; "
-                        "delete the records of one of them, or give the images other ids"
+                        f"delete the records of one of them, or give the {item}s other ids"
                     )
-        assert first is not None
-        self.dtype = first.head["stored_dtype"].dtype
 
 
 def _check_alike(first: Entry, entry: Entry) -> None:
@@ -165,15 +201,15 @@ def _check_alike(first: Entry, entry: Entry) -> None:
             )
 
 
-def _in_manifest(seen: _Seen, manifest: Sequence[str], allow_missing: bool) -> list[str]:
-    """Return the images of the manifest that are on record."""
+def _in_manifest(seen: _Seen, manifest: Sequence[str], allow_missing: bool, item: str) -> list[str]:
+    """Return the items of the manifest that are on record."""
     wanted = set(manifest)
     missing = [name for name in manifest if name not in seen.place]
     others = sorted(name for name in seen.place if name not in wanted)
     if allow_missing and len(missing) < len(manifest):
         return [name for name in manifest if name in seen.place]
     said = [
-        f"{_some(names)} {text}"
+        f"{_some(names, item)} {text}"
         for names, text in (
             (missing, "of it are not on record"),
             (others, "are on record and not in it"),
@@ -183,11 +219,11 @@ def _in_manifest(seen: _Seen, manifest: Sequence[str], allow_missing: bool) -> l
     if said:
         raise InputError(
             f"manifest: {'; '.join(said)}",
-            advise("{allow_missing} audits the images that are in both", allow_missing=True),
+            advise(f"{{allow_missing}} audits the {item}s that are in both", allow_missing=True),
         )
     return list(manifest)
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], item: str) -> str:
     shown = ", ".join(map(repr, names[:SHOWN])) + ", ..." * (len(names) > SHOWN)
-    return f"{len(names)} image{'s' * (len(names) > 1)} ({shown})"
+    return f"{len(names)} {item}{'s' * (len(names) > 1)} ({shown})"

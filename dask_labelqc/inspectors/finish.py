@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distributed import Client
 
+from dask_labelqc.classification.one_pass import EXAMPLE_FORM, EXAMPLES
 from dask_labelqc.errors import InputError, LabelQCError, OutputError, advise
-from dask_labelqc.inspectors.catalog import Catalog, read_catalog, read_manifest
+from dask_labelqc.inspectors.boxes import audit_boxes
+from dask_labelqc.inspectors.catalog import Catalog, Order, read_catalog, read_manifest
+from dask_labelqc.inspectors.detection import BOX_FORM, BOXES
+from dask_labelqc.inspectors.examples import audit_examples
+from dask_labelqc.inspectors.lay_down import Finishing, Ordered
 from dask_labelqc.inspectors.places import open_ledger
 from dask_labelqc.inspectors.recorded_images import RecordedImages
 from dask_labelqc.inspectors.segmentation import FORM, WHAT
@@ -20,12 +25,19 @@ from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.pipeline.job import Finished, Run, run_job
 from dask_labelqc.pipeline.output import state_of
-from dask_labelqc.pipeline.report import JobReport, lowest, most
+from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport, lowest, most
 from dask_labelqc.plan import GROUP_BYTES, plan_blocks
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.ledger import Ledger
 
 __all__ = ["finish_audit"]
+
+FORMS = {(WHAT, FORM), (BOXES, BOX_FORM), (EXAMPLES, EXAMPLE_FORM)}
+COLUMNS: Mapping[str, tuple[str, Callable[..., Any]]] = {
+    BOXES: ("image", audit_boxes),
+    EXAMPLES: ("example", audit_examples),
+}
+"""What an item of other audits is called, and what makes them."""
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +51,11 @@ def finish_audit(
     n_jobs: int | None = None,
     progress: Progress | bool = True,
     storage_options: Mapping[str, Any] | None = None,
-) -> JobReport:
-    """Make the audit of all images that inspectors have put on record in an output.
+) -> JobReport | BoxReport | ExampleReport:
+    """Make the audit of all that inspectors have put on record in an output.
 
-    It is the audit that `audit_zarr` makes of the same predictions. The records stay: more images
+    It is the audit that `audit_zarr` makes of the same predictions, `audit_boxes_zarr` of the same
+    boxes, or `audit_examples_zarr`. The records stay: more images
     may be put on record later, and the audit finished again. What is finished already is not done
     again, and what was killed is begun anew.
 
@@ -67,8 +80,9 @@ def finish_audit(
 
     Returns
     -------
-    JobReport
-        Its ``open()`` is the output as an xarray Dataset, ``image_id`` the ids of its images.
+    JobReport, BoxReport or ExampleReport
+        Its ``open()`` is the output as an xarray Dataset, ``image_id`` (``example_id``) the
+        ids of its images.
 
     Raises
     ------
@@ -80,10 +94,17 @@ def finish_audit(
 
     See Also
     --------
-    dask_labelqc.SegmentationInspector
+    dask_labelqc.SegmentationInspector, dask_labelqc.DetectionInspector, dask_labelqc.LabelInspector
     """
     ledger = open_ledger(output, storage_options)
-    inputs = _inputs(ledger, read_manifest(manifest), allow_missing)
+    made, wanted = _made(ledger), read_manifest(manifest)
+    if made["what"] != WHAT:
+        item, finish = COLUMNS[made["what"]]
+        items = Ordered.read(ledger, wanted, allow_missing=allow_missing, item=item)
+        _tell(items, item)
+        run = Run(client=client, n_jobs=n_jobs, progress=progress, storage_options=storage_options)
+        return finish(Finishing(output, ledger, items, made, run))
+    inputs = _inputs(ledger, made, wanted, allow_missing)
     state = state_of(output, ledger.store, inputs)
     run = Run(
         resume=state == "complete",
@@ -102,20 +123,31 @@ def finish_audit(
     return _report(inputs, finished, str(output), storage_options)
 
 
-def _inputs(ledger: Ledger, manifest: list[str] | None, allow_missing: bool) -> RecordedImages:
+def _made(ledger: Ledger) -> dict[str, Any]:
+    """Return what all records have in common."""
     made = ledger.parameters()
     if made is None:
         raise InputError(f"output: {str(ledger.store)!r} has no records of an inspector")
-    if (made["what"], made["form"]) != (WHAT, FORM):
+    if (made["what"], made["form"]) not in FORMS:
         raise OutputError(
             f"output: the records in {str(ledger.store)!r} are of {made['what']} (form "
             f"{made['form']}), which this version does not read"
         )
-    catalog = read_catalog(ledger, manifest, allow_missing=allow_missing)
-    if catalog.num_left_out:
+    return made
+
+
+def _tell(order: Order, item: str = "image") -> None:
+    if order.num_left_out:
         log.warning(
-            "manifest: %d images on record are not in it, and left out", catalog.num_left_out
+            "manifest: %d %ss on record are not in it, and left out", order.num_left_out, item
         )
+
+
+def _inputs(
+    ledger: Ledger, made: Mapping[str, Any], manifest: list[str] | None, allow_missing: bool
+) -> RecordedImages:
+    catalog = read_catalog(ledger, manifest, allow_missing=allow_missing)
+    _tell(catalog)
     params = _parameters(made, catalog)
     # As if each image were a chunk of predictions.
     shape = params.shape

@@ -14,7 +14,7 @@ from zarr.abc.store import Store
 from dask_labelqc.engine.regions import Eager
 from dask_labelqc.errors import InputError
 from dask_labelqc.images import Span
-from dask_labelqc.inspectors.catalog import Catalog
+from dask_labelqc.inspectors.catalog import Catalog, Order
 from dask_labelqc.inspectors.facts import ImageFacts, read_entry
 from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.issues import find_issues
@@ -49,12 +49,12 @@ ENTRY = np.dtype("<u8")
 """Of the index of an object of issues."""
 
 
-def cut_into_parts(catalog: Catalog, part_bytes: int = PART_BYTES) -> list[range]:
+def cut_into_parts(catalog: Order, part_bytes: int = PART_BYTES) -> list[range]:
     """Return which records are read together: runs of them of about so many bytes.
 
     Examples
     --------
-    >>> sizes = Catalog([], np.zeros((0, 2)), "abc", [3, 2, 9], [], [], np.dtype("f4"), "")
+    >>> sizes = Order([], np.zeros((0, 2)), "abc", [3, 2, 9], [], [], "", 0)
     >>> cut_into_parts(sizes, 5)
     [range(0, 2), range(2, 3)]
     """

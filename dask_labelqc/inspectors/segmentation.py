@@ -12,15 +12,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from dask_labelqc.arguments import positive_integer
-from dask_labelqc.errors import Advice, InputError, LabelQCWarning
-from dask_labelqc.extent import Extent
-from dask_labelqc.inspectors.arguments import (
-    check_bound,
+from dask_labelqc.arguments import (
     names_of_classes,
     number_of_classes,
+    positive_integer,
     texts_of_ids,
 )
+from dask_labelqc.errors import Advice, InputError, LabelQCWarning
+from dask_labelqc.extent import Extent
+from dask_labelqc.inspectors.arguments import check_bound
 from dask_labelqc.inspectors.facts import ImageFacts, facts_of_scan
 from dask_labelqc.inspectors.places import open_ledger
 from dask_labelqc.kernels.labels import encode_labels
@@ -113,7 +113,7 @@ class SegmentationInspector:
         flush_images: int = FLUSH_IMAGES,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.num_classes = number_of_classes(num_classes)
+        self.num_classes = number_of_classes("num_classes", num_classes)
         self._options = Options.of(
             ignore_index=ignore_index, temperature=temperature, outputs=every_output()
         )

@@ -121,7 +121,10 @@ def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = No
 def check_apart(url: str | Path, store: Store, inputs: Inputs) -> None:
     """Raise OutputError if an input lies in the output, which would overwrite it, or around it."""
     place = store_url(store).rstrip("/")
+    spared = tuple(f"{place}/{name}/" for name in inputs.there_before)
     for name, array in inputs.arrays.items():
+        if location(array).startswith(spared):
+            continue
         if f"{location(array)}/".startswith(f"{place}/"):
             raise OutputError(
                 f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "

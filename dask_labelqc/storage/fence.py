@@ -149,9 +149,9 @@ class FencedStore(WrapperStore[Store]):
             await asyncio.gather(*(self._store.delete(k) for k in ours[i : i + DELETED_AT_ONCE]))
 
     def _delete_files(self, root: Path, prefix: str) -> None:
-        spared = str(root / self._claim.folder), str(root / FOLDER)
+        spared = tuple(f"{root / folder}{os.sep}" for folder in (self._claim.folder, FOLDER))
         for folder, _, files in os.walk(root / prefix, topdown=False):
-            if folder in spared:
+            if f"{folder}{os.sep}".startswith(spared):
                 continue
             for file in sorted(files, key=lambda name: name == "zarr.json"):
                 self._check_file(root)
