@@ -200,11 +200,6 @@ class Extent:
         moved = tuple(p + a for p, a in zip(places, self.start, strict=True))
         return np.ravel_multi_index(moved, shape).astype(np.int64)
 
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        return name_images(self.start[0], self.stop[0] - 1)
-
     def place(self, index: int) -> tuple[Any, Shape]:
         """Return the image and the pixel of a flat position in this extent."""
         image, *pixel = (

@@ -165,7 +165,7 @@ def audit_boxes(
 @labelqc.command("finish")
 @click.argument("output")
 @click.option("--manifest", metavar="FILE",
-              help="The ids of the images, one in each line, in the order of the audit.")  # fmt: skip
+              help="The ids of the images, one a line, in the order of the audit.")  # fmt: skip
 @click.option("--allow-missing", is_flag=True,
               help="Audit the images that are both in the manifest and on record.")  # fmt: skip
 @cluster_options

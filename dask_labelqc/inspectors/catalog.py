@@ -12,6 +12,7 @@ import numpy as np
 
 from dask_labelqc.arguments import texts_of_ids
 from dask_labelqc.errors import InputError, advise
+from dask_labelqc.images import ImageTable
 from dask_labelqc.storage.ledger import Entry, Ledger
 from dask_labelqc.typing import AnyArray, Ints
 
@@ -59,13 +60,13 @@ class Catalog(Order):
 
     Attributes
     ----------
-    shapes
-        int64 (N, d).
+    table
+        Of the images.
     dtype
         Of the stored predictions.
     """
 
-    shapes: Ints
+    table: ImageTable
     dtype: np.dtype[Any]
 
 
@@ -111,7 +112,8 @@ def read_catalog(
 
     order = read_order(ledger, manifest, see, allow_missing=allow_missing)
     each = np.array([shapes[e][slot] for e, slot in order.where.tolist()], np.int64)
-    return Catalog(**vars(order), shapes=each, dtype=first[0].head["stored_dtype"].dtype)
+    table = ImageTable.of(order.ids, each)
+    return Catalog(**vars(order), table=table, dtype=first[0].head["stored_dtype"].dtype)
 
 
 def read_order(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ from dask_labelqc.storage.ledger import HASH_BYTES, Entry
 from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
-__all__ = ["ImageFacts", "Worst", "facts_of_scan", "read_entry"]
+__all__ = ["ImageFacts", "Worst", "facts_of_scan", "read_entry", "stored_dtype"]
 
 LISTS = {
     "num_classes": ("classes", "class_sum", "class_count"),
@@ -65,7 +65,7 @@ class ImageFacts:
         counts; of the pixels that disagree position, s, m, y and a; s of those that agree, in
         ascending order.
     dtype
-        Of the stored predictions.
+        Of the stored predictions; of floating ones that of their probabilities.
     worst
         Of each batch.
     """
@@ -85,12 +85,12 @@ class ImageFacts:
     @classmethod
     def joined(cls, parts: Sequence[ImageFacts]) -> ImageFacts:
         """Return what is known of the images of several batches."""
-        starts = np.cumsum([0, *(len(part.ids) for part in parts)])
-        worst = (
-            Worst(w.image + int(start), w.deviation, w.total, w.position)
+        starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+        worst = [
+            replace(each, image=each.image + start)
             for start, part in zip(starts, parts, strict=False)
-            for w in part.worst
-        )
+            for each in part.worst
+        ]
         return cls(
             [each for part in parts for each in part.ids],
             np.concatenate([part.hashes for part in parts]),
@@ -99,6 +99,15 @@ class ImageFacts:
             parts[0].dtype,
             tuple(worst),
         )
+
+    def joined_with(self, others: Sequence[ImageFacts]) -> ImageFacts:
+        """Return what is known of these images and, after them, of others."""
+        return self.joined([self, *others])
+
+    def follows(self, other: ImageFacts) -> bool:
+        """Say if it may be in one record with what came before: of as many dimensions."""
+        mine, theirs = self.images["shape"], other.images["shape"]
+        return bool(mine.shape[1] == theirs.shape[1] and self.dtype == other.dtype)
 
     def only(self, keep: BoolArray) -> ImageFacts:
         """Return what is known of some of the images."""
@@ -135,7 +144,11 @@ def read_entry(entry: Entry) -> ImageFacts:
     """Return the facts of a record."""
     head = entry.head
     score, label = head["score_dtype"].dtype, head["class_dtype"].dtype
-    dtypes = {"class_sum": np.dtype(np.int64), "class_count": COUNT, "position": COUNT}
+    dtypes: dict[str, np.dtype[Any]] = {
+        "class_sum": np.dtype(np.int64),
+        "class_count": COUNT,
+        "position": COUNT,
+    }
     dtypes |= dict.fromkeys(("classes", "given", "predicted"), label)
     lists = {}
     for name, packed in entry.body.items():
@@ -196,7 +209,16 @@ def facts_of_scan(
         "num_agreeing": agreeing.astype(COUNT),
     }
     hashes = _hashes(images, lists)
-    return ImageFacts(ids, hashes, images, lists, params.dtype, _worst(scan, size))
+    dtype = stored_dtype(params)
+    return ImageFacts(ids, hashes, images, lists, dtype, _worst(scan, size))
+
+
+def stored_dtype(params: Parameters) -> np.dtype[Any]:
+    """Return what an audit has to know of how predictions are stored.
+
+    Half precision means the same on a device, where it becomes single precision first.
+    """
+    return np.dtype(params.probability_dtype if params.dtype.kind == "f" else params.dtype)
 
 
 def _worst(scan: BlockScan, size: int) -> tuple[Worst, ...]:
@@ -229,7 +251,7 @@ def _hashes(images: Mapping[str, AnyArray], lists: Mapping[str, AnyArray]) -> An
     dtypes = "".join(a.dtype.str for a in (*images.values(), *lists.values())).encode()
     alone = np.concatenate([_as_bytes(values) for values in images.values()], axis=1)
     parts = [
-        (memoryview(_as_bytes(lists[name]).reshape(-1)), lists[name].itemsize, edges)
+        (_as_bytes(lists[name]).reshape(-1).data, lists[name].itemsize, edges)
         for count, names in LISTS.items()
         for edges in [_edges(images[count])]
         for name in names
