@@ -251,7 +251,7 @@ def _hashes(images: Mapping[str, AnyArray], lists: Mapping[str, AnyArray]) -> An
     dtypes = "".join(a.dtype.str for a in (*images.values(), *lists.values())).encode()
     alone = np.concatenate([_as_bytes(values) for values in images.values()], axis=1)
     parts = [
-        (_as_bytes(lists[name]).reshape(-1).data, lists[name].itemsize, edges)
+        (np.ascontiguousarray(lists[name]).view(np.uint8).data, lists[name].itemsize, edges)
         for count, names in LISTS.items()
         for edges in [_edges(images[count])]
         for name in names
