@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from dask_labelqc.kernels.hashing import hash_runs
 from dask_labelqc.kernels.per_image import tell_apart
 from dask_labelqc.kernels.summary import BlockScan
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.storage.ledger import HASH_BYTES, Entry
+from dask_labelqc.storage.ledger import Entry
 from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
@@ -55,7 +54,7 @@ class ImageFacts:
     Attributes
     ----------
     ids, hashes
-        uint8 (n, `HASH_BYTES`): of all that is known of an image.
+        uint8 (n, 16): of all that is known of an image.
     images
         Arrays with an entry for each image: ``shape`` (n, d), ``softmin`` (n, w), and (n,): how
         many pixels take part (``image_count``), have a score not above the usual bound (``below``),
@@ -135,7 +134,7 @@ class ImageFacts:
     def body(self) -> dict[str, AnyArray]:
         """Return the lists, packed."""
         return {
-            name: pack(_as_integers(values), name in ASCENDING)
+            name: pack(_as_integers(values), name in ASCENDING, fast=True)
             for name, values in self.lists.items()
         }
 
@@ -236,43 +235,19 @@ def _as_integers(values: AnyArray) -> AnyArray:
 def _sorted_within(scores: AnyArray, counts: Ints) -> AnyArray:
     """Sort the scores of each image; their bits are in their order, and sort faster."""
     ordered = scores.copy()
-    bits = _as_integers(ordered)
-    for start, stop in pairwise(_edges(counts)):
-        bits[start:stop].sort()
+    bits, edges = _as_integers(ordered), np.cumsum([0, *counts])
+    for i in np.flatnonzero(counts > 1).tolist():
+        bits[edges[i] : edges[i + 1]].sort()
     return ordered
-
-
-def _edges(counts: Ints) -> list[int]:
-    return [0, *np.cumsum(counts, dtype=np.int64).tolist()]
 
 
 def _hashes(images: Mapping[str, AnyArray], lists: Mapping[str, AnyArray]) -> AnyArray:
     """Return a hash of all that is known of each image."""
-    dtypes = "".join(a.dtype.str for a in (*images.values(), *lists.values())).encode()
-    alone = np.concatenate([_as_bytes(values) for values in images.values()], axis=1)
-    parts = [
-        (np.ascontiguousarray(lists[name]).view(np.uint8).data, lists[name].itemsize, edges)
-        for count, names in LISTS.items()
-        for edges in [_edges(images[count])]
-        for name in names
-    ]
-    found = b"".join(
-        hashlib.blake2b(
-            b"".join(
-                [
-                    dtypes,
-                    row,
-                    *(data[e[i] * n : e[i + 1] * n] for data, n, e in parts),
-                ]
-            ),
-            digest_size=HASH_BYTES,
-        ).digest()
-        for i, row in enumerate(map(bytes, alone))
-    )
-    return np.frombuffer(found, np.uint8).reshape(-1, HASH_BYTES)
+    alone = [(values, _number_of_each(values)) for values in images.values()]
+    listed = [(lists[name], images[count]) for count, names in LISTS.items() for name in names]
+    return hash_runs([*alone, *listed])
 
 
-def _as_bytes(values: AnyArray) -> AnyArray:
-    """Return the bytes of each entry, uint8 (n, number of bytes)."""
-    flat = np.ascontiguousarray(values).reshape(len(values), -1)
-    return flat.view(np.uint8).reshape(len(values), -1)
+def _number_of_each(values: AnyArray) -> Ints:
+    """Return how many numbers an array has of each image."""
+    return np.full(len(values), values[:1].size)
