@@ -25,10 +25,12 @@ from dask_labelqc.typing import AnyArray, Ints, Shape
 __all__ = [
     "IMAGE",
     "IMAGE_ID",
+    "OFFSET",
     "PIXEL",
     "ImageTable",
     "Span",
     "is_ragged",
+    "sides_of",
     "span_of_rows",
 ]
 
@@ -41,7 +43,14 @@ ROWS = 2**17
 """Of the table in one chunk."""
 
 
-def _sides(ndim: int) -> tuple[str, ...]:
+def sides_of(ndim: int = len(SIDES)) -> tuple[str, ...]:
+    """Return the names of the columns of so many spatial dimensions.
+
+    Examples
+    --------
+    >>> sides_of(2)
+    ('height', 'width')
+    """
     return SIDES[len(SIDES) - ndim :]
 
 
@@ -201,7 +210,7 @@ class ImageTable:
 
         CF names the samples where they are counted.
         """
-        columns = dict(zip(_sides(self.ndim), self.shapes.T, strict=True))
+        columns = dict(zip(sides_of(self.ndim), self.shapes.T, strict=True))
         columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
         found: dict[str, tuple[str, AnyArray, dict[str, Any]]]
         found = {name: (IMAGE, np.ascontiguousarray(v), {}) for name, v in columns.items()}
@@ -210,20 +219,26 @@ class ImageTable:
 
     def write(self, group: zarr.Group) -> None:
         """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
-        for name, (dim, values, attributes) in self.variables().items():
-            with warnings.catch_warnings():
-                # That the specification of Zarr 3 does not mention strings.
-                warnings.simplefilter("ignore", UnstableSpecificationWarning)
-                column = group.create_array(
-                    name,
-                    shape=values.shape,
-                    dtype=str if name == IMAGE_ID else values.dtype,
-                    chunks=(min(self.num_images, ROWS),),
-                    dimension_names=(dim,),
-                    attributes=attributes,
-                    overwrite=True,
-                )
-                column[:] = values
+        for name in self.variables():
+            self.write_column(group, name)
+
+    def write_column(self, group: zarr.Group, name: str) -> None:
+        """Write one of the columns alone."""
+        dim, values, attributes = self.variables()[name]
+        text = name == IMAGE_ID
+        with warnings.catch_warnings():
+            # That the specification of Zarr 3 does not mention strings.
+            warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            column = group.create_array(
+                name,
+                shape=values.shape,
+                dtype=str if text else values.dtype,
+                chunks=(min(self.num_images, ROWS),),
+                dimension_names=(dim,),
+                attributes=attributes,
+                overwrite=True,
+            )
+            column[:] = values.astype(object) if text else values
 
     @classmethod
     def read(cls, group: zarr.Group) -> ImageTable:
@@ -235,7 +250,7 @@ class ImageTable:
             It is not there, damaged, or its offsets are not those of its sizes.
         """
         sides = [name for name in SIDES if name in group]
-        if IMAGE_ID not in group or not sides or tuple(sides) != _sides(len(sides)):
+        if IMAGE_ID not in group or not sides or tuple(sides) != sides_of(len(sides)):
             raise InputError(
                 f"images: the Zarr group {group.store_path} has no table of images: variables "
                 f"{IMAGE_ID!r}, {', '.join(map(repr, SIDES[1:]))} and {OFFSET!r} along {IMAGE!r}"
@@ -376,6 +391,11 @@ class Span:
     def part(self, start: int, stop: int) -> Span:
         """Return a run of positions."""
         return replace(self, start=self.start + start, stop=self.start + stop)
+
+    def of_images(self, first: int, stop: int) -> Span:
+        """Return what it has of some of its images, by their numbers; of consecutive ones."""
+        start = int(self.numbers[0])
+        return self.part(*self.edges[[first - start, stop - start]].tolist())
 
     def run(self, start: int, stop: int) -> Span:
         """Return a run of the flat axis of the dataset; of consecutive images."""

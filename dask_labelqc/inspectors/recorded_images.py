@@ -27,11 +27,13 @@ from dask_labelqc.inspectors.parts import (
 from dask_labelqc.method.issues import Issues
 from dask_labelqc.method.outputs import ImageParts, Parts, contributed
 from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.search import Search
 from dask_labelqc.pipeline.fit import check_shape
 from dask_labelqc.pipeline.image_results import Sums, found_images
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES, DenseOutput, Inputs, Painted, Results
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.stamps import Stamps, stamps_by
+from dask_labelqc.pipeline.tasks import PaintedGroups
 from dask_labelqc.plan import GROUP_BYTES, GROUP_PIXELS, plan_blocks
 from dask_labelqc.storage.coordinates import SPATIAL, Carried
 from dask_labelqc.storage.ledger import FOLDER, Ledger
@@ -215,14 +217,13 @@ class RecordedImages(Inputs):
         regions = RecordParts(
             stages, PartReader(self.ledger, params), len(self.parts), self.bound, see
         )
-        return found_images(
-            params,
-            regions,
-            lambda search: stages.paint(regions.sort_issues(search, self.edges)),
-            together,
-            IMAGE,
-            {},
-        )
+
+        def paint(search: Search) -> Iterator[PaintedGroups]:
+            return stages.paint(regions.sort_issues(search, self.edges))
+
+        named = " ".join(catalog.table.variables())
+        attributes = {"coordinates": named} if params.ragged else {}
+        return found_images(params, regions, paint, together, IMAGE, attributes)
 
 
 def _chunk(params: Parameters) -> Shape:

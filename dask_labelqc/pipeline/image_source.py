@@ -269,7 +269,7 @@ def _of_span(span: Span, gaps: Gaps) -> Gaps:
     )
 
 
-def table_beside(labels: StoreLocation, storage_options: Mapping[str, Any] | None) -> bool:
+def table_beside(labels: StoreLocation, storage_options: Mapping[str, Any] | None = None) -> bool:
     """Say if labels are flat, with a table of images beside them."""
     array = open_array(labels, "labels", storage_options)
     group = siblings(array) if array.ndim == 1 else None

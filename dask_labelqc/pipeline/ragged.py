@@ -325,7 +325,7 @@ class RaggedInputs(Inputs):
 
     def scan(self, how: float | None, part: Part, left_out: Sequence[int] = ()) -> Found:
         region = self._region(part.number, part.items)
-        runs = [self._region(part.number, run) for run in without(part.items, left_out)]
+        runs = [region.of_images(*run) for run in without(part.items, left_out)]
         blank = empty_pixels(self.params, "block", region.shape, blank=True) if left_out else None
         with _Reads(self, runs) as read:
             summary = summarize(region, read.blocks, read, self.params, how, blank, read.gaps)

@@ -46,7 +46,8 @@ def finish(output: Path, **arguments: Any) -> JobReport:
 def same_answers(output: Path, expected: Path) -> xr.Dataset:
     """Compare an output with that of a stored run, bit by bit; that may lack the ids."""
     found, wanted = xr.open_zarr(output), xr.open_zarr(expected)
-    assert set(found.data_vars) == {*wanted.data_vars, "image_id"}
+    assert set(found.variables) == {*wanted.variables, "image_id"}
+    assert set(found.coords) == set(wanted.coords)
     for name, variable in wanted.data_vars.items():
         if name != "image_id":
             assert found[name].dims == variable.dims, name
