@@ -66,7 +66,7 @@ def test_a_manifest_that_has_others(tmp_path: Path, caplog: pytest.LogCaptureFix
     ("manifest", "message"),
     [
         ([], "manifest: it names no image"),
-        (["a", "a"], "manifest: 'a' stands for more than one image"),
+        (["a", "a"], "manifest: 'a' stands for more than one item"),
         ("nowhere.txt", "manifest: 'nowhere.txt' cannot be read"),
     ],
 )
