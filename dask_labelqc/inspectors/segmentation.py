@@ -191,7 +191,7 @@ class SegmentationInspector:
         if self._class_axis != 1:
             predictions = array_namespace(predictions).moveaxis(predictions, self._class_axis, 1)
         params = self._params(labels, predictions, from_logits)
-        extent = _Batch((0,) * labels.ndim, labels.shape, tuple(names))
+        extent: Any = _Batch((0,) * labels.ndim, labels.shape, tuple(names))
         bound = params.bound if self._bound is None else max(self._bound, params.bound)
         bound = bound if bound < 1 else math.inf
         labels, predictions = without_masked(labels, predictions)
