@@ -306,7 +306,7 @@ def _batches(
     if together:
         return [(names, np.asanyarray(on_host(labels)), _array(predictions))]
     return [
-        ([name], np.asanyarray(on_host(given))[None], _array(predicted)[None])
+        ([name], np.asanyarray(on_host(given))[None], _array(predicted)[None, ...])
         for name, given, predicted in zip(names, labels, predictions, strict=True)
     ]
 
