@@ -298,7 +298,8 @@ def _batches(
     """Cut what is given into batches of images of one size."""
     together = not isinstance(labels, list | tuple) and not isinstance(predictions, list | tuple)
     for what, images in (("labels", labels), (argument, predictions)):
-        count = len(images) if hasattr(images, "__len__") else 0
+        shape = getattr(images, "shape", None)
+        count = len(images) if isinstance(images, list | tuple) else (*(shape or ()), 0)[0]
         if count != len(names):
             raise InputError(f"{what}: got {count} images for {len(names)} ids")
     if not names:
