@@ -147,7 +147,9 @@ def _inputs(
 ) -> RecordedImages:
     catalog = read_catalog(ledger, manifest, allow_missing=allow_missing)
     _tell(catalog)
-    return RecordedImages.of(ledger, _parameters(made, catalog), made["bound"] or 0.0, catalog)
+    bound = made["bound"] or 0.0
+    every = math.inf if bound == 1 else bound  # some scores are rounded to more than 1
+    return RecordedImages.of(ledger, _parameters(made, catalog), every, catalog)
 
 
 def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
