@@ -9,6 +9,7 @@ from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
     from dask_labelqc import classification, experimental, object_detection, segmentation
+    from dask_labelqc.classification import LabelInspector
     from dask_labelqc.errors import (
         BlockError,
         ClusterError,
@@ -19,6 +20,7 @@ if _typing.TYPE_CHECKING:
         StoreError,
         TakenOverError,
     )
+    from dask_labelqc.inspectors import DetectionInspector, SegmentationInspector, finish_audit
     from dask_labelqc.pipeline import (
         BoxPlan,
         BoxReport,
@@ -45,17 +47,20 @@ __all__ = [
     "BoxPlan",
     "BoxReport",
     "ClusterError",
+    "DetectionInspector",
     "ExamplePlan",
     "ExampleReport",
     "ImageAudit",
     "InputError",
     "JobPlan",
     "JobReport",
+    "LabelInspector",
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
     "PredictionWriter",
     "RaggedPlan",
+    "SegmentationInspector",
     "StoreError",
     "TakenOverError",
     "audit_boxes_zarr",
@@ -63,6 +68,7 @@ __all__ = [
     "audit_zarr",
     "classification",
     "experimental",
+    "finish_audit",
     "object_detection",
     "open_audit",
     "plan_audit",
@@ -82,6 +88,8 @@ _PLACES = {
         "StoreError",
         "TakenOverError",
     ),
+    "classification": ("LabelInspector",),
+    "inspectors": ("DetectionInspector", "SegmentationInspector", "finish_audit"),
     "pipeline": (
         *("BoxPlan", "ExamplePlan", "JobPlan", "RaggedPlan"),
         *("BoxReport", "ExampleReport", "JobReport"),

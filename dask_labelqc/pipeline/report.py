@@ -98,14 +98,15 @@ class JobReport(Report):
     num_images, num_pixels
         Of the dataset.
     worst_images
-        (image, softmin score) of those with the lowest scores, the lowest first.
+        (image, softmin score) of those with the lowest scores, the lowest first; an image by its
+        number, or by its id if images have any.
     worst_classes
         (name or index, issues) of the given classes with the most, the most first.
     """
 
     num_images: int
     num_pixels: int
-    worst_images: tuple[tuple[int, float], ...]
+    worst_images: tuple[tuple[int | str, float], ...]
     worst_classes: tuple[tuple[str, int], ...] = ()
 
     def found(self) -> dict[str, str]:
@@ -230,7 +231,7 @@ def _of_classes(worst: tuple[tuple[str, int], ...]) -> dict[str, str]:
     return {"worst classes": text} if worst else {}
 
 
-def _named_scores(worst: tuple[tuple[int, float], ...]) -> str:
+def _named_scores(worst: tuple[tuple[int | str, float], ...]) -> str:
     return ", ".join(f"{place} ({score:.3f})" for place, score in worst)
 
 

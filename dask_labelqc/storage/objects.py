@@ -6,14 +6,14 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zarr.abc.store import Store
+from zarr.abc.store import RangeByteRequest, Store
 from zarr.buffer.cpu import Buffer, buffer_prototype
 from zarr.storage import LocalStore, ObjectStore
 
@@ -27,6 +27,7 @@ __all__ = [
     "list_tags",
     "object_bytes",
     "read_object",
+    "read_ranges",
     "remove_folder",
     "remove_object",
     "tag_of",
@@ -35,6 +36,10 @@ __all__ = [
 
 T = TypeVar("T")
 
+AT_ONCE = 16
+"""Ranges that are asked for at once."""
+WHOLE_INSTEAD = "non-partial response"
+"""What obstore says of a server that sends all of an object, whatever part it is asked for."""
 PAUSES = (0.1, 0.5, 2.0)
 """Seconds until a listing that broke off goes on."""
 
@@ -85,6 +90,31 @@ def is_absent(store: Store) -> bool:
 def read_object(store: Store, key: str) -> bytes | None:
     """Return the bytes of an object, None if there is none."""
     return _run(object_bytes(store, key))
+
+
+def read_ranges(store: Store, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """Return parts of objects, each given by key, first byte and the one after the last.
+
+    None where there is no object; less than was asked for where it ends before. No part may be
+    empty, and none should be the whole, which servers answer in ways of their own.
+    """
+    asked = asyncio.Semaphore(AT_ONCE)
+
+    async def read(key: str, start: int, stop: int) -> bytes | None:
+        async with asked:
+            try:
+                found = await store.get(key, buffer_prototype, RangeByteRequest(start, stop))
+            except StoreError as error:
+                if WHOLE_INSTEAD not in str(error):
+                    raise
+                whole = await object_bytes(store, key)
+                return None if whole is None else whole[start:stop]
+        return None if found is None else found.to_bytes()
+
+    async def read_all() -> list[bytes | None]:
+        return await asyncio.gather(*(read(*each) for each in ranges))
+
+    return _run(read_all())
 
 
 async def object_bytes(store: Store, key: str) -> bytes | None:
