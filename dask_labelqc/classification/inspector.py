@@ -174,7 +174,7 @@ class LabelInspector:
         """
         with self._lock:
             grown = {"_scores": [*self._scores], "_parts": {**self._parts}, "_own_part": None}
-            state = {**vars(self), **grown, "_recorder": copy.deepcopy(self._recorder)}
+            state = {**vars(self), **grown, "_recorder": copy.copy(self._recorder)}
         del state["_lock"]
         return state
 

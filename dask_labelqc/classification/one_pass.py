@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class ExampleRecorder:
             storage_options=storage_options,
         )
         self._stored: tuple[str, float | None] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied: a copy writes records of its own."""
+        return {**vars(self), "records": copy.copy(self.records)}
 
     def update(
         self, ids: Any, labels: Any, pred_probs: Any, logits: Any, threads: int
