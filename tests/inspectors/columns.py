@@ -1,4 +1,4 @@
-"""Examples and boxes to put on record in some way, and the stored runs that they are held against."""
+"""Examples and boxes to put on record in some way, and the stored runs to hold them against."""
 
 from __future__ import annotations
 

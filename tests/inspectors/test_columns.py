@@ -227,7 +227,9 @@ def test_a_closed_inspector_takes_nothing(writer: str, tmp_path: Path) -> None:
 def test_parameters_must_be_those_of_the_first(writer: str, tmp_path: Path) -> None:
     made = make(writer, 2)
     record(tmp_path / "out", made)
-    made.options = {"alpha": 0.5} if writer == "boxes" else {"method": "confidence_weighted_entropy"}
+    made.options = (
+        {"alpha": 0.5} if writer == "boxes" else {"method": "confidence_weighted_entropy"}
+    )
     with pytest.raises(OutputError, match=r"made with other parameters: .*was .* and is"):
         made.inspector(tmp_path / "out")
 
