@@ -1,4 +1,4 @@
-"""Whatever is killed while it puts items on record or finishes them, the rest is done by the next."""
+"""What is killed while it puts items on record, or finishes them: the next does the rest."""
 
 from __future__ import annotations
 
