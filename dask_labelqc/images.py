@@ -22,7 +22,17 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.extent import name_images
 from dask_labelqc.typing import AnyArray, Ints, Shape
 
-__all__ = ["COUNT", "IMAGE", "IMAGE_ID", "OFFSET", "PIXEL", "ImageTable", "Span", "is_ragged"]
+__all__ = [
+    "IMAGE",
+    "IMAGE_ID",
+    "OFFSET",
+    "PIXEL",
+    "ImageTable",
+    "Span",
+    "is_ragged",
+    "sides_of",
+    "span_of_rows",
+]
 
 IMAGE, PIXEL = "image", "pixel"
 """Names of the dimensions."""
@@ -33,7 +43,14 @@ ROWS = 2**17
 """Of the table in one chunk."""
 
 
-def _sides(ndim: int) -> tuple[str, ...]:
+def sides_of(ndim: int = len(SIDES)) -> tuple[str, ...]:
+    """Return the names of the columns of so many spatial dimensions.
+
+    Examples
+    --------
+    >>> sides_of(2)
+    ('height', 'width')
+    """
     return SIDES[len(SIDES) - ndim :]
 
 
@@ -83,8 +100,8 @@ class ImageTable:
         if (rows < 1).any():
             bad = int(np.argmax((rows < 1).any(axis=1)))
             raise InputError(
-                f"images: {names[bad]!r} (image {bad}) has the shape {tuple(rows[bad].tolist())}; "
-                "each side must be 1 or more"
+                f"images: {str(names[bad])!r} (image {bad}) has the shape "
+                f"{tuple(rows[bad].tolist())}; each side must be 1 or more"
             )
         found, counts = np.unique(names, return_counts=True)
         if found.size < names.size:
@@ -188,21 +205,40 @@ class ImageTable:
     def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids.tolist())}
 
+    def variables(self) -> dict[str, tuple[str, AnyArray, dict[str, Any]]]:
+        """Return the columns as xarray takes variables: dimension, values, attributes.
+
+        CF names the samples where they are counted.
+        """
+        columns = dict(zip(sides_of(self.ndim), self.shapes.T, strict=True))
+        columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
+        found: dict[str, tuple[str, AnyArray, dict[str, Any]]]
+        found = {name: (IMAGE, np.ascontiguousarray(v), {}) for name, v in columns.items()}
+        found[COUNT][2]["sample_dimension"] = PIXEL
+        return {IMAGE_ID: (IMAGE, self.ids.astype(object), {}), **found}
+
     def write(self, group: zarr.Group) -> None:
         """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
-        columns = dict(zip(_sides(self.ndim), self.shapes.T, strict=True))
-        columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
-        chunks = (min(self.num_images, ROWS),)
-        about = {"chunks": chunks, "dimension_names": (IMAGE,), "overwrite": True}
-        for name, values in columns.items():
-            attributes = {"sample_dimension": PIXEL} if name == COUNT else {}
-            data = np.ascontiguousarray(values, np.int64)
-            group.create_array(name, data=data, attributes=attributes, **about)
+        for name in self.variables():
+            self.write_column(group, name)
+
+    def write_column(self, group: zarr.Group, name: str) -> None:
+        """Write one of the columns alone."""
+        dim, values, attributes = self.variables()[name]
+        text = name == IMAGE_ID
         with warnings.catch_warnings():
             # That the specification of Zarr 3 does not mention strings.
             warnings.simplefilter("ignore", UnstableSpecificationWarning)
-            ids = group.create_array(IMAGE_ID, shape=self.ids.shape, dtype=str, **about)
-            ids[:] = self.ids.astype(object)
+            column = group.create_array(
+                name,
+                shape=values.shape,
+                dtype=str if text else values.dtype,
+                chunks=(min(self.num_images, ROWS),),
+                dimension_names=(dim,),
+                attributes=attributes,
+                overwrite=True,
+            )
+            column[:] = values.astype(object) if text else values
 
     @classmethod
     def read(cls, group: zarr.Group) -> ImageTable:
@@ -214,7 +250,7 @@ class ImageTable:
             It is not there, damaged, or its offsets are not those of its sizes.
         """
         sides = [name for name in SIDES if name in group]
-        if IMAGE_ID not in group or not sides or tuple(sides) != _sides(len(sides)):
+        if IMAGE_ID not in group or not sides or tuple(sides) != sides_of(len(sides)):
             raise InputError(
                 f"images: the Zarr group {group.store_path} has no table of images: variables "
                 f"{IMAGE_ID!r}, {', '.join(map(repr, SIDES[1:]))} and {OFFSET!r} along {IMAGE!r}"
@@ -232,6 +268,19 @@ class ImageTable:
                     "sizes of the images before it; images must follow one another without gaps"
                 )
         return table
+
+
+def span_of_rows(group: zarr.Group, first: int, stop: int) -> Span:
+    """Read consecutive images of the table of a group, and nothing of the others."""
+
+    def rows(name: str, stop: int) -> Ints:
+        column = group[name]
+        assert isinstance(column, zarr.Array)
+        return np.asarray(column[first:stop]).astype(np.int64)
+
+    sides = [rows(name, stop) for name in SIDES if name in group]
+    (offset,) = rows(OFFSET, first + 1)
+    return Span.of(first, np.stack(sides, axis=1), int(offset))
 
 
 def is_ragged(group: zarr.Group) -> bool:
@@ -343,10 +392,31 @@ class Span:
         """Return a run of positions."""
         return replace(self, start=self.start + start, stop=self.start + stop)
 
+    def of_images(self, first: int, stop: int) -> Span:
+        """Return what it has of some of its images, by their numbers; of consecutive ones."""
+        start = int(self.numbers[0])
+        return self.part(*self.edges[[first - start, stop - start]].tolist())
+
     def run(self, start: int, stop: int) -> Span:
         """Return a run of the flat axis of the dataset; of consecutive images."""
         first = int(self.offsets[0])
         return replace(self, start=start - first, stop=stop - first)
+
+    @property
+    def along(self) -> tuple[int, int]:
+        """Where it begins and ends on the flat axis of the dataset; of consecutive images."""
+        first = int(self.offsets[0])
+        return first + self.start, first + self.stop
+
+    @property
+    def images(self) -> slice:
+        """Its images among those of the dataset; of consecutive ones."""
+        return slice(int(self.numbers[0]), int(self.numbers[-1]) + 1)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where in an array of all pixels it is; of consecutive images."""
+        return (slice(*self.along),)
 
     def parts(self, pixels: int) -> Iterator[Span]:
         """Yield runs of whole images of at most so many pixels, at least one image each."""
@@ -356,6 +426,29 @@ class Span:
             stop = max(int(np.searchsorted(edges, most, side="right")) - 1, first + 1)
             yield self.part(int(edges[first]), int(edges[stop]))
             first = stop
+
+    def pieces(
+        self, labels: AnyArray, stored: AnyArray, whole: bool
+    ) -> Iterator[tuple[Span, AnyArray, AnyArray]]:
+        r"""Yield parts, and of each the labels (1, \*spatial) and predictions (1, K, \*spatial).
+
+        Parameters
+        ----------
+        labels, stored
+            Of its pixels, (S,) and (K, S).
+        whole
+            Whether a part is an image of its own shape; otherwise it is all pixels in a row.
+        """
+        if not whole:
+            yield self, labels[None], stored[None]
+            return
+        for part, shape in zip(self.parts(1), self.shapes[slice(*self._touched)], strict=True):
+            (here,), sides = self.slices_of(part), tuple(shape.tolist())
+            yield (
+                part,
+                labels[here].reshape(1, *sides),
+                stored[:, here].reshape(1, len(stored), *sides),
+            )
 
     def images_of(self, part: Span) -> slice:
         """Return which of its images a part has pixels of."""

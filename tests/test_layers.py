@@ -24,6 +24,7 @@ RANKS = {
     "extent": 1,
     "colors": 1,
     "figures": 1,
+    "devices": 2,
     "framework_arrays": 1,
     "graph": 2,
     "images": 2,

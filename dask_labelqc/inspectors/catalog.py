@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 
 from dask_labelqc.arguments import texts_of_ids
 from dask_labelqc.errors import InputError, advise
+from dask_labelqc.images import ImageTable
 from dask_labelqc.storage.ledger import Entry, Ledger
 from dask_labelqc.typing import AnyArray, Ints
 
@@ -59,13 +62,13 @@ class Catalog(Order):
 
     Attributes
     ----------
-    shapes
-        int64 (N, d).
+    table
+        Of the images.
     dtype
         Of the stored predictions.
     """
 
-    shapes: Ints
+    table: ImageTable
     dtype: np.dtype[Any]
 
 
@@ -110,8 +113,10 @@ def read_catalog(
         shapes.append(entry.head["shape"])
 
     order = read_order(ledger, manifest, see, allow_missing=allow_missing)
-    each = np.array([shapes[e][slot] for e, slot in order.where.tolist()], np.int64)
-    return Catalog(**vars(order), shapes=each, dtype=first[0].head["stored_dtype"].dtype)
+    starts = np.cumsum([0, *map(len, shapes)])
+    there = starts[order.where[:, 0]] + order.where[:, 1]
+    table = ImageTable.of(order.ids, np.concatenate(shapes)[there])
+    return Catalog(**vars(order), table=table, dtype=first[0].head["stored_dtype"].dtype)
 
 
 def read_order(
@@ -137,52 +142,65 @@ def read_order(
         ids = sorted(seen.place)
     else:
         ids = _in_manifest(seen, manifest, allow_missing, item)
-    number_of = dict(zip(ids, range(len(ids)), strict=True))
+    number_of = {name: number for number, name in enumerate(ids)}
     numbers = [np.array([number_of.get(i, -1) for i in part], np.int64) for part in seen.ids]
-    counts = [
-        np.array([seen.place[i] == (e, slot) for slot, i in enumerate(part)]) & (numbers[e] >= 0)
-        for e, part in enumerate(seen.ids)
-    ]
-    where = [seen.place[i] for i in ids]
-    digest = hashlib.blake2b(digest_size=16)
-    for name, (e, slot) in zip(ids, where, strict=True):
-        digest.update(f"{len(name)}:{name}".encode("utf-8", "surrogatepass"))
-        digest.update(seen.hashes[e][slot].tobytes())
+    place = np.array([seen.place[name] for name in ids], np.int64)
+    counts = np.zeros(seen.edges[-1], np.bool_)
+    counts[place] = True
+    record = np.searchsorted(seen.edges, place, side="right") - 1
+    digest = hashlib.blake2b(json.dumps(ids).encode(), digest_size=16)
+    digest.update(np.concatenate(seen.hashes)[place].data)
     return Order(
         ids,
-        np.array(where, np.int64),
+        np.stack([record, place - np.array(seen.edges)[record]], axis=1),
         names,
         seen.num_bytes,
         numbers,
-        counts,
+        np.split(counts, seen.edges[1:-1]),
         digest.hexdigest(),
         len(seen.place) - len(ids),
     )
 
 
 class _Seen:
-    """What the heads say; of each item the first record counts, and others are to be equal."""
+    """What the heads say; of each item the first record counts, and others are to be equal.
+
+    Attributes
+    ----------
+    edges
+        How many items come before those of each record, and in all.
+    place
+        Which of all items the first is that has an id.
+    """
 
     def __init__(self, heads: Iterator[Entry], see: Callable[[Entry], None], item: str) -> None:
         self.ids: list[Sequence[str]] = []
         self.hashes: list[AnyArray] = []
         self.num_bytes: list[int] = []
-        self.place: dict[str, tuple[int, int]] = {}
-        writers: list[str] = []
-        for e, entry in enumerate(heads):
+        self.edges = [0]
+        self.place: dict[str, int] = {}
+        self._writers: list[str] = []
+        for entry in heads:
             see(entry)
-            writers.append(entry.writer)
+            self._writers.append(entry.writer)
             self.ids.append(entry.ids)
             self.hashes.append(entry.hashes)
             self.num_bytes.append(entry.num_bytes)
-            for slot, each in enumerate(entry.ids):
-                other, there = self.place.setdefault(each, (e, slot))
-                if not np.array_equal(self.hashes[other][there], entry.hashes[slot]):
-                    raise InputError(
-                        f"output: the {item} {each!r} is on record twice, and not with the same "
-                        f"labels and predictions: by {writers[other]} and by {entry.writer}; "
-                        f"delete the records of one of them, or give the {item}s other ids"
-                    )
+            for place, each in enumerate(entry.ids, self.edges[-1]):
+                other = self.place.setdefault(each, place)
+                if other != place:
+                    self._compare(each, other, entry.hashes[place - self.edges[-1]], item)
+            self.edges.append(self.edges[-1] + len(entry.ids))
+
+    def _compare(self, name: str, other: int, hashed: AnyArray, item: str) -> None:
+        """Raise InputError if an item is not what an earlier record says that it is."""
+        record = bisect_right(self.edges, other) - 1
+        if not np.array_equal(self.hashes[record][other - self.edges[record]], hashed):
+            raise InputError(
+                f"output: the {item} {name!r} is on record twice, and not with the same labels and "
+                f"predictions: by {self._writers[record]} and by {self._writers[-1]}; delete the "
+                f"records of one of them, or give the {item}s other ids"
+            )
 
 
 def _check_alike(first: Entry, entry: Entry) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from dask_labelqc.kernels.hashing import hash_runs
 from dask_labelqc.kernels.per_image import tell_apart
 from dask_labelqc.kernels.summary import BlockScan
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.storage.ledger import HASH_BYTES, Entry
+from dask_labelqc.storage.ledger import Entry
 from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray, BoolArray, Ints
 
-__all__ = ["ImageFacts", "Worst", "facts_of_scan", "read_entry"]
+__all__ = ["ImageFacts", "Worst", "facts_of_scan", "read_entry", "stored_dtype"]
 
 LISTS = {
     "num_classes": ("classes", "class_sum", "class_count"),
@@ -55,7 +54,7 @@ class ImageFacts:
     Attributes
     ----------
     ids, hashes
-        uint8 (n, `HASH_BYTES`): of all that is known of an image.
+        uint8 (n, 16): of all that is known of an image.
     images
         Arrays with an entry for each image: ``shape`` (n, d), ``softmin`` (n, w), and (n,): how
         many pixels take part (``image_count``), have a score not above the usual bound (``below``),
@@ -65,7 +64,7 @@ class ImageFacts:
         counts; of the pixels that disagree position, s, m, y and a; s of those that agree, in
         ascending order.
     dtype
-        Of the stored predictions.
+        Of the stored predictions; of floating ones that of their probabilities.
     worst
         Of each batch.
     """
@@ -85,12 +84,12 @@ class ImageFacts:
     @classmethod
     def joined(cls, parts: Sequence[ImageFacts]) -> ImageFacts:
         """Return what is known of the images of several batches."""
-        starts = np.cumsum([0, *(len(part.ids) for part in parts)])
-        worst = (
-            Worst(w.image + int(start), w.deviation, w.total, w.position)
+        starts = np.cumsum([0, *(len(part.ids) for part in parts)]).tolist()
+        worst = [
+            replace(each, image=each.image + start)
             for start, part in zip(starts, parts, strict=False)
-            for w in part.worst
-        )
+            for each in part.worst
+        ]
         return cls(
             [each for part in parts for each in part.ids],
             np.concatenate([part.hashes for part in parts]),
@@ -99,6 +98,15 @@ class ImageFacts:
             parts[0].dtype,
             tuple(worst),
         )
+
+    def joined_with(self, others: Sequence[ImageFacts]) -> ImageFacts:
+        """Return what is known of these images and, after them, of others."""
+        return self.joined([self, *others])
+
+    def follows(self, other: ImageFacts) -> bool:
+        """Say if it may be in one record with what came before: of as many dimensions."""
+        mine, theirs = self.images["shape"], other.images["shape"]
+        return bool(mine.shape[1] == theirs.shape[1] and self.dtype == other.dtype)
 
     def only(self, keep: BoolArray) -> ImageFacts:
         """Return what is known of some of the images."""
@@ -126,7 +134,7 @@ class ImageFacts:
     def body(self) -> dict[str, AnyArray]:
         """Return the lists, packed."""
         return {
-            name: pack(_as_integers(values), name in ASCENDING)
+            name: pack(_as_integers(values), name in ASCENDING, fast=True)
             for name, values in self.lists.items()
         }
 
@@ -135,7 +143,11 @@ def read_entry(entry: Entry) -> ImageFacts:
     """Return the facts of a record."""
     head = entry.head
     score, label = head["score_dtype"].dtype, head["class_dtype"].dtype
-    dtypes = {"class_sum": np.dtype(np.int64), "class_count": COUNT, "position": COUNT}
+    dtypes: dict[str, np.dtype[Any]] = {
+        "class_sum": np.dtype(np.int64),
+        "class_count": COUNT,
+        "position": COUNT,
+    }
     dtypes |= dict.fromkeys(("classes", "given", "predicted"), label)
     lists = {}
     for name, packed in entry.body.items():
@@ -196,7 +208,16 @@ def facts_of_scan(
         "num_agreeing": agreeing.astype(COUNT),
     }
     hashes = _hashes(images, lists)
-    return ImageFacts(ids, hashes, images, lists, params.dtype, _worst(scan, size))
+    dtype = stored_dtype(params)
+    return ImageFacts(ids, hashes, images, lists, dtype, _worst(scan, size))
+
+
+def stored_dtype(params: Parameters) -> np.dtype[Any]:
+    """Return what an audit has to know of how predictions are stored.
+
+    Half precision means the same on a device, where it becomes single precision first.
+    """
+    return np.dtype(params.probability_dtype if params.dtype.kind == "f" else params.dtype)
 
 
 def _worst(scan: BlockScan, size: int) -> tuple[Worst, ...]:
@@ -214,43 +235,19 @@ def _as_integers(values: AnyArray) -> AnyArray:
 def _sorted_within(scores: AnyArray, counts: Ints) -> AnyArray:
     """Sort the scores of each image; their bits are in their order, and sort faster."""
     ordered = scores.copy()
-    bits = _as_integers(ordered)
-    for start, stop in pairwise(_edges(counts)):
-        bits[start:stop].sort()
+    bits, edges = _as_integers(ordered), np.cumsum([0, *counts])
+    for i in np.flatnonzero(counts > 1).tolist():
+        bits[edges[i] : edges[i + 1]].sort()
     return ordered
-
-
-def _edges(counts: Ints) -> list[int]:
-    return [0, *np.cumsum(counts, dtype=np.int64).tolist()]
 
 
 def _hashes(images: Mapping[str, AnyArray], lists: Mapping[str, AnyArray]) -> AnyArray:
     """Return a hash of all that is known of each image."""
-    dtypes = "".join(a.dtype.str for a in (*images.values(), *lists.values())).encode()
-    alone = np.concatenate([_as_bytes(values) for values in images.values()], axis=1)
-    parts = [
-        (memoryview(_as_bytes(lists[name]).reshape(-1)), lists[name].itemsize, edges)
-        for count, names in LISTS.items()
-        for edges in [_edges(images[count])]
-        for name in names
-    ]
-    found = b"".join(
-        hashlib.blake2b(
-            b"".join(
-                [
-                    dtypes,
-                    row,
-                    *(data[e[i] * n : e[i + 1] * n] for data, n, e in parts),
-                ]
-            ),
-            digest_size=HASH_BYTES,
-        ).digest()
-        for i, row in enumerate(map(bytes, alone))
-    )
-    return np.frombuffer(found, np.uint8).reshape(-1, HASH_BYTES)
+    alone = [(values, _number_of_each(values)) for values in images.values()]
+    listed = [(lists[name], images[count]) for count, names in LISTS.items() for name in names]
+    return hash_runs([*alone, *listed])
 
 
-def _as_bytes(values: AnyArray) -> AnyArray:
-    """Return the bytes of each entry, uint8 (n, number of bytes)."""
-    flat = np.ascontiguousarray(values).reshape(len(values), -1)
-    return flat.view(np.uint8).reshape(len(values), -1)
+def _number_of_each(values: AnyArray) -> Ints:
+    """Return how many numbers an array has of each image."""
+    return np.full(len(values), values[:1].size)

@@ -18,7 +18,6 @@ from dask_labelqc.inspectors.catalog import Catalog, Order, read_catalog, read_m
 from dask_labelqc.inspectors.detection import BOX_FORM, BOXES
 from dask_labelqc.inspectors.examples import audit_examples
 from dask_labelqc.inspectors.lay_down import Finishing, Ordered
-from dask_labelqc.inspectors.places import open_ledger
 from dask_labelqc.inspectors.recorded_images import RecordedImages
 from dask_labelqc.inspectors.segmentation import FORM, WHAT
 from dask_labelqc.method.outputs import every_output
@@ -26,9 +25,9 @@ from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.pipeline.job import Finished, Run, run_job
 from dask_labelqc.pipeline.output import state_of
 from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport, lowest, most
-from dask_labelqc.plan import GROUP_BYTES, plan_blocks
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.ledger import Ledger
+from dask_labelqc.storage.recorder import open_ledger
 
 __all__ = ["finish_audit"]
 
@@ -148,11 +147,7 @@ def _inputs(
 ) -> RecordedImages:
     catalog = read_catalog(ledger, manifest, allow_missing=allow_missing)
     _tell(catalog)
-    params = _parameters(made, catalog)
-    # As if each image were a chunk of predictions.
-    shape = params.shape
-    plan = plan_blocks(shape, (1, *shape[1:]), params.pixel_bytes, group_bytes=GROUP_BYTES)
-    return RecordedImages.of(ledger, params, plan, made["bound"] or 0.0, catalog)
+    return RecordedImages.of(ledger, _parameters(made, catalog), made["bound"] or 0.0, catalog)
 
 
 def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
@@ -161,18 +156,14 @@ def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
         temperature=made["temperature"],
         outputs=every_output(),
     )
-    sizes = np.unique(catalog.shapes, axis=0)
-    if len(sizes) > 1:
-        raise InputError("output: images of several sizes")
-    num_images, spatial = len(catalog.ids), sizes[0].tolist()
-    return Parameters.of_images(
-        options,
-        (num_images, *spatial),
-        np.dtype(np.int64),
-        (num_images, made["num_classes"], *spatial),
-        catalog.dtype,
-        class_names={int(k): name for k, name in made["class_names"].items()},
-    )
+    num_classes, table = made["num_classes"], catalog.table
+    names = {int(k): name for k, name in made["class_names"].items()}
+    dtypes = np.dtype(np.int64), catalog.dtype
+    if table.regular is None:
+        return Parameters.of_table(options, table, num_classes, *dtypes, class_names=names)
+    shapes = table.regular, (table.num_images, num_classes, *table.regular[1:])
+    arrays = (what for pair in zip(shapes, dtypes, strict=True) for what in pair)
+    return Parameters.of_images(options, *arrays, class_names=names)
 
 
 def _report(
@@ -182,15 +173,15 @@ def _report(
     storage_options: Mapping[str, Any] | None,
 ) -> JobReport:
     assert inputs.catalog is not None
-    ids, shape = inputs.catalog.ids, inputs.params.shape
+    ids, params = inputs.catalog.ids, inputs.params
     worst = lowest(finished.read("image_score"))
     return JobReport(
         output=output,
-        num_images=shape[0],
-        num_pixels=math.prod(shape),
+        num_images=params.num_images,
+        num_pixels=math.prod(params.shape),
         num_issues=finished.number("num_issues"),
         worst_images=tuple((ids[number], score) for number, score in worst),
-        worst_classes=most(finished.read("class_issue_count"), inputs.params.class_names),
+        worst_classes=most(finished.read("class_issue_count"), params.class_names),
         storage_options=storage_options,
         **finished.about(),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -34,7 +35,7 @@ __all__ = [
     "PART_BYTES",
     "PartFound",
     "PartReader",
-    "Parts",
+    "RecordParts",
     "SortedIssues",
     "cut_into_parts",
     "put_down_parts",
@@ -88,19 +89,19 @@ def put_down_parts(lists: Records, catalog: Catalog, parts: Sequence[range], off
 
 @dataclass(frozen=True)
 class PartFound:
-    """What the first stage finds in a part.
+    """What a stage finds in a part.
 
     Attributes
     ----------
-    statistics
-        Of the images that count.
     numbers, images
-        Which these are, and what is known of each.
+        Which images count, and parts of the outputs of each.
+    statistics
+        Of these images, where they are added up.
     """
 
-    statistics: Statistics
     numbers: Ints
-    images: dict[str, AnyArray]
+    images: Mapping[str, AnyArray]
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,10 @@ class PartReader:
         Where they are.
     params
         Of the audit.
-    num_pixels
-        Of all images.
     """
 
     ledger: Ledger
     params: Parameters
-    num_pixels: int
 
     def summarize(self, lists: Records, part: int) -> PartFound:
         """Add up what is known of the images of a part."""
@@ -141,15 +139,15 @@ class PartReader:
             "softmin": facts.images["softmin"],
             "count": facts.images["image_count"].astype(np.int64),
         }
-        return PartFound(statistics, read.numbers, images)
+        return PartFound(read.numbers, images, statistics)
 
     def reduce(self, function: Callable[..., R], lists: Records, *values: Any) -> R:
         """Return ``function(candidates, *values)`` of a part, which is the last value."""
         *others, part = values
         return function(self._candidates(self._read(lists, part)), *others)
 
-    def sort_issues(self, lists: Records, search: Search, edges: Ints, part: int) -> int:
-        """Put down the issues of a part, group by group; return how many there are.
+    def sort_issues(self, lists: Records, search: Search, edges: Ints, part: int) -> PartFound:
+        """Put down the issues of a part, group by group, and count those of its images.
 
         The object begins with an index: where what is of each group begins, and the end.
         """
@@ -166,7 +164,7 @@ class PartReader:
         ends = np.cumsum([ENTRY.itemsize * edges.size, *map(len, groups)], dtype=ENTRY)
         data = b"".join([ends.tobytes(), *groups])
         write_object(lists.array.store, _issues_key(part), data)
-        return int(position.size)
+        return PartFound(read.numbers, {"issue_count": read.count(position)})
 
     def _read(self, lists: Records, part: int) -> _Read:
         assigned = lists.read(part)
@@ -181,7 +179,7 @@ class PartReader:
         lists, images = read.facts.lists, read.facts.images
         nothing = np.zeros(0, np.int64)
         starts = np.repeat(read.offsets, images["num_disagreeing"])
-        axis = Span.of(0, np.array([[self.num_pixels]]), 0)
+        axis = Span.of(0, np.array([[math.prod(self.params.shape)]]), 0)
         columns = {name: lists[name] for name in ("score", "confidence", "given", "predicted")}
         return Candidates(
             extent=axis,
@@ -218,6 +216,13 @@ class _Read:
         only = joined if counts.all() else joined.only(counts)
         return cls(only, numbers[counts], assigned["offsets"][counts], sums)
 
+    def count(self, position: Ints) -> Ints:
+        """Count ascending positions on the flat axis in each image."""
+        sizes = self.facts.images["shape"].prod(axis=1, dtype=np.int64)
+        first = np.searchsorted(position, self.offsets)
+        counts: Ints = np.searchsorted(position, self.offsets + sizes) - first
+        return counts
+
     def worst(self) -> WorstSum:
         return min([NO_SUM, *self.sums], key=lambda w: (-w.deviation, w.place))
 
@@ -233,7 +238,7 @@ def _class_sums(facts: ImageFacts, num_classes: int) -> tuple[AnyArray, Ints]:
     return halves[0].astype(object) * 2**32 + halves[1].astype(object), counts
 
 
-class Parts(Eager):
+class RecordParts(Eager):
     """The parts as regions; see `engine.regions.Regions`.
 
     Parameters
@@ -265,6 +270,7 @@ class Parts(Eager):
         total: list[Statistics] = []
         for found in self._stages.of_lists("summarize", self._reader.summarize, self._num_parts):
             self._see(found)
+            assert found.statistics is not None
             total = [reduce(add, total, found.statistics)]
         return total[0] if then is None else then(total[0])
 
@@ -283,13 +289,10 @@ class Parts(Eager):
         return reduce(add, self._stages.of_lists(stage, task, self._num_parts, *values))
 
     def sort_issues(self, search: Search, edges: Ints) -> SortedIssues:
-        """Put down the issues of all parts, group by group of the flat axis."""
-        store = self._stages.lists.array.store
-        done = self._stages.of_lists(
-            "sort", self._reader.sort_issues, self._num_parts, search, edges
-        )
-        for _ in done:
-            pass
+        """Put down the issues of all parts, by groups that begin at edges of the flat axis."""
+        task, store = self._reader.sort_issues, self._stages.lists.array.store
+        for found in self._stages.of_lists("sort", task, self._num_parts, search, edges):
+            self._see(found)
         return SortedIssues(store, self._num_parts)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from dask_labelqc.arguments import (
     names_of_classes,
@@ -18,19 +18,19 @@ from dask_labelqc.arguments import (
     positive_integer,
     texts_of_ids,
 )
+from dask_labelqc.devices.scan import scan_predictions
 from dask_labelqc.errors import Advice, InputError, LabelQCWarning
 from dask_labelqc.extent import Extent
-from dask_labelqc.inspectors.arguments import check_bound
-from dask_labelqc.inspectors.facts import ImageFacts, facts_of_scan
-from dask_labelqc.inspectors.places import open_ledger
+from dask_labelqc.framework_arrays import on_host
+from dask_labelqc.inspectors.arguments import check_bound, check_class_axis
+from dask_labelqc.inspectors.facts import ImageFacts, facts_of_scan, stored_dtype
 from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.kernels.predictions import as_indices, without_masked
-from dask_labelqc.kernels.summary import scan_block
+from dask_labelqc.kernels.predictions import without_masked
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.validity import check_labels, check_predictions, wrong_sum
-from dask_labelqc.storage.ledger import writer_name
+from dask_labelqc.storage.recorder import Recorder
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["FORM", "WHAT", "SegmentationInspector"]
@@ -67,6 +67,8 @@ class SegmentationInspector:
     bound
         Up to which score pixels that agree with their prediction are on record. The usual bound is
         enough for probabilities that sum to one; 1 is for others.
+    class_axis
+        Which axis of the predictions of a batch has the classes; -1 where it is the last.
     flush_bytes, flush_images
         How much may wait to be put on record, which is what is lost if the process is killed.
     storage_options
@@ -109,6 +111,7 @@ class SegmentationInspector:
         temperature: float = 0.1,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         bound: float | None = None,
+        class_axis: int = 1,
         flush_bytes: int = FLUSH_BYTES,
         flush_images: int = FLUSH_IMAGES,
         storage_options: Mapping[str, Any] | None = None,
@@ -119,40 +122,24 @@ class SegmentationInspector:
         )
         self._class_names = names_of_classes(class_names, self.num_classes)
         self._bound = check_bound(bound)
-        self._flush_bytes = positive_integer("flush_bytes", flush_bytes)
-        self._flush_images = positive_integer("flush_images", flush_images)
-        self._output, self._storage_options = output, storage_options
-        self._parameters = {
-            "form": FORM,
-            "what": WHAT,
-            "num_classes": self.num_classes,
-            "ignore_index": list(self._options.ignore_index),
-            "temperature": self._options.temperature,
-            "class_names": {str(k): name for k, name in self._class_names.items()},
-            "bound": self._bound,
-        }
-        self._ledger = open_ledger(output, storage_options)
-        self._ledger.begin(self._parameters)
-        self._closed = self._warned = False
+        self._class_axis = check_class_axis(class_axis)
+        self._recorder: Recorder[ImageFacts] = Recorder(
+            output,
+            {
+                "form": FORM,
+                "what": WHAT,
+                "num_classes": self.num_classes,
+                "ignore_index": list(self._options.ignore_index),
+                "temperature": self._options.temperature,
+                "class_names": {str(k): name for k, name in self._class_names.items()},
+                "bound": self._bound,
+            },
+            flush_items=positive_integer("flush_images", flush_images),
+            flush_bytes=positive_integer("flush_bytes", flush_bytes),
+            storage_options=storage_options,
+        )
+        self._warned = False
         self._dtype: np.dtype[Any] | None = None
-        self._recorded: dict[str, frozenset[str]] = {}
-        self._become_a_writer()
-
-    def _become_a_writer(self) -> None:
-        """Begin with nothing waiting, under a name that nobody else has."""
-        self._process, self._writer, self._number = os.getpid(), writer_name(), 0
-        self._waiting: list[ImageFacts] = []
-        self._waiting_bytes = self._waiting_images = 0
-        self._lock = threading.RLock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(vars(self))
-        del state["_lock"]
-        return state | {"_waiting": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._become_a_writer()
 
     def update(self, ids: Any, labels: Any, *, logits: Any = None, pred_probs: Any = None) -> None:
         r"""Take in the labels and the predictions of some images.
@@ -174,8 +161,7 @@ class SegmentationInspector:
         StoreError, OutputError
             The records that were due cannot be written; they are kept, and tried again.
         """
-        if self._closed:
-            raise InputError("update: this inspector is closed; make another one to go on")
+        self._recorder.check_open()
         names = texts_of_ids(ids)
         if (logits is None) == (pred_probs is None):
             given = "both" if logits is not None else "neither"
@@ -184,15 +170,15 @@ class SegmentationInspector:
         argument = "pred_probs" if logits is None else "logits"
         batches = _batches(names, labels, predictions, argument)
         found = [self._scanned(*batch, argument) for batch in batches]
-        if found:
-            self._keep(found)
+        for facts in found:
+            self._recorder.add(facts)
 
     def _scanned(
-        self, names: Sequence[str], labels: AnyArray, stored: AnyArray, argument: str
+        self, names: Sequence[str], labels: AnyArray, predictions: Any, argument: str
     ) -> ImageFacts:
         """Return what is known of the images of a batch of one size."""
         try:
-            return self._facts(names, labels, stored, from_logits=argument == "logits")
+            return self._facts(names, labels, predictions, from_logits=argument == "logits")
         except InputError as error:
             if error.advice is not None and "from_logits" in error.advice.arguments:
                 error.advice = Advice("logits= is for logits", {})
@@ -200,47 +186,50 @@ class SegmentationInspector:
             raise
 
     def _facts(
-        self, names: Sequence[str], labels: AnyArray, stored: AnyArray, from_logits: bool
+        self, names: Sequence[str], labels: AnyArray, predictions: Any, from_logits: bool
     ) -> ImageFacts:
-        params = self._params(labels, stored, from_logits)
+        if self._class_axis != 1:
+            predictions = array_namespace(predictions).moveaxis(predictions, self._class_axis, 1)
+        params = self._params(labels, predictions, from_logits)
         extent = _Batch((0,) * labels.ndim, labels.shape, tuple(names))
         bound = params.bound if self._bound is None else max(self._bound, params.bound)
-        bound = bound if bound < 1 else float("inf")
-        labels, stored = without_masked(labels, stored)
+        bound = bound if bound < 1 else math.inf
+        labels, predictions = without_masked(labels, predictions)
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
         check_labels(encoded, labels, extent, params)
-        native = np.ascontiguousarray(stored, params.dtype)
         options = params.scan_options(bound)
-        scan = scan_block(as_indices(native), encoded.codes, options, params.table)
-        check_predictions(*scan.unusable, stored, extent, params)
+        scan = scan_predictions(predictions, encoded.codes, options, params.table)
+        check_predictions(*scan.unusable, predictions, extent, params)
         facts = facts_of_scan(names, scan, encoded.codes, params, bound)
         self._warn(facts, extent, params)
         return facts
 
-    def _params(self, labels: AnyArray, stored: AnyArray, from_logits: bool) -> Parameters:
+    def _params(self, labels: AnyArray, predictions: Any, from_logits: bool) -> Parameters:
         """Check the shapes and dtypes of a batch."""
-        asked = Options(**vars(self._options) | {"from_logits": from_logits})
         params = Parameters.of_images(
-            asked,
+            replace(self._options, from_logits=from_logits),
             labels.shape,
             labels.dtype,
-            stored.shape,
-            stored.dtype,
+            tuple(predictions.shape),
+            _dtype_of(predictions),
             class_names=self._class_names,
         )
         if params.num_classes != self.num_classes:
             raise InputError(
-                f"pred_probs: got shape {stored.shape}, K = {params.num_classes} classes; "
-                f"num_classes is {self.num_classes}"
+                f"pred_probs: got shape {tuple(predictions.shape)}, K = {params.num_classes} "
+                f"classes; num_classes is {self.num_classes}"
             )
-        if params.shape[0] * MOST_PIXELS <= np.prod(params.shape, dtype=float):
-            raise InputError(f"labels: got shape {labels.shape}, an image must be smaller")
-        with self._lock:
-            self._dtype = self._dtype or params.dtype
-        if params.dtype != self._dtype:
+        if math.prod(params.shape[1:]) >= MOST_PIXELS:
             raise InputError(
-                f"pred_probs: got dtype {params.dtype} after {self._dtype}; the predictions of one "
-                "audit must have one dtype"
+                f"labels: got shape {labels.shape}; an image must have fewer than {MOST_PIXELS:,} "
+                "pixels, cut it into several"
+            )
+        dtype = stored_dtype(params)
+        self._dtype = self._dtype or dtype
+        if dtype != self._dtype:
+            raise InputError(
+                f"pred_probs: got dtype {dtype} after {self._dtype}; the predictions of one audit "
+                "must have one dtype"
             )
         return params
 
@@ -255,22 +244,6 @@ class SegmentationInspector:
                 self._warned = True
                 warnings.warn(message, LabelQCWarning, stacklevel=5)
 
-    def _keep(self, found: Sequence[ImageFacts]) -> None:
-        """Let what is known wait for the next record, which is written if that is due."""
-        self._own()
-        with self._lock:
-            self._waiting += found
-            self._waiting_bytes += sum(facts.num_bytes for facts in found)
-            self._waiting_images += sum(len(facts.ids) for facts in found)
-            full = self._waiting_bytes >= self._flush_bytes
-            if full or self._waiting_images >= self._flush_images:
-                self.flush()
-
-    def _own(self) -> None:
-        """Notice that this process is a fork: what waits is its parent's to write."""
-        if self._process != os.getpid():
-            self._become_a_writer()
-
     def flush(self) -> None:
         """Put all that waits on record.
 
@@ -279,21 +252,11 @@ class SegmentationInspector:
         StoreError, OutputError
             It cannot be written; it is kept, and written with what follows.
         """
-        self._own()
-        with self._lock:
-            if not self._waiting:
-                return
-            facts = ImageFacts.joined(self._waiting)
-            name = f"{self._writer}-{self._number:06}"
-            known = facts.ids, facts.hashes, self._parameters
-            self._ledger.write(name, *known, facts.head(), facts.body())
-            self._number += 1
-            self._waiting, self._waiting_bytes, self._waiting_images = [], 0, 0
+        self._recorder.flush()
 
     def close(self) -> None:
         """Put all that waits on record, and take nothing more."""
-        self.flush()
-        self._closed = True
+        self._recorder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -309,15 +272,7 @@ class SegmentationInspector:
         ids
             Texts or whole numbers.
         """
-        wanted = texts_of_ids(ids)
-        self._own()
-        with self._lock:
-            new = [name for name in self._ledger.names() if name not in self._recorded]
-            for entry in self._ledger.heads(new):
-                self._recorded[entry.name] = frozenset(entry.ids)
-            known = {each for facts in self._waiting for each in facts.ids}
-            known = known.union(*self._recorded.values())
-        return [each for each in wanted if each not in known]
+        return self._recorder.missing(texts_of_ids(ids))
 
 
 @dataclass(frozen=True)
@@ -339,7 +294,7 @@ class _Batch(Extent):
 
 def _batches(
     names: list[str], labels: Any, predictions: Any, argument: str
-) -> list[tuple[list[str], AnyArray, AnyArray]]:
+) -> list[tuple[list[str], AnyArray, Any]]:
     """Cut what is given into batches of images of one size."""
     together = not isinstance(labels, list | tuple) and not isinstance(predictions, list | tuple)
     for what, images in (("labels", labels), (argument, predictions)):
@@ -349,8 +304,21 @@ def _batches(
     if not names:
         return []
     if together:
-        return [(names, np.asanyarray(labels), np.asanyarray(predictions))]
+        return [(names, np.asanyarray(on_host(labels)), _array(predictions))]
     return [
-        ([name], np.asanyarray(given)[None], np.asanyarray(predicted)[None])
+        ([name], np.asanyarray(on_host(given))[None], _array(predicted)[None])
         for name, given, predicted in zip(names, labels, predictions, strict=True)
     ]
+
+
+def _array(predictions: Any) -> Any:
+    """Return predictions where they are if their framework can work on them, else as NumPy has."""
+    return predictions if hasattr(predictions, "__dlpack__") else np.asanyarray(predictions)
+
+
+def _dtype_of(predictions: Any) -> np.dtype[Any]:
+    """Return what the dtype of any framework is once it is scanned."""
+    if isinstance(predictions, np.ndarray):
+        return predictions.dtype
+    name = str(predictions.dtype).rpartition(".")[2]
+    return np.dtype("float32" if name == "bfloat16" else name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from dask_labelqc.devices.arrays import pixel_values
 from dask_labelqc.errors import Advice, InputError, advise
-from dask_labelqc.extent import Extent
+from dask_labelqc.extent import Region
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
@@ -26,7 +28,7 @@ __all__ = [
 SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
 
-def _at(extent: Extent, position: int) -> str:
+def _at(extent: Region, position: int) -> str:
     image, pixel = extent.place(position)
     return f"image {image}, pixel {pixel}"
 
@@ -43,7 +45,7 @@ def named(k: int, class_names: Mapping[int, str]) -> str:
 
 
 def check_labels(
-    encoded: EncodedLabels, labels: AnyArray, extent: Extent, params: Parameters
+    encoded: EncodedLabels, labels: AnyArray, extent: Region, params: Parameters
 ) -> None:
     """Raise InputError if a label of the block is neither a class nor ignored."""
     if encoded.invalid_count == 0 or params.validate == "none":
@@ -63,7 +65,7 @@ def check_labels(
     )
 
 
-def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Extent) -> None:
+def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Region) -> None:
     """Raise InputError if labels of a floating dtype are not whole numbers."""
     if encoded.first_fraction >= 0:
         raise InputError(
@@ -74,7 +76,7 @@ def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Extent) -> Non
 
 
 def check_predictions(
-    position: int, reason: int, stored: AnyArray, extent: Extent, params: Parameters
+    position: int, reason: int, stored: Any, extent: Region, params: Parameters
 ) -> None:
     """Raise InputError for the first pixel whose probabilities cannot be used.
 
@@ -83,14 +85,15 @@ def check_predictions(
     position, reason
         From `BlockScan.facts`.
     stored
-        The block (n, K, *spatial) as it was read.
+        The block (n, K, *spatial) as it was read, or as its framework has it.
     extent, params
         Its place, and the parameters of the audit.
     """
     if reason == 0:
         return
-    image, *pixel = np.unravel_index(position, extent.shape)
-    values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
+    images, _, *spatial = stored.shape
+    image, *pixel = np.unravel_index(position, (images, *spatial))
+    values = pixel_values(stored, int(image), tuple(map(int, pixel)))
     advice = advise("{from_logits} is for logits", from_logits=True)
     where = _at(extent, position)
     raise prediction_error(values, reason, params.scale, where, advice, params.class_names)

@@ -22,6 +22,7 @@ import numpy as np
 from zarr.abc.store import Store
 
 from dask_labelqc.errors import InputError, OutputError
+from dask_labelqc.kernels.hashing import HASH_BYTES
 from dask_labelqc.storage.objects import (
     create_object,
     is_absent,
@@ -40,7 +41,6 @@ FOLDER = "records"
 """In an output."""
 PARAMETERS = f"{FOLDER}/parameters.json"
 NAME = re.compile(r"[\w-]+-\d{6,}")
-HASH_BYTES = 16
 PREFIX = struct.Struct("<8sIIQI")
 """A mark, and the bytes and the checksum of the head and of the body."""
 MARK = b"labelqc1"

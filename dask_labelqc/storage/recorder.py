@@ -110,6 +110,7 @@ class Recorder(Generic[T]):
         """Begin with nothing waiting, under a name that nobody else has."""
         self._process, self._name, self._number = os.getpid(), writer_name(), 0
         self._waiting: list[T] = []
+        self._items = self._bytes = 0
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,17 +133,15 @@ class Recorder(Generic[T]):
             if self._waiting and not items.follows(self._waiting[-1]):
                 self.flush()
             self._waiting.append(items)
-            number = sum(len(some.ids) for some in self._waiting)
-            if number >= self._most_items or self._bytes() >= self._most_bytes:
+            self._items += len(items.ids)
+            self._bytes += items.num_bytes
+            if self._items >= self._most_items or self._bytes >= self._most_bytes:
                 self.flush()
 
     def check_open(self) -> None:
         """Raise InputError if nothing more may be put on record."""
         if self._closed:
             raise InputError("update: this inspector is closed; make another one to go on")
-
-    def _bytes(self) -> int:
-        return sum(some.num_bytes for some in self._waiting)
 
     def flush(self) -> None:
         """Put all that waits on record; what cannot be written is kept."""
@@ -156,6 +155,7 @@ class Recorder(Generic[T]):
             self._ledger.write(name, *known, items.head(), items.body())
             self._number += 1
             self._waiting.clear()
+            self._items = self._bytes = 0
 
     def close(self) -> None:
         """Put all that waits on record, and take nothing more."""
