@@ -212,7 +212,7 @@ def test_what_cannot_be_used_is_not_taken_in(
 def test_one_dtype_for_all(tmp_path: Path) -> None:
     inspector = LabelInspector(tmp_path / "out", num_class=3)
     inspector.update(NAMES, LABELS, PROBS)
-    with pytest.raises(InputError, match=r"got dtype <f8 .* after <f4"):
+    with pytest.raises(InputError, match=r"got dtype and scale \('<f8', None\) after \('<f4'"):
         inspector.update(["x", "y", "z", "u"], LABELS, PROBS.astype("f8"))
     inspector.close()
     with LabelInspector(tmp_path / "out", num_class=3) as other:
