@@ -19,6 +19,7 @@ from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
     UnstableSpecificationWarning,
+    ZarrUserWarning,
 )
 
 from dask_labelqc.inspectors.catalog import Order, read_order
@@ -172,10 +173,11 @@ def _whole(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> z
     store = open_store(place, audit.run.storage_options, read_only=False)
     group = zarr.open_group(store, mode="a", use_consolidated=False)
     if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout):
-        return group
+        return zarr.open_group(store, mode="r")
     group.attrs[STATUS] = "unfinished"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
+        warnings.simplefilter("ignore", ZarrUserWarning)  # what a write that was killed has left
         beside.to_zarr(store, mode="a", consolidated=False, zarr_format=3)
     group = zarr.open_group(store, mode="a", use_consolidated=False)  # with what that has put there
     counts = counts_in_order(audit.items)

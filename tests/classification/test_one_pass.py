@@ -32,12 +32,12 @@ def ids(count: int) -> list[str]:
     return [f"{i:03}" for i in range(count)]
 
 
-@examples(30)
+@examples(20)
 @given(
     score=st.sampled_from([score for score in SCORES if score != ("normalized_margin", True)]),
     seed=st.integers(0, 2**16),
     dtype=st.sampled_from(["f2", "f4", "f8", "u1"]),
-    num_classes=st.sampled_from([2, 5, 128, 129, 256, 300]),
+    num_classes=st.sampled_from([2, 5, 128, 129, 300]),
     bound=st.sampled_from([-np.inf, 0.3, 0.505, np.inf]),
 )
 def test_what_a_scan_found_is_on_record(
@@ -257,5 +257,5 @@ def test_arguments(arguments: Any, message: str, tmp_path: Path) -> None:
 
 def test_an_output_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    with pytest.raises((InputError, OutputError), match="output: "):
+    with pytest.raises(OutputError, match="output: .* is a file; name a folder"):
         LabelInspector(tmp_path / "file", num_class=3)
