@@ -257,5 +257,5 @@ def test_arguments(arguments: Any, message: str, tmp_path: Path) -> None:
 
 def test_an_output_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    with pytest.raises(OutputError, match="output: .* is a file; name a folder"):
+    with pytest.raises(OutputError, match=r"output: .* is a file; name a folder"):
         LabelInspector(tmp_path / "file", num_class=3)

@@ -20,6 +20,7 @@ from zarr.storage import LocalStore
 from dask_labelqc import InputError, OutputError, StoreError
 from dask_labelqc.inspectors import lay_down
 from dask_labelqc.storage.ledger import Ledger
+from tests.commands import run, table
 from tests.inspectors.columns import KINDS, SECOND, finish, make, record, same_answers
 from tests.pipeline.datasets import files
 from tests.strategies import examples
@@ -249,3 +250,29 @@ def test_nothing_is_on_record(writer: str, tmp_path: Path) -> None:
     make(writer, 4).inspector(tmp_path / "out").close()
     with pytest.raises(InputError, match="has no records"):
         finish(tmp_path / "out")
+
+
+def test_the_command_finishes_them(writer: str, tmp_path: Path) -> None:
+    made = make(writer, 8)
+    record(tmp_path / "out", made)
+    manifest = tmp_path / "manifest.txt"
+    manifest.write_text("\n".join(made.ids))
+    ran = run("dask", "labelqc", "finish", tmp_path / "out", "--manifest", manifest, "--quiet")
+    assert (ran.status, ran.err) == (0, "")
+    what = "images" if writer == "boxes" else "examples"
+    assert table(ran.out)[what] == "8"
+    same_answers(tmp_path / "out", made.stored(tmp_path))
+
+
+def test_reports_name_items_by_their_ids(writer: str, tmp_path: Path) -> None:
+    made = make(writer, 24)
+    record(tmp_path / "out", made)
+    report = finish(tmp_path / "out")
+    found = report.open()
+    if writer == "boxes":
+        worst = found.image_id.values[np.argsort(found.image_score.values, kind="stable")[:5]]
+        assert [name for name, _ in report.worst_images] == worst.tolist()
+    else:
+        worst = found.example_id.values[found.issue_index.values[:5]]
+        assert list(report.worst_examples) == worst.tolist()
+    assert worst[0] in report.summary()["worst images" if writer == "boxes" else "worst examples"]
