@@ -158,12 +158,15 @@ def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
     )
     num_classes, table = made["num_classes"], catalog.table
     names = {int(k): name for k, name in made["class_names"].items()}
-    dtypes = np.dtype(np.int64), catalog.dtype
+    labels = np.dtype(np.int64)  # any that labels may have
     if table.regular is None:
-        return Parameters.of_table(options, table, num_classes, *dtypes, class_names=names)
-    shapes = table.regular, (table.num_images, num_classes, *table.regular[1:])
-    arrays = (what for pair in zip(shapes, dtypes, strict=True) for what in pair)
-    return Parameters.of_images(options, *arrays, class_names=names)
+        return Parameters.of_table(
+            options, table, num_classes, labels, catalog.dtype, class_names=names
+        )
+    shape = (table.num_images, num_classes, *table.regular[1:])
+    return Parameters.of_images(
+        options, table.regular, labels, shape, catalog.dtype, class_names=names
+    )
 
 
 def _report(

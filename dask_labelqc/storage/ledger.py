@@ -44,8 +44,6 @@ NAME = re.compile(r"[\w-]+-\d{6,}")
 PREFIX = struct.Struct("<8sIIQI")
 """A mark, and the bytes and the checksum of the head and of the body."""
 MARK = b"labelqc1"
-FIRST_BYTES = 2**16
-"""That are read of an object to begin with: more than the head of most."""
 HEADS_AT_ONCE = 256
 IDS, HASHES, COMMON = "ids", "hashes", "common"
 
@@ -167,17 +165,15 @@ class Ledger:
         common = self.parameters() or {}
         for start in range(0, len(names), HEADS_AT_ONCE):
             some = names[start : start + HEADS_AT_ONCE]
-            first = read_ranges(self.store, [(_key(name), 0, FIRST_BYTES) for name in some])
-            ends = [PREFIX.size + _lengths(n, b)[0] for n, b in zip(some, first, strict=True)]
-            longer = [
-                (_key(name), FIRST_BYTES, end)
-                for name, end in zip(some, ends, strict=True)
-                if end > FIRST_BYTES
+            # Never a whole object: some servers do not answer that as they answer for a part.
+            begun = read_ranges(self.store, [(_key(name), 0, PREFIX.size) for name in some])
+            ranges = [
+                (_key(name), PREFIX.size, PREFIX.size + _lengths(name, prefix)[0])
+                for name, prefix in zip(some, begun, strict=True)
             ]
-            rest = iter(read_ranges(self.store, longer) if longer else ())
-            for name, begun, end in zip(some, first, ends, strict=True):
-                more = next(rest) if end > FIRST_BYTES else b""
-                entry = _entry(name, (begun or b"") + (more or b""))
+            rest = read_ranges(self.store, ranges)
+            for name, prefix, head in zip(some, begun, rest, strict=True):
+                entry = _entry(name, (prefix or b"") + (head or b""))
                 self._compare(common, _unpacked_json(entry.head[COMMON]))
                 yield entry
 

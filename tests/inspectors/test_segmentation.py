@@ -171,7 +171,7 @@ def with_value(array: np.ndarray, place: tuple[int, ...], value: float) -> np.nd
 BAD = {
     "an id twice": (
         changed("ids", ["a", "b", "a", "c"]),
-        "ids: 'a' stands for more than one image",
+        "ids: 'a' stands for more than one item",
     ),
     "no id": (changed("ids", ["a", None, "b", "c"]), "ids: got None at 1, it must be a text"),
     "one text": (changed("ids", "abcd"), "ids: got 'abcd', it must be a sequence"),
