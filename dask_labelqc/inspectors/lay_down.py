@@ -172,7 +172,7 @@ def _whole(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> z
     place = f"{str(audit.output).rstrip('/')}/{FOLDER}/{name}"
     store = open_store(place, audit.run.storage_options, read_only=False)
     group = zarr.open_group(store, mode="a", use_consolidated=False)
-    if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout):
+    if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout, beside):
         return zarr.open_group(store, mode="r")
     group.attrs[STATUS] = "unfinished"
     with warnings.catch_warnings():
@@ -189,9 +189,10 @@ def _whole(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> z
     return consolidate(group)
 
 
-def _is_whole(group: zarr.Group, layout: Layout) -> bool:
+def _is_whole(group: zarr.Group, layout: Layout, beside: xr.Dataset) -> bool:
     # What is all False is not written.
-    arrays = (group.get(name) for name in layout.dims if layout.dtypes[name].kind != "b")
+    columns = (name for name in layout.dims if layout.dtypes[name].kind != "b")
+    arrays = (group.get(str(name)) for name in (*columns, *beside.data_vars))
     return all(isinstance(a, zarr.Array) and not missing_objects(a) for a in arrays)
 
 

@@ -130,16 +130,23 @@ def test_finish_twice_add_and_finish(kind: str, tmp_path: Path) -> None:
     assert len(laid) == 1  # what was put down of the first eight is gone
 
 
-def test_what_is_damaged_of_the_columns_is_put_down_again(kind: str, tmp_path: Path) -> None:
-    made, output = make(kind, 12), tmp_path / "out"
+@pytest.mark.parametrize(
+    ("damaged", "name"),
+    [("boxes", "predicted_boxes"), ("boxes", "given_offsets"), ("facts", "labels")],
+)
+def test_what_is_damaged_of_the_columns_is_put_down_again(
+    damaged: str, name: str, tmp_path: Path
+) -> None:
+    made, output = make(damaged, 12), tmp_path / "out"
     record(output, made, range(8))
     finish(output)
     (laid,) = (path for path in (output / "records").iterdir() if path.is_dir())
-    name = "predicted_boxes" if kind == "boxes" else "labels"
-    for chunk in (laid / name / "c").rglob("*"):
-        if chunk.is_file():
-            chunk.unlink()
+    chunks = [path for path in (laid / name / "c").rglob("*") if path.is_file()]
+    assert chunks
+    for chunk in chunks:
+        chunk.unlink()
     finish(output)
+    assert all(chunk.exists() for chunk in chunks)
     same_answers(output, made.stored(tmp_path, range(8)))
 
 
