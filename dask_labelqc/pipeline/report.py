@@ -128,14 +128,14 @@ class ExampleReport(Report):
     num_examples
         Of the dataset.
     worst_examples
-        The issues with the lowest scores, the lowest first.
+        The issues with the lowest scores, the lowest first: their numbers, or ids if they have any.
     worst_classes
         (name or index, issues) of the given classes with the most, the most first.
     """
 
     item: ClassVar[str] = "example"
     num_examples: int
-    worst_examples: tuple[int, ...]
+    worst_examples: tuple[int | str, ...]
     worst_classes: tuple[tuple[str, int], ...] = ()
 
     def found(self) -> dict[str, str]:
@@ -156,13 +156,14 @@ class BoxReport(Report):
     num_images, num_given, num_predicted
         Images, given and predicted boxes of the dataset.
     worst_images
-        (image, score) of those with the lowest scores, the lowest first.
+        (image, score) of those with the lowest scores, the lowest first; an image by its number, or
+        by its id if images have any.
     """
 
     num_images: int
     num_given: int
     num_predicted: int
-    worst_images: tuple[tuple[int, float], ...]
+    worst_images: tuple[tuple[int | str, float], ...]
 
     def found(self) -> dict[str, str]:
         """Return what was found, as text by name."""
