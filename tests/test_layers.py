@@ -25,6 +25,7 @@ RANKS = {
     "colors": 1,
     "figures": 1,
     "graph": 2,
+    "images": 2,
     "plan": 2,
     "storage": 2,
     "engine": 3,
