@@ -39,6 +39,13 @@ class Colors:
     classes: tuple[int, ...]
     names: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of labels with these classes."""
+        if min(self.classes) < 0:
+            return np.dtype(np.int32)
+        return np.min_scalar_type(max(self.classes))
+
 
 def read_colors(colors: ClassColors) -> Colors:
     """Read which colour stands for which class.
@@ -98,12 +105,10 @@ def classes_of_colors(picture: AnyArray, colors: Colors) -> AnyArray:
     if unknown.any():
         first = np.unravel_index(int(unknown.argmax()), unknown.shape)
         raise InputError(
-            f"has {int(unknown.sum())} pixels of colours that class_colors does not have, the first "
-            f"#{int(packed[first]):06x} at {tuple(map(int, first))}"
+            f"has {int(unknown.sum())} pixels of colours that class_colors does not have, the "
+            f"first #{int(packed[first]):06x} at {tuple(map(int, first))}"
         )
-    classes = np.array(colors.classes)
-    small = np.min_scalar_type(int(classes.max())) if classes.min() >= 0 else np.dtype(np.int32)
-    return classes.astype(small)[place]
+    return np.array(colors.classes, colors.dtype)[place]
 
 
 def _of_file(path: str | Path) -> Any:

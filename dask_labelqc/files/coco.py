@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -169,9 +169,7 @@ def _run_lengths(segmentation: Any, shape: Shape) -> dict[str, Any]:
             found: dict[str, Any] = masks.merge(masks.frPyObjects(segmentation, *shape))
             return found
     if tuple(segmentation["size"]) != shape:
-        raise InputError(
-            f"has a mask of size {segmentation['size']} for an image of {list(shape)}"
-        )
+        raise InputError(f"has a mask of size {segmentation['size']} for an image of {list(shape)}")
     if isinstance(segmentation["counts"], list):
         if sum(segmentation["counts"]) != shape[0] * shape[1]:
             raise InputError(f"has a mask whose runs do not fill its {list(shape)} pixels")
@@ -212,8 +210,7 @@ class _Coco(Reader):
 
     def _void(self, most: int) -> tuple[np.dtype[Any], int]:
         """Return the dtype of the labels, and the one that stands for none."""
-        dtype = np.dtype(np.uint8 if most < 255 else np.uint16)
-        return dtype, int(np.iinfo(dtype).max)
+        return (np.dtype(np.uint8), 255) if most < 255 else (np.dtype(np.uint16), 65535)
 
 
 class CocoPanoptic(_Coco):

@@ -1,7 +1,7 @@
 """Formats of files that hold one image each: a few lines over the library of each.
 
-A format says what is in a file without reading all of it (`form`), and reads it (`read`). The libraries
-are imported where they are used.
+A format says what is in a file without reading all of it (`form`), and reads it (`read`). The
+libraries are imported where they are used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = [
     "FORMATS",
-    "Format",
+    "FileFormat",
     "GeoTiff",
     "Nifti",
     "Npy",
@@ -38,6 +39,13 @@ __all__ = [
 
 NPZ_NAMES = ("pred_probs", "probabilities", "probs", "softmax", "labels", "arr_0")
 """Names of the array of a file that has several."""
+PICTURE_DTYPES = {
+    **dict.fromkeys(("1", "L", "P"), "u1"),
+    **dict.fromkeys(("I;16", "I;16B", "I;16L"), "u2"),
+    "I": "i4",
+    "F": "f4",
+}
+"""Of the modes of Pillow that are one number a pixel."""
 BYTE_ORDERS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
@@ -53,9 +61,7 @@ def needed(name: str, extra: str, what: str) -> Any:
         return import_module(name)
     except ImportError as error:
         package = name.partition(".")[0].replace("PIL", "pillow")
-        raise ImportError(
-            f'{what} needs {package}: pip install "dask-labelqc[{extra}]"'
-        ) from error
+        raise ImportError(f'{what} needs {package}: pip install "dask-labelqc[{extra}]"') from error
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def reading(side: str, name: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Format:
+class FileFormat:
     """How a file is decoded.
 
     Attributes
@@ -127,7 +133,7 @@ class Format:
             raise InputError(f"has {ndim} dimensions, and class_axis is {self.class_axis}")
 
 
-class Picture(Format):
+class Picture(FileFormat):
     """PNG and other pictures, by Pillow: of a palette the indices, or colours."""
 
     suffixes = (".png", ".bmp", ".gif", ".webp")
@@ -135,14 +141,16 @@ class Picture(Format):
     def form(self, file: BinaryIO) -> Form:
         """Return the size."""
         image = self._open(file)
-        return Form((image.height, image.width))
+        stored = PICTURE_DTYPES.get(image.mode)
+        dtype = None if stored is None else np.dtype(stored)
+        return Form((image.height, image.width), self.colors.dtype if self.colors else dtype)
 
     def read(self, file: BinaryIO, window: Window | None = None) -> AnyArray:
         """Return class ids."""
         image = self._open(file)
         if self.colors is not None:
             return classes_of_colors(np.asarray(image.convert("RGB")), self.colors)
-        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "F"):
+        if image.mode not in PICTURE_DTYPES:
             raise InputError(
                 f"is a picture of mode {image.mode}, whose colours say nothing of classes",
                 advise("{class_colors} says which colour is which class", class_colors="FILE"),
@@ -151,11 +159,13 @@ class Picture(Format):
 
     def _open(self, file: BinaryIO) -> Any:
         if self.classes:
-            raise InputError("is a picture; predictions are .npy, .npz, .tif, .nii, Zarr or Parquet")
+            raise InputError(
+                "is a picture; predictions are .npy, .npz, .tif, .nii, Zarr or Parquet"
+            )
         return needed("PIL.Image", "files", "a picture").open(file)
 
 
-class Tiff(Format):
+class Tiff(FileFormat):
     """TIFF, by tifffile: labels of two or three dimensions, or a band for each class."""
 
     suffixes = (".tif", ".tiff")
@@ -164,13 +174,13 @@ class Tiff(Format):
         """Return shape and dtype."""
         with self._open(file) as opened:
             series = opened.series[0]
-            shape = tuple(series.shape)
+            sizes, dtype = list(series.shape), np.dtype(series.dtype)
+            if self.classes:
+                return Form((sizes.pop(self._axis(series)), *sizes), dtype)
             if self.colors is not None and "S" in series.axes:
-                shape = tuple(np.delete(shape, series.axes.index("S")).tolist())
-            elif self.classes:
-                sizes = list(shape)
-                shape = (sizes.pop(self._axis(series)), *sizes)
-            return Form(shape, np.dtype(series.dtype))
+                del sizes[series.axes.index("S")]
+                dtype = self.colors.dtype
+            return Form(tuple(sizes), dtype)
 
     def read(self, file: BinaryIO, window: Window | None = None) -> AnyArray:
         """Return class ids or predictions."""
@@ -201,7 +211,7 @@ class Tiff(Format):
         return needed("tifffile", "files", "TIFF").TiffFile(file)
 
 
-class GeoTiff(Format):
+class GeoTiff(FileFormat):
     """GeoTIFF and cloud-optimised GeoTIFF, by rasterio: bands are classes; parts are read alone."""
 
     suffixes = (".tif", ".tiff")
@@ -216,9 +226,8 @@ class GeoTiff(Format):
             rows = ((b, a, c + (a + b) / 2), (e, d, f + (d + e) / 2), (0, 0, 1))
             crs = "" if raster.crs is None else raster.crs.to_wkt()
             nodata = None if self.classes else whole_number(raster.nodata)
-            return Form(
-                (*bands, *shape), np.dtype(raster.dtypes[0]), Geometry.of(rows, crs), nodata
-            )
+            dtype = np.dtype(raster.dtypes[0]) if self.colors is None else self.colors.dtype
+            return Form((*bands, *shape), dtype, Geometry.of(rows, crs), nodata)
 
     def read(self, file: BinaryIO, window: Window | None = None) -> AnyArray:
         """Return class ids or predictions, of a part if it is wanted."""
@@ -241,10 +250,11 @@ class GeoTiff(Format):
 
     def _open(self, file: BinaryIO) -> Any:
         path = getattr(file, "name", None)
-        return needed("rasterio", "geo", "GeoTIFF").open(path if isinstance(path, str) else file)
+        named = isinstance(path, str | Path)
+        return needed("rasterio", "geo", "GeoTIFF").open(str(path) if named else file)
 
 
-class Nifti(Format):
+class Nifti(FileFormat):
     """NIfTI, by nibabel: labels of three dimensions, predictions with the classes last."""
 
     suffixes = (".nii", ".nii.gz")
@@ -252,8 +262,11 @@ class Nifti(Format):
     def form(self, file: BinaryIO) -> Form:
         """Return shape, and where it is."""
         image = self._open(file)
-        shape, affine = tuple(image.shape), Geometry.of(image.affine)
-        return Form((shape[-1], *shape[:-1]) if self.classes else shape, geometry=affine)
+        shape, stored = tuple(image.shape), image.dataobj
+        plain = (stored.slope, stored.inter) == (1, 0)
+        dtype = image.get_data_dtype().newbyteorder("=") if plain else None
+        classes_first = (shape[-1], *shape[:-1]) if self.classes else shape
+        return Form(classes_first, dtype, Geometry.of(image.affine))
 
     def read(self, file: BinaryIO, window: Window | None = None) -> AnyArray:
         """Return class ids or predictions."""
@@ -267,12 +280,12 @@ class Nifti(Format):
         stream: Any = gzip.GzipFile(fileobj=file) if begins == b"\x1f\x8b" else file
         size = stream.read(4)
         stream.seek(0)
-        second = 540 in (int.from_bytes(size, order) for order in ("little", "big"))  # type: ignore[arg-type]
+        second = 540 in (int.from_bytes(size, order) for order in ("little", "big"))
         kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
         return kind.from_stream(stream)
 
 
-class Npy(Format):
+class Npy(FileFormat):
     """One array of NumPy."""
 
     suffixes = (".npy",)
@@ -319,7 +332,7 @@ class Npz(Npy):
                 yield member  # type: ignore[misc]
 
 
-FORMATS: Mapping[str, Callable[..., Format]] = {
+FORMATS: Mapping[str, Callable[..., FileFormat]] = {
     "picture": Picture,
     "tiff": Tiff,
     "geotiff": GeoTiff,
@@ -329,7 +342,7 @@ FORMATS: Mapping[str, Callable[..., Format]] = {
 }
 
 
-def decode(data: bytes) -> type[Format]:
+def decode(data: bytes) -> type[FileFormat]:
     """Return the format of encoded bytes, which they begin with."""
     if data[:6] == b"\x93NUMPY":
         return Npy

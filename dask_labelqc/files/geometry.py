@@ -82,9 +82,7 @@ def _equal_crs(first: str, second: str) -> bool:
     return bool(CRS.from_string(first) == CRS.from_string(second))
 
 
-def places_in(
-    other: Geometry, own: Geometry, start: Shape, shape: Shape
-) -> NDArray[np.float64]:
+def places_in(other: Geometry, own: Geometry, start: Shape, shape: Shape) -> NDArray[np.float64]:
     """Return where the pixels of a part of an image are, as indices of another image.
 
     Parameters
@@ -112,7 +110,7 @@ def _between(own: Geometry, other: Geometry, index: NDArray[np.float64]) -> NDAr
 
         xs, ys = transform(own.crs, other.crs, *world[:2])
         world = np.array([xs, ys])
-    return _applied(np.linalg.inv(other.matrix), world)
+    return _applied(np.asarray(np.linalg.inv(other.matrix), np.float64), world)
 
 
 def _applied(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:

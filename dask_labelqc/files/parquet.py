@@ -10,7 +10,7 @@ from typing import Any
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.files.class_colors import Colors
-from dask_labelqc.files.formats import Format, decode, needed, reading
+from dask_labelqc.files.formats import FileFormat, decode, needed, reading
 from dask_labelqc.files.places import Locations, find_files
 from dask_labelqc.files.reader import Form, Reader, Window
 from dask_labelqc.typing import AnyArray
@@ -26,7 +26,7 @@ COLUMNS = {
 
 
 class ParquetImages(Reader):
-    """A row for each image: its id, and its pixels, encoded as a file (PNG, TIFF, npy, npz) would be.
+    """A row for each image: its id, and its pixels, encoded as in a file (PNG, TIFF, npy, npz).
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ class ParquetImages(Reader):
     side
         "labels" or "pred_probs".
     column
-        With the pixels, as bytes, or as a struct with ``bytes``; one that is called like the side by
-        default.
+        With the pixels, as bytes, or as a struct with ``bytes``; one that is called like the side
+        by default.
     colors, class_axis
-        As of a `Format`.
+        As of a `FileFormat`.
     storage_options
         Of the store.
     """
@@ -55,7 +55,11 @@ class ParquetImages(Reader):
     ) -> None:
         self.side = side
         self._files = find_files(side, location, (".parquet",), storage_options)
-        self._how = {"classes": side == "pred_probs", "colors": colors, "class_axis": class_axis}
+        self._how: dict[str, Any] = {
+            "classes": side == "pred_probs",
+            "colors": colors,
+            "class_axis": class_axis,
+        }
         self._kept = _Kept()
         self._rows: dict[str, tuple[str, int, int]] = {}
         self._column = ""
@@ -109,8 +113,8 @@ class ParquetImages(Reader):
             data = self._bytes(id)
             return self._format(data).read(io.BytesIO(data))
 
-    def _format(self, data: bytes) -> Format:
-        return decode(data)(**self._how)
+    def _format(self, data: bytes) -> FileFormat:
+        return decode(data)(self.side == "pred_probs", **self._how)
 
     def _bytes(self, id: str) -> bytes:
         file, group, row = self._rows[id]

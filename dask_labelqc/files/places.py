@@ -85,7 +85,9 @@ class Files:
     def open(self, id: str) -> Iterator[BinaryIO]:
         """Open a file of which a part is to be read."""
         path = self.path(id)
-        with path.open("rb") if path is not None else open_object(self.store, self.keys[id]) as file:
+        with (
+            path.open("rb") if path is not None else open_object(self.store, self.keys[id]) as file
+        ):
             yield file
 
 
@@ -161,9 +163,7 @@ def find_files(
     return _one_each(side, str(location), Files(store, root, {}, tags), found)
 
 
-def _listed(
-    side: str, urls: Sequence[str], storage_options: Mapping[str, Any] | None
-) -> Files:
+def _listed(side: str, urls: Sequence[str], storage_options: Mapping[str, Any] | None) -> Files:
     """Return files that are named one by one."""
     if not urls:
         raise InputError(f"{side}: got no files")
@@ -178,7 +178,7 @@ def _listed(
         root = commonpath([str(Path(url).parent) for url in urls])
     store = open_store(root, storage_options)
     found: dict[str, list[str]] = defaultdict(list)
-    tags = {}
+    tags: dict[str, str] = {}
     keys = [url[len(root.rstrip("/")) + 1 :] for url in urls]
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         for key, tag in zip(keys, pool.map(lambda key: tag_of(store, key), keys), strict=True):
@@ -189,9 +189,7 @@ def _listed(
     return _one_each(side, urls[0], Files(store, root, {}, tags), found)
 
 
-def _one_each(
-    side: str, location: str, files: Files, found: Mapping[str, Sequence[str]]
-) -> Files:
+def _one_each(side: str, location: str, files: Files, found: Mapping[str, Sequence[str]]) -> Files:
     """See that there are files, of one kind, and one of each image."""
     if not found:
         raise InputError(f"{side}: {location!r} has no files that an audit can read")
@@ -210,9 +208,9 @@ def _one_each(
             f"{', '.join(islice(kinds.values(), SHOWN))}; name those of one, such as "
             f"'{files.place}/*{next(iter(kinds))}'"
         )
-    keys = {id: each[0] for id, each in found.items()}
-    wanted = set(keys.values())
-    return Files(files.store, files.place, keys, {k: t for k, t in files.tags.items() if k in wanted})
+    first = {id: each[0] for id, each in found.items()}
+    tags = {key: files.tags[key] for key in first.values() if key in files.tags}
+    return Files(files.store, files.place, first, tags)
 
 
 def _listing(side: str, store: Store, root: str) -> Iterator[tuple[str, str]]:
@@ -257,5 +255,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
             continue
         seen |= part == "{id}"
         is_set = part.startswith("[") and part.endswith("]")
-        written.append(part.replace("[!", "[^") if is_set else meanings.get(part) or re.escape(part))
+        written.append(
+            part.replace("[!", "[^") if is_set else meanings.get(part) or re.escape(part)
+        )
     return re.compile("".join(written), re.DOTALL)

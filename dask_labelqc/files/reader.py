@@ -94,7 +94,7 @@ class Reader:
 
     side: str = "labels"
     ids: Sequence[str]
-    class_names: Mapping[int, str] = {}  # noqa: RUF012 - nothing is ever added to it
+    class_names: Mapping[int, str] = {}
     in_parts: bool = False
 
     def read(self, id: str, window: Window | None = None) -> AnyArray:
@@ -152,7 +152,8 @@ class OwnReader(Reader):
     def read(self, id: str, window: Window | None = None) -> AnyArray:
         """Return the pixels of an image."""
         image = np.asarray(self.reader.read(id))
-        return image if window is None else image[(..., *window)]
+        whole: tuple[Any, ...] = (..., *(window or ()))
+        return image[whole]
 
     def form(self, id: str) -> Form:
         """Return the shape of an image, if the reader has a method for it, or read it."""

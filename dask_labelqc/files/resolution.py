@@ -17,6 +17,7 @@ from dask_labelqc.errors import InputError, advise
 from dask_labelqc.files.formats import needed
 from dask_labelqc.files.geometry import Geometry, places_in, same_grid
 from dask_labelqc.files.reader import Form, Reader, Window, name_shape
+from dask_labelqc.kernels.predictions import largest
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["Interpolation", "Resolution", "sampled", "upsampled"]
@@ -51,8 +52,8 @@ class Resolution:
         positive_integer("upsample", upsample)
         if resample and upsample > 1:
             raise InputError(
-                f"upsample: got {upsample} and resample; predictions whose files say where they are "
-                "need no upsample"
+                f"upsample: got {upsample} and resample; of predictions whose files say where they "
+                "are one is enough, resample"
             )
         return cls(upsample, interpolation, bool(resample))
 
@@ -67,9 +68,7 @@ class Resolution:
             return stored
         return np.dtype(np.float64 if stored == np.float64 else np.float32)
 
-    def read(
-        self, reader: Reader, id: str, form: Form, window: Window, labels: Form, scale: float
-    ) -> AnyArray:
+    def read(self, reader: Reader, id: str, form: Form, window: Window, labels: Form) -> AnyArray:
         """Read the predictions of a part of an image.
 
         Parameters
@@ -84,8 +83,6 @@ class Resolution:
             The part, of the labels' pixels.
         labels
             The form of the labels.
-        scale
-            By which stored integers are multiplied where they are interpolated.
 
         Raises
         ------
@@ -96,25 +93,29 @@ class Resolution:
         coarse = form.shape[1:]
         if self.upsample > 1:
             part = _coarse(window, self.upsample, coarse)
-            values = self._floats(_part(reader, id, part, coarse), scale)
+            values = self._floats(_part(reader, id, part, coarse), form.scale)
             return upsampled(values, part, window, self.upsample, coarse, self.interpolation)
         if not self.resample or same_grid(form.geometry, labels.geometry, labels.shape):
-            return self._floats(_part(reader, id, window, coarse), scale)
+            return self._floats(_part(reader, id, window, coarse), form.scale)
         places = self._places(reader, id, form, window, labels)
         part = tuple(
             slice(max(int(np.floor(along.min())), 0), min(int(np.floor(along.max())) + 2, n))
             for along, n in zip(places, coarse, strict=True)
         )
-        values = self._floats(_part(reader, id, part, coarse), scale)
+        values = self._floats(_part(reader, id, part, coarse), form.scale)
         start = [along.start for along in part]
         return sampled(values, places, start, self.interpolation)
 
-    def _floats(self, values: AnyArray, scale: float) -> AnyArray:
+    def _floats(self, values: AnyArray, scale: float | None) -> AnyArray:
+        """Return stored predictions as what they stand for, where they are interpolated."""
         if not self.changes or self.interpolation == "nearest":
             return values
         dtype = self.dtype(values.dtype)
         floats = values.astype(dtype, copy=False)
-        return floats * dtype.type(scale) if values.dtype.kind in "ui" else floats
+        if values.dtype.kind not in "ui":
+            return floats
+        one = largest(values.dtype) if scale is None else 1 / scale
+        return floats / dtype.type(one)
 
     def check(self, reader: Reader, id: str, form: Form, labels: Form) -> None:
         """Raise InputError if predictions do not fit the labels of an image."""
@@ -151,7 +152,7 @@ class Resolution:
         shape = tuple(part.stop - part.start for part in window)
         places = places_in(form.geometry, labels.geometry, start, shape)
         for along, n in zip(places, form.shape[1:], strict=True):
-            if not (-0.5 <= along.min() and along.max() <= n - 0.5):
+            if not (along.min() >= -0.5 and along.max() <= n - 0.5):
                 raise InputError(
                     f"pred_probs: {reader.name(id)} does not cover its labels: these lie at "
                     f"{along.min():.1f} to {along.max():.1f} of its {n} pixels along an axis"

@@ -139,7 +139,7 @@ class _ObjectFile(io.RawIOBase):
 
 async def _size(store: Store, key: str) -> int:
     try:
-        return await getattr(store, "inside", store).getsize(key)  # type: ignore[no-any-return]
+        return await getattr(store, "inside", store).getsize(key)
     except FileNotFoundError:
         raise
     except Exception as error:  # of the store's own kind, which may quote the request
