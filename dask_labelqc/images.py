@@ -22,7 +22,16 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.extent import name_images
 from dask_labelqc.typing import AnyArray, Ints, Shape
 
-__all__ = ["COUNT", "IMAGE", "IMAGE_ID", "OFFSET", "PIXEL", "ImageTable", "Span", "is_ragged"]
+__all__ = [
+    "IMAGE",
+    "IMAGE_ID",
+    "PIXEL",
+    "ImageTable",
+    "Span",
+    "column_attributes",
+    "is_ragged",
+    "span_of_rows",
+]
 
 IMAGE, PIXEL = "image", "pixel"
 """Names of the dimensions."""
@@ -83,8 +92,8 @@ class ImageTable:
         if (rows < 1).any():
             bad = int(np.argmax((rows < 1).any(axis=1)))
             raise InputError(
-                f"images: {names[bad]!r} (image {bad}) has the shape {tuple(rows[bad].tolist())}; "
-                "each side must be 1 or more"
+                f"images: {str(names[bad])!r} (image {bad}) has the shape "
+                f"{tuple(rows[bad].tolist())}; each side must be 1 or more"
             )
         found, counts = np.unique(names, return_counts=True)
         if found.size < names.size:
@@ -188,14 +197,18 @@ class ImageTable:
     def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids.tolist())}
 
-    def write(self, group: zarr.Group) -> None:
-        """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
+    def columns(self) -> dict[str, Ints]:
+        """Return the columns besides the ids, int64 (N,), by name."""
         columns = dict(zip(_sides(self.ndim), self.shapes.T, strict=True))
         columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
+        return columns
+
+    def write(self, group: zarr.Group) -> None:
+        """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
         chunks = (min(self.num_images, ROWS),)
-        about = {"chunks": chunks, "dimension_names": (IMAGE,), "overwrite": True}
-        for name, values in columns.items():
-            attributes = {"sample_dimension": PIXEL} if name == COUNT else {}
+        about: dict[str, Any] = {"chunks": chunks, "dimension_names": (IMAGE,), "overwrite": True}
+        for name, values in self.columns().items():
+            attributes = column_attributes(name)
             data = np.ascontiguousarray(values, np.int64)
             group.create_array(name, data=data, attributes=attributes, **about)
         with warnings.catch_warnings():
@@ -232,6 +245,24 @@ class ImageTable:
                     "sizes of the images before it; images must follow one another without gaps"
                 )
         return table
+
+
+def column_attributes(name: str) -> dict[str, Any]:
+    """Return the attributes of a column of a table: CF names the samples where they are counted."""
+    return {"sample_dimension": PIXEL} if name == COUNT else {}
+
+
+def span_of_rows(group: zarr.Group, first: int, stop: int) -> Span:
+    """Read consecutive images of the table of a group, and nothing of the others."""
+
+    def rows(name: str, stop: int) -> Ints:
+        column = group[name]
+        assert isinstance(column, zarr.Array)
+        return np.asarray(column[first:stop]).astype(np.int64)
+
+    sides = [rows(name, stop) for name in SIDES if name in group]
+    (offset,) = rows(OFFSET, first + 1)
+    return Span.of(first, np.stack(sides, axis=1), int(offset))
 
 
 def is_ragged(group: zarr.Group) -> bool:
@@ -348,6 +379,22 @@ class Span:
         first = int(self.offsets[0])
         return replace(self, start=start - first, stop=stop - first)
 
+    @property
+    def along(self) -> tuple[int, int]:
+        """Where it begins and ends on the flat axis of the dataset; of consecutive images."""
+        first = int(self.offsets[0])
+        return first + self.start, first + self.stop
+
+    @property
+    def images(self) -> slice:
+        """Its images among those of the dataset; of consecutive ones."""
+        return slice(int(self.numbers[0]), int(self.numbers[-1]) + 1)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where in an array of all pixels it is; of consecutive images."""
+        return (slice(*self.along),)
+
     def parts(self, pixels: int) -> Iterator[Span]:
         """Yield runs of whole images of at most so many pixels, at least one image each."""
         first, edges = 0, self.edges
@@ -356,6 +403,29 @@ class Span:
             stop = max(int(np.searchsorted(edges, most, side="right")) - 1, first + 1)
             yield self.part(int(edges[first]), int(edges[stop]))
             first = stop
+
+    def pieces(
+        self, labels: AnyArray, stored: AnyArray, whole: bool
+    ) -> Iterator[tuple[Span, AnyArray, AnyArray]]:
+        r"""Yield parts, and of each the labels (1, \*spatial) and predictions (1, K, \*spatial).
+
+        Parameters
+        ----------
+        labels, stored
+            Of its pixels, (S,) and (K, S).
+        whole
+            Whether a part is an image of its own shape; otherwise it is all pixels in a row.
+        """
+        if not whole:
+            yield self, labels[None], stored[None]
+            return
+        for part, shape in zip(self.parts(1), self.shapes[slice(*self._touched)], strict=True):
+            (here,), sides = self.slices_of(part), tuple(shape.tolist())
+            yield (
+                part,
+                labels[here].reshape(1, *sides),
+                stored[:, here].reshape(1, len(stored), *sides),
+            )
 
     def images_of(self, part: Span) -> slice:
         """Return which of its images a part has pixels of."""

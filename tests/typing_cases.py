@@ -135,7 +135,7 @@ def counts_of_boxes(
 
 def jobs() -> None:
     plan = dask_labelqc.plan_audit("labels.zarr", "pred_probs.zarr")
-    assert_type(plan, dask_labelqc.JobPlan)
+    assert_type(plan, dask_labelqc.JobPlan | dask_labelqc.RaggedPlan)
     report = dask_labelqc.audit_zarr("labels.zarr", "pred_probs.zarr", "audit.zarr")
     assert_type(report, dask_labelqc.JobReport)
     assert_type(dask_labelqc.__version__, str)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -297,7 +299,11 @@ def _list_pixels(start, length, candidate, first_pixel, codes, arg, out):  # typ
 
 
 def scan_block(
-    stored: AnyArray, codes: Ints, options: ScanOptions, table: Floats | None = None
+    stored: AnyArray,
+    codes: Ints,
+    options: ScanOptions,
+    table: Floats | None = None,
+    edges: Ints | None = None,
 ) -> BlockScan:
     """Scan a block of predictions once.
 
@@ -311,6 +317,8 @@ def scan_block(
         What to compute.
     table
         float32: the probability that each integer (or float16, seen as uint16) means.
+    edges
+        Of a block (1, K, S) of several images: where each begins, and S.
 
     See Also
     --------
@@ -335,9 +343,27 @@ def scan_block(
         for image, start, planes in decoded_runs(flat, shape.pixels, options.from_logits, table):
             run = (image, start, planes.shape[2])
             _scan_run(planes, flat_codes, *run, size, plain, shape, tile, cells, out)
+    if edges is not None:
+        out = out._replace(
+            image_count=np.add.reduceat(flat_codes[0] >= 0, edges[:-1], dtype=np.int64),
+            softmin=empty_softmin(len(edges) - 1),
+        )
     if options.temperature < math.inf:
-        accumulate_softmin(out.dense_score, options.temperature, out.softmin, shape.pixels)
+        for images, scores in _scores_by_size(out.dense_score, edges):
+            accumulate_softmin(scores, options.temperature, out.softmin[images], shape.pixels)
     return _trimmed(out, downsampling)
+
+
+def _scores_by_size(scores: Floats, edges: Ints | None) -> Iterator[tuple[slice, Floats]]:
+    """Yield runs of images of one size, and their scores (n, S)."""
+    if edges is None:
+        yield slice(None), scores
+        return
+    sizes = np.diff(edges)
+    cuts = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
+    for first, stop in pairwise(cuts):
+        of_run = scores[0, edges[first] : edges[stop]]
+        yield slice(first, stop), of_run.reshape(stop - first, sizes[first])
 
 
 def _tile(pixels: int, dtype: np.dtype[np.generic]) -> Tile:

@@ -11,13 +11,13 @@ import distributed
 import numpy as np
 
 from dask_labelqc.errors import InputError, LabelQCWarning
-from dask_labelqc.extent import NO_GAPS, Extent, Gap, Gaps, name_images
+from dask_labelqc.extent import NO_GAPS, Gap, Gaps, Region, name_images
 from dask_labelqc.method.parameters import Parameters
-from dask_labelqc.typing import Ints, Shape
+from dask_labelqc.typing import Ints
 
 __all__ = ["FindGaps", "Missing", "missing_of", "no_gaps", "warn_of_missing"]
 
-FindGaps: TypeAlias = Callable[[Extent], Gaps]
+FindGaps: TypeAlias = Callable[[Any], Gaps]
 """Says what is not in the store of a block that was read."""
 
 LISTED = 1000
@@ -26,7 +26,7 @@ SHOWN = 8
 """Runs of images or classes that a message names."""
 
 
-def no_gaps(extent: Extent) -> Gaps:
+def no_gaps(extent: Region) -> Gaps:
     """Say that everything is there, as of arrays in memory."""
     return NO_GAPS
 
@@ -76,7 +76,7 @@ def _united(numbers: Iterable[Sequence[int] | Ints]) -> Ints:
     return np.unique(np.concatenate(lists))[:LISTED]
 
 
-def missing_of(gaps: Gaps, codes: Ints, extent: Extent, params: Parameters) -> Missing:
+def missing_of(gaps: Gaps, codes: Ints, extent: Region, params: Parameters) -> Missing:
     """Return what is not there of a block.
 
     Parameters
@@ -93,7 +93,7 @@ def missing_of(gaps: Gaps, codes: Ints, extent: Extent, params: Parameters) -> M
         part, or some of them where they are logits.
     """
     label = _class_of(gaps.label, params)
-    images = [range(chunk.start[0], chunk.stop[0]) for chunk in gaps.labels] if label >= 0 else []
+    images = [chunk.numbers for chunk in gaps.labels] if label >= 0 else []
     classes, class_images = _missing_classes(gaps, codes, extent, params)
     return Missing(
         len(images), gaps.num_label_chunks, label, _united(images), classes, class_images
@@ -108,25 +108,27 @@ def _class_of(fill: Any, params: Parameters) -> int:
 
 
 def _missing_classes(
-    gaps: Gaps, codes: Ints, extent: Extent, params: Parameters
+    gaps: Gaps, codes: Ints, extent: Region, params: Parameters
 ) -> tuple[Ints, Ints]:
-    here: defaultdict[Extent, list[Gap]] = defaultdict(list)
+    here: defaultdict[tuple[Any, ...], list[Gap]] = defaultdict(list)
     for gap in gaps.pred_probs:
-        if (codes[gap.extent.within(extent).slices] >= 0).any():
-            here[gap.extent].append(gap)
-    for pixels, found in here.items():
+        place = extent.slices_of(gap.extent)
+        if (codes.reshape(extent.shape)[place] >= 0).any():
+            here[tuple((part.start, part.stop) for part in place)].append(gap)
+    for found in here.values():
         count = sum(stop - first for first, stop in (gap.classes for gap in found))
         if params.from_logits or count == params.num_classes:
-            raise InputError(_error(found[0], gaps.pred_prob, pixels.start, count, params))
+            raise InputError(_error(found[0], gaps.pred_prob, count, params))
     classes = _united(range(*gap.classes) for found in here.values() for gap in found)
-    return classes, _united(range(pixels.start[0], pixels.stop[0]) for pixels in here)
+    return classes, _united(found[0].extent.numbers for found in here.values())
 
 
-def _error(gap: Gap, fill: Any, corner: Shape, count: int, params: Parameters) -> str:
+def _error(gap: Gap, fill: Any, count: int, params: Parameters) -> str:
+    image, pixel = gap.extent.place(0)
     what = "all classes" if count == params.num_classes else f"{count} of the classes"
     return (
         f"pred_probs: the chunk {gap.key!r} is not in the store and {what} read as {fill} at image "
-        f"{corner[0]}, pixel {corner[1:]}; check that the predictions are complete"
+        f"{image}, pixel {pixel}; check that the predictions are complete"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_labelqc.extent import Extent
+from dask_labelqc.extent import Region
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.search import Search
 from dask_labelqc.method.summarize import Candidates, Statistics
@@ -70,7 +70,7 @@ class Issues:
         K.
     """
 
-    extent: Extent
+    extent: Region
     position: Ints
     given: Ints
     predicted: Ints
@@ -84,9 +84,7 @@ class Issues:
 
     def per_image(self) -> Ints:
         """Count the issues of each image of the region, int64 (n,)."""
-        num_images = self.extent.shape[0]
-        pixels = np.int64(self.extent.size // num_images)  # may not fit the dtype of the positions
-        return np.bincount(self.position // pixels, minlength=num_images)
+        return self.extent.per_image(self.position)
 
     def mask(self) -> BoolArray:
         """Return the boolean mask of the region."""

@@ -135,7 +135,7 @@ class Output:
         num_classes = params.num_classes
         shapes = {
             "pixel": params.shape,
-            "image": params.shape[:1],
+            "image": (params.num_images,),
             "class": (num_classes,),
             "pair": (num_classes, num_classes),
         }

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
 from dask_labelqc.arguments import positive_integer
 from dask_labelqc.errors import InputError
+from dask_labelqc.images import ImageTable
 from dask_labelqc.kernels.keys import KeySpace
 from dask_labelqc.kernels.summary import ScanOptions
 from dask_labelqc.method.format import Format, check_dtypes, check_scale, stored_as, warn_of_fill
@@ -21,7 +22,7 @@ from dask_labelqc.typing import LabelDownsample, Shape, Validate
 if TYPE_CHECKING:
     from dask_labelqc.method.outputs import Output, Part
 
-__all__ = ["Options", "Parameters"]
+__all__ = ["Options", "Parameters", "Ragged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +93,52 @@ class Options:
         )
 
 
+class Ragged(NamedTuple):
+    """What there is of images of every size.
+
+    Attributes
+    ----------
+    num_images, ndim
+        N, and the spatial dimensions of each.
+    """
+
+    num_images: int
+    ndim: int
+
+
 @dataclass(frozen=True)
 class Parameters(Format, Options):
-    """What is asked of an audit of images, and the facts about these that the method needs."""
+    """What is asked of an audit of images, and the facts about these that the method needs.
+
+    Attributes
+    ----------
+    shape
+        Of what there is for each pixel: (N, *spatial), or (pixels,) of images of every size.
+    ragged
+        Of the latter.
+    """
+
+    ragged: Ragged | None = None
+
+    @classmethod
+    def of_table(
+        cls,
+        options: Options,
+        table: ImageTable,
+        num_classes: int,
+        labels_dtype: np.dtype[np.generic],
+        probs_dtype: np.dtype[np.generic],
+        *,
+        scale: float | None = None,
+        class_names: Mapping[int, str] | None = None,
+        fill_labels: tuple[int, ...] = (),
+    ) -> Parameters:
+        """Check options against images of every size; see `of_images`."""
+        _check_classes(num_classes)
+        table.coarsened(options.downsample)
+        facts = options, labels_dtype, num_classes, probs_dtype, scale, class_names, fill_labels
+        ragged = Ragged(table.num_images, table.ndim)
+        return cls._checked((table.num_pixels,), *facts, ragged)
 
     @classmethod
     def of_images(
@@ -119,26 +163,50 @@ class Parameters(Format, Options):
             Naming the argument, what it is, and what it may be.
         """
         _check_shapes(labels_shape, probs_shape)
+        num_classes = probs_shape[1]
+        spatial_factors(options.downsample, labels_shape[1:])
+        facts = options, labels_dtype, num_classes, probs_dtype, scale, class_names, fill_labels
+        return cls._checked(labels_shape, *facts)
+
+    @classmethod
+    def _checked(
+        cls,
+        shape: Shape,
+        options: Options,
+        labels_dtype: np.dtype[np.generic],
+        num_classes: int,
+        probs_dtype: np.dtype[np.generic],
+        scale: float | None,
+        class_names: Mapping[int, str] | None,
+        fill_labels: tuple[int, ...],
+        ragged: Ragged | None = None,
+    ) -> Parameters:
         # xarray decodes labels to floats where they have a fill value.
         check_dtypes(labels_dtype, probs_dtype, options.from_logits, label_kinds="iubf")
         check_scale(scale)
-        spatial_factors(options.downsample, labels_shape[1:])
-        warn_of_fill(set(fill_labels) - set(options.ignore_index), probs_shape[1])
+        warn_of_fill(set(fill_labels) - set(options.ignore_index), num_classes)
         asked = vars(options) | {"ignore_index": _ignored((*options.ignore_index, *fill_labels))}
-        stored = stored_as(probs_dtype, scale)
-        return cls(labels_shape, probs_shape[1], class_names=class_names or {}, **stored, **asked)
+        stored, names = stored_as(probs_dtype, scale), class_names or {}
+        return cls(shape, num_classes, class_names=names, ragged=ragged, **stored, **asked)
 
     @property
     def pixel_bytes(self) -> int:
         return self.item_bytes
 
     @property
+    def num_images(self) -> int:
+        return self.ragged.num_images if self.ragged else self.shape[0]
+
+    @property
     def factors(self) -> Shape:
-        return (self.downsample,) * (len(self.shape) - 1)
+        ndim = self.ragged.ndim if self.ragged else len(self.shape) - 1
+        return (self.downsample,) * ndim
 
     @property
     def cells_shape(self) -> Shape:
-        """(N, *spatial) of the downsampled grid."""
+        """(N, *spatial) of the downsampled grid, or (cells,)."""
+        if self.ragged:
+            return (self.shape[0] // math.prod(self.factors),)
         return (self.shape[0], *(n // self.downsample for n in self.shape[1:]))
 
     @property
@@ -213,8 +281,12 @@ def _check_shapes(labels: Shape, probs: Shape) -> None:
         )
     if 0 in labels:
         raise InputError(f"labels: got shape {labels}, the dataset is empty")
-    if probs[1] < 2:
-        raise InputError(f"pred_probs: got shape {probs}, K = {probs[1]} classes; it must be 2 up")
+    _check_classes(probs[1], f"got shape {probs}, ")
+
+
+def _check_classes(num_classes: int, found: str = "got ") -> None:
+    if num_classes < 2:
+        raise InputError(f"pred_probs: {found}K = {num_classes} classes; it must be 2 up")
 
 
 def _ignored(ignore_index: int | Iterable[int] | None) -> tuple[int, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import distributed
 import numpy as np
 
 from dask_labelqc.errors import LabelQCWarning
-from dask_labelqc.extent import Extent
+from dask_labelqc.extent import Region
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.kernels.predictions import as_indices, without_masked
@@ -36,8 +36,9 @@ __all__ = [
     "summarize",
 ]
 
-ReadBlock: TypeAlias = Callable[[Extent], tuple[AnyArray, AnyArray]]
-"""Reads the labels (n, *spatial) and the stored predictions (n, K, *spatial) of an extent."""
+ReadBlock: TypeAlias = Callable[[Any], tuple[AnyArray, AnyArray]]
+"""Reads the labels and the stored predictions of a block: (n, *spatial) and (n, K, *spatial) of an
+extent, (S,) and (K, S) of a span."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Candidates:
         region at full size.
     """
 
-    extent: Extent
+    extent: Region
     position: Ints
     score: Floats
     confidence: Floats
@@ -126,7 +127,7 @@ class Candidates:
         return sum(a.nbytes for a in self.arrays().values())
 
     @staticmethod
-    def dtypes(region: Extent, params: Parameters) -> dict[str, np.dtype[np.generic]]:
+    def dtypes(region: Region, params: Parameters) -> dict[str, np.dtype[np.generic]]:
         """Return the dtype of each array of the candidates of a region, given in pixels."""
         place = np.min_scalar_type(max(region.size - 1, 1))
         score, label = params.probability_dtype, params.class_dtype
@@ -164,7 +165,7 @@ class RegionSummary:
         The outputs of pixels that are known.
     """
 
-    extent: Extent
+    extent: Region
     statistics: Statistics
     images: Parts
     candidates: Candidates
@@ -183,8 +184,8 @@ class RegionSummary:
 
 
 def summarize(
-    region: Extent,
-    blocks: Iterable[Extent],
+    region: Region,
+    blocks: Iterable[Region],
     read: ReadBlock,
     params: Parameters,
     bound: float | None = None,
@@ -217,22 +218,30 @@ def summarize(
     options, table = params.scan_options(bound), params.table
     dense = empty_pixels(params, "block", region.shape) if dense is None else dense
     parts = _Parts(region, params, dense)
-    for block in blocks:
-        labels, stored = without_masked(*read(block))
+    for piece, *arrays in _pieces(blocks, read, params):
+        labels, stored = without_masked(*arrays)
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
-        check_labels(encoded, labels, block, params)
+        check_labels(encoded, labels, piece, params)
         native = np.ascontiguousarray(stored, params.dtype)
-        scan = scan_block(as_indices(native), encoded.codes, options, table)
-        check_predictions(*scan.unusable, stored, block, params)
-        parts.missing += missing_of(find_gaps(block), encoded.codes, block, params)
-        parts.add(block, scan)
+        scan = scan_block(as_indices(native), encoded.codes, options, table, piece.edges)
+        check_predictions(*scan.unusable, stored, piece, params)
+        parts.missing += missing_of(find_gaps(piece), encoded.codes, piece, params)
+        parts.add(piece, scan)
     return parts.finish()
+
+
+def _pieces(
+    blocks: Iterable[Region], read: ReadBlock, params: Parameters
+) -> Iterator[tuple[Region, AnyArray, AnyArray]]:
+    """Read the blocks, and yield what can be scanned at once of each."""
+    for block in blocks:
+        yield from block.pieces(*read(block), whole=params.downsample > 1)
 
 
 class _Parts:
     """The blocks of a region, put together as they come."""
 
-    def __init__(self, region: Extent, params: Parameters, dense: Parts) -> None:
+    def __init__(self, region: Region, params: Parameters, dense: Parts) -> None:
         self.region, self.params, self.dense = region, params, dense
         self.cells = region.coarsened(params.factors)
         self.class_sum: AnyArray = np.zeros(params.num_classes, object)
@@ -240,13 +249,12 @@ class _Parts:
         self.sums: Parts = {}
         self.worst_sum = NO_SUM
         self.missing = Missing()
-        self.images = ImageParts(params, region.shape[0], "block")
+        self.images = ImageParts(params, region.num_images, "block")
         self.dtypes = Candidates.dtypes(region, params)
         self.lists: list[dict[str, AnyArray]] = []
         self.candidates = 0
 
-    def add(self, block: Extent, scan: BlockScan) -> None:
-        local = block.within(self.region)
+    def add(self, block: Region, scan: BlockScan) -> None:
         self.class_sum = self.class_sum + scan.class_sum.astype(object)
         self.class_count += scan.class_count
         self.sums = summed_parts(self.sums, contributed(self.params, "block", "dataset", scan))
@@ -254,16 +262,17 @@ class _Parts:
             image, pixel = block.place(scan.worst_sum_pixel)
             deviation, total = scan.worst_sum.tolist()
             self.worst_sum = WorstSum(deviation, (image, *pixel), total)
-        self.images.add(local.images, contributed(self.params, "block", "image", scan))
+        images = self.region.images_of(block)
+        self.images.add(images, contributed(self.params, "block", "image", scan))
         for name, values in contributed(self.params, "block", "pixel", scan).items():
-            self.dense[name][local.slices] = values.reshape(local.shape)
-        self._add_candidates(local, scan)
+            self.dense[name][self.region.slices_of(block)] = values.reshape(block.shape)
+        self._add_candidates(block, scan)
 
-    def _add_candidates(self, local: Extent, scan: BlockScan) -> None:
-        cells = local.coarsened(self.params.factors)
+    def _add_candidates(self, block: Region, scan: BlockScan) -> None:
+        cells = block.coarsened(self.params.factors)
         lists: dict[str, AnyArray] = {name: getattr(scan, name) for name in self.dtypes}
-        lists["position"] = cells.flat_index(scan.position, self.cells.shape)
-        lists["pixel_position"] = local.flat_index(scan.pixel_position, self.region.shape)
+        lists["position"] = self.cells.positions_of(cells, scan.position)
+        lists["pixel_position"] = self.region.positions_of(block, scan.pixel_position)
         lists["pixel_cell"] = scan.pixel_cell + self.candidates
         self.lists.append({n: lists[n].astype(d, copy=False) for n, d in self.dtypes.items()})
         self.candidates += scan.position.size

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dask_labelqc.errors import Advice, InputError, advise
-from dask_labelqc.extent import Extent, name_images
+from dask_labelqc.extent import Region
 from dask_labelqc.kernels.labels import EncodedLabels
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
@@ -26,7 +26,7 @@ __all__ = [
 SCALED = ", and the scale_factor in the attributes says what an integer of 1 means"
 
 
-def _at(extent: Extent, position: int) -> str:
+def _at(extent: Region, position: int) -> str:
     image, pixel = extent.place(position)
     return f"image {image}, pixel {pixel}"
 
@@ -43,17 +43,16 @@ def named(k: int, class_names: Mapping[int, str]) -> str:
 
 
 def check_labels(
-    encoded: EncodedLabels, labels: AnyArray, extent: Extent, params: Parameters
+    encoded: EncodedLabels, labels: AnyArray, extent: Region, params: Parameters
 ) -> None:
     """Raise InputError if a label of the block is neither a class nor ignored."""
     if encoded.invalid_count == 0 or params.validate == "none":
         return
     check_whole(encoded, labels, extent)
     value = int(labels.reshape(-1)[encoded.first_invalid])
-    images = name_images(extent.start[0], extent.stop[0] - 1)
     ignored = sorted({value, *params.ignore_index})
     raise InputError(
-        f"labels: {encoded.invalid_count} of {labels.size} pixels in {images} are outside "
+        f"labels: {encoded.invalid_count} of {labels.size} pixels in {extent.name} are outside "
         f"0..{params.num_classes - 1} and not ignored, the first is "
         f"{named(value, params.class_names)} at "
         f"{_at(extent, encoded.first_invalid)}",
@@ -64,7 +63,7 @@ def check_labels(
     )
 
 
-def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Extent) -> None:
+def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Region) -> None:
     """Raise InputError if labels of a floating dtype are not whole numbers."""
     if encoded.first_fraction >= 0:
         raise InputError(
@@ -75,7 +74,7 @@ def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Extent) -> Non
 
 
 def check_predictions(
-    position: int, reason: int, stored: AnyArray, extent: Extent, params: Parameters
+    position: int, reason: int, stored: AnyArray, extent: Region, params: Parameters
 ) -> None:
     """Raise InputError for the first pixel whose probabilities cannot be used.
 
@@ -90,8 +89,8 @@ def check_predictions(
     """
     if reason == 0:
         return
-    image, *pixel = np.unravel_index(position, extent.shape)
-    values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
+    flat = stored.reshape(*stored.shape[:2], -1)
+    values = flat[position // flat.shape[2], :, position % flat.shape[2]]
     advice = advise("{from_logits} is for logits", from_logits=True)
     where = _at(extent, position)
     raise prediction_error(values, reason, params.scale, where, advice, params.class_names)

@@ -7,7 +7,7 @@ from dask_labelqc.pipeline.example_audit import (
 )
 from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
 from dask_labelqc.pipeline.measures import Failure
-from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan
+from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan, RaggedPlan
 from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Failure",
     "JobPlan",
     "JobReport",
+    "RaggedPlan",
     "audit_boxes_zarr",
     "audit_examples_zarr",
     "audit_zarr",

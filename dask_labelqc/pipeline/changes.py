@@ -13,7 +13,6 @@ import zarr
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.pipeline.stamps import Stamps, summed_up
-from dask_labelqc.storage.arrays import location
 
 __all__ = ["InputStamps"]
 
@@ -55,7 +54,7 @@ class InputStamps:
         if self.trusted:
             return {}
         found = {}
-        for name in self._inputs.arrays:
+        for name in self._inputs.places:
             try:
                 stamps = self._inputs.stamps(name)
             except StoreError as error:
@@ -66,7 +65,7 @@ class InputStamps:
 
     def tell_of_labels(self) -> bool:
         """Say if the stores tell whether labels changed."""
-        return self._inputs.labels & self._inputs.arrays.keys() <= self.listed.keys()
+        return self._inputs.labels & self._inputs.places.keys() <= self.listed.keys()
 
     def look(self) -> None:
         """List the inputs, unless that is done."""
@@ -104,13 +103,13 @@ class InputStamps:
     def _tell_what_is_trusted(self, known: set[str]) -> None:
         if self.trusted:
             return
-        for name, array in self._inputs.arrays.items():
+        for name, place in self._inputs.places.items():
             if name not in known:
                 log.warning(
                     "%s: whether %s changed since it was read is not known (its store does not "
                     "tell, or was not asked then); it is trusted not to have",
                     name,
-                    location(array),
+                    place,
                 )
 
 

@@ -11,10 +11,12 @@ from distributed import Client
 
 from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options
+from dask_labelqc.pipeline.image_source import open_stored_images, table_beside
 from dask_labelqc.pipeline.images import ImageInputs, open_images
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
 from dask_labelqc.pipeline.job import Finished, Run, run_job
-from dask_labelqc.pipeline.plans import JobPlan
+from dask_labelqc.pipeline.plans import JobPlan, RaggedPlan
+from dask_labelqc.pipeline.ragged import RaggedInputs
 from dask_labelqc.pipeline.report import JobReport, lowest, most
 from dask_labelqc.plan import GROUP_BYTES
 from dask_labelqc.progress import Progress
@@ -135,7 +137,7 @@ def audit_zarr(
             pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
         ),
     )
-    inputs = open_images(
+    inputs = open_inputs(
         labels,
         pred_probs,
         options,
@@ -155,19 +157,47 @@ def audit_zarr(
         storage_options=storage_options,
     )
     finished = run_job(inputs, output, run)
-    return _report(inputs, finished, str(output), storage_options)
+    return report_of(inputs, finished, str(output), storage_options)
 
 
-def _report(
-    inputs: ImageInputs,
+def open_inputs(
+    labels: StoreLocation,
+    pred_probs: StoreLocation,
+    options: Options,
+    *,
+    storage_options: Mapping[str, Any] | None,
+    group_bytes: int,
+    image_dim: ImageDim,
+    class_dim: ClassDim,
+) -> ImageInputs | RaggedInputs:
+    """Open arrays of images of one size, or flat ones with a table of images beside them."""
+    if table_beside(labels, storage_options):
+        source = open_stored_images(
+            labels, pred_probs, storage_options=storage_options, class_dim=class_dim
+        )
+        return RaggedInputs.of(source, options, group_bytes=group_bytes)
+    return open_images(
+        labels,
+        pred_probs,
+        options,
+        storage_options=storage_options,
+        group_bytes=group_bytes,
+        image_dim=image_dim,
+        class_dim=class_dim,
+    )
+
+
+def report_of(
+    inputs: ImageInputs | RaggedInputs,
     finished: Finished,
     output: str,
     storage_options: Mapping[str, Any] | None,
 ) -> JobReport:
+    """Return what a job on images did."""
     return JobReport(
         output=output,
-        num_images=inputs.plan.shape[0],
-        num_pixels=math.prod(inputs.plan.shape),
+        num_images=inputs.params.num_images,
+        num_pixels=math.prod(inputs.params.shape),
         num_issues=finished.number("num_issues"),
         worst_images=lowest(finished.read("image_score")),
         worst_classes=most(finished.read("class_issue_count"), inputs.params.class_names),
@@ -192,7 +222,7 @@ def plan_audit(
     class_dim: ClassDim = None,
     group_bytes: int = GROUP_BYTES,
     storage_options: Mapping[str, Any] | None = None,
-) -> JobPlan:
+) -> JobPlan | RaggedPlan:
     """Return what `audit_zarr` with these arguments will read and need; reads only metadata.
 
     Parameters
@@ -206,8 +236,9 @@ def plan_audit(
 
     Returns
     -------
-    JobPlan
-        Shapes, chunks, groups, bytes to read, and the memory that a worker needs.
+    JobPlan or RaggedPlan
+        Shapes, chunks, groups, bytes to read, and the memory that a worker needs; the second of
+        images of every size.
     """
     options = Options.of(
         downsample=downsample,
@@ -220,7 +251,7 @@ def plan_audit(
             pixel_scores=write_pixel_scores, predicted_label=write_predicted_label
         ),
     )
-    inputs = open_images(
+    inputs = open_inputs(
         labels,
         pred_probs,
         options,
@@ -229,6 +260,8 @@ def plan_audit(
         image_dim=image_dim,
         class_dim=class_dim,
     )
+    if isinstance(inputs, RaggedInputs):
+        return inputs.plan()
     params, plan = inputs.params, inputs.plan
     return JobPlan(
         shape=inputs.reader.shape,

@@ -1,15 +1,79 @@
-"""Put the images together from their groups."""
+"""The results of images: put together from their groups, and from the whole dataset."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from dask_labelqc.method.outputs import ImageParts, Parts
+from dask_labelqc.method.outputs import ImageParts, Parts, finished, summed_parts
+from dask_labelqc.method.parameters import Parameters
+from dask_labelqc.method.pixels import PixelMethod
+from dask_labelqc.method.search import Search
+from dask_labelqc.method.sequence import select
+from dask_labelqc.pipeline.inputs import Results
+from dask_labelqc.pipeline.stages import JobStages
+from dask_labelqc.pipeline.tasks import PaintedGroups
+from dask_labelqc.storage.coordinates import CLASS_DIMS
+from dask_labelqc.typing import AnyArray
 
 if TYPE_CHECKING:
     from dask_labelqc.pipeline.images import ImageInputs
 
-__all__ = ["Images"]
+__all__ = ["Images", "Sums", "found_images"]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What regions contribute to the dataset, to be added up."""
+
+    parts: Parts
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(summed_parts(self.parts, other.parts)) if other.parts else self
+
+
+def found_images(
+    params: Parameters,
+    stages: JobStages,
+    paint: Callable[[Search], Iterator[PaintedGroups]],
+    together: Callable[[Iterable[tuple[int, Parts]]], ImageParts],
+    image_dim: str,
+    attributes: Mapping[str, Any],
+) -> Results:
+    """Run the stages over images, and return what is written at the end.
+
+    Parameters
+    ----------
+    params, stages
+        What is asked, and the stages of the job.
+    paint
+        Runs the last of them.
+    together
+        Puts images together from the parts of groups, which come in any order.
+    image_dim, attributes
+        Name of the dimension of images, and what the output says besides the parameters.
+    """
+    selection = select(stages, PixelMethod(params))
+    sums: dict[str, AnyArray] = {}
+
+    def parts() -> Iterator[tuple[int, Parts]]:
+        nonlocal sums
+        for painted in paint(selection.search):
+            yield from painted.parts.items()
+            sums = dict(summed_parts(sums, painted.total.parts))
+
+    images = together(parts())
+    sums |= {**selection.total.sums, "thresholds": selection.thresholds}
+    dims = {"image": (image_dim,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
+    small = [
+        (output.name, dims[output.over], finished(output, (images.arrays, sums)))
+        for output in params.outputs
+        if output.over != "pixel"
+    ]
+    num_issues = int(sums["issue_matrix"].sum())
+    facts = {"num_issues": num_issues, "num_selected": selection.number}
+    return Results(small, {**params.attributes(), **params.naming(), **attributes, **facts})
 
 
 class Images:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -19,19 +19,16 @@ from dask_labelqc.extent import Extent, Gaps
 from dask_labelqc.method.issues import find_issues
 from dask_labelqc.method.outputs import (
     OUTPUTS,
+    ImageParts,
     Parts,
     contributed,
     empty_pixels,
-    finished,
-    summed_parts,
 )
 from dask_labelqc.method.parameters import Options, Parameters
-from dask_labelqc.method.pixels import PixelMethod
 from dask_labelqc.method.search import Search
-from dask_labelqc.method.sequence import select
 from dask_labelqc.method.summarize import Candidates, RegionSummary, Statistics, summarize
 from dask_labelqc.pipeline.fit import check_shape
-from dask_labelqc.pipeline.image_results import Images
+from dask_labelqc.pipeline.image_results import Images, Sums, found_images
 from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
 from dask_labelqc.pipeline.recorded import candidates_of, images_of, statistics_of, to_arrays
 from dask_labelqc.pipeline.runs import without
@@ -41,7 +38,7 @@ from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.segmentation.inputs import parameters_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import BlockReader, StoreLocation, open_array
-from dask_labelqc.storage.coordinates import CLASS_DIMS, Carried, carried_coordinates, check_dims
+from dask_labelqc.storage.coordinates import Carried, carried_coordinates, check_dims
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ImageInputs", "RegionReads", "image_stamps", "open_images", "worker_bytes"]
@@ -187,7 +184,7 @@ class ImageInputs(Inputs):
         params = self.params
         issues = find_issues(self.kept(number, record), how, params)
         images = {**images_of(record), **contributed(params, "issues", "image", issues)}
-        sums = _Sums(contributed(params, "issues", "dataset", issues))
+        sums = Sums(contributed(params, "issues", "dataset", issues))
         return Painted(self._own(contributed(params, "issues", "pixel", issues)), images, sums)
 
     def _own(self, pixels: Parts) -> dict[str, AnyArray]:
@@ -195,33 +192,14 @@ class ImageInputs(Inputs):
         return {n: self.reader.lineup.labels.outwards(values) for n, values in pixels.items()}
 
     def find(self, stages: JobStages) -> Results:
-        selection = select(stages, PixelMethod(self.params))
-        images, sums = Images(self), dict[str, AnyArray]()
-        for painted in stages.paint(selection.search):
-            for number, parts in painted.parts.items():
-                images.add(number, parts)
-            sums = dict(summed_parts(sums, painted.total.parts))
-        sums |= {**selection.total.sums, "thresholds": selection.thresholds}
-        dims = {"image": (self.reader.image_dim,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
-        small = [
-            (output.name, dims[output.over], finished(output, (images.parts.arrays, sums)))
-            for output in self.params.outputs
-            if output.over != "pixel"
-        ]
-        num_issues = int(sums["issue_matrix"].sum())
-        facts = {"num_issues": num_issues, "num_selected": selection.number}
-        decided = self.params.attributes() | self.params.naming() | self.reader.lineup.attributes()
-        return Results(small, decided | facts)
+        dim, attributes = self.reader.image_dim, self.reader.lineup.attributes()
+        return found_images(self.params, stages, stages.paint, self._together, dim, attributes)
 
-
-@dataclass(frozen=True)
-class _Sums:
-    """What regions contribute to the dataset, to be added up."""
-
-    parts: Parts
-
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(summed_parts(self.parts, other.parts))
+    def _together(self, parts: Iterable[tuple[int, Parts]]) -> ImageParts:
+        images = Images(self)
+        for number, of_group in parts:
+            images.add(number, of_group)
+        return images.parts
 
 
 def image_stamps(reader: BlockReader, plan: Plan, name: str) -> Stamps | None:

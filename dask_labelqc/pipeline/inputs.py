@@ -14,6 +14,7 @@ import zarr
 
 from dask_labelqc.errors import LabelQCError
 from dask_labelqc.pipeline.stamps import Stamps
+from dask_labelqc.storage.arrays import location
 from dask_labelqc.storage.coordinates import Carried
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -167,6 +168,8 @@ class Inputs(Protocol):
         Records of lists that are kept beside those of the groups, in all.
     paints_alone
         The last stage reads the inputs, whatever is on record.
+    paints_all
+        The last stage also paints groups of which nothing is on record.
     """
 
     item: ClassVar[str]
@@ -174,6 +177,11 @@ class Inputs(Protocol):
 
     @property
     def arrays(self) -> Mapping[str, zarr.Array[Any]]: ...
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where what is read lies, by the name that it has in messages."""
+        return {name: location(array) for name, array in self.arrays.items()}
 
     @property
     def num_groups(self) -> int: ...
@@ -192,6 +200,10 @@ class Inputs(Protocol):
     @property
     def paints_alone(self) -> bool:
         return False
+
+    @property
+    def paints_all(self) -> bool:
+        return self.paints_alone
 
     # Before any work
 
@@ -268,6 +280,16 @@ class Inputs(Protocol):
 
     def paint(self, how: Any, number: int, record: Mapping[str, AnyArray]) -> Painted:
         """Return the outputs of a group, and what else is to be told of it."""
+
+    def needed(self, how: Any, number: int) -> Sequence[int]:
+        """Return the groups whose records the outputs of one are painted from, ascending."""
+        return () if self.paints_alone else (number,)
+
+    def paint_from(
+        self, how: Any, number: int, records: Mapping[int, Mapping[str, AnyArray]]
+    ) -> Painted:
+        """Return the outputs of a group from the records that are needed for it."""
+        return self.paint(how, number, records.get(number, {}))
 
     # Of all
 

@@ -9,7 +9,7 @@ from dask.utils import format_bytes
 
 from dask_labelqc.pipeline.fit import check_shape
 
-__all__ = ["BoxPlan", "ExamplePlan", "JobPlan"]
+__all__ = ["BoxPlan", "ExamplePlan", "JobPlan", "RaggedPlan"]
 
 CLASSES_SHOWN = 20
 
@@ -64,6 +64,64 @@ class JobPlan:
             "pred_probs": f"{self.dtype}, chunks of {_times(self.chunks)} pixels",
             "read at a time": f"{_times(self.block)} pixels",
             "groups": f"{self.num_groups:,} of {_times(self.group)} pixels",
+            "bytes to read": format_bytes(self.bytes_to_read),
+            "memory of a worker": _memory(self.process_bytes, self.worker_bytes),
+        }
+
+
+@dataclass(frozen=True)
+class RaggedPlan:
+    """What a job on images of every size will read and need.
+
+    Attributes
+    ----------
+    num_images, num_pixels, num_classes
+        Images, all their pixels, and K.
+    smallest, largest
+        Sides of the images with the fewest and the most pixels.
+    dtype
+        Of the predictions.
+    group
+        Pixels that one task goes through, about.
+    num_groups
+        Tasks of each stage.
+    bytes_to_read
+        Predictions, decoded.
+    worker_bytes
+        Memory that each thread of a worker needs.
+    process_bytes
+        Memory of a worker process that does nothing yet.
+    class_names
+        Of the K classes, if the dataset has any.
+    """
+
+    num_images: int
+    num_pixels: int
+    num_classes: int
+    smallest: tuple[int, ...]
+    largest: tuple[int, ...]
+    dtype: str
+    group: int
+    num_groups: int
+    bytes_to_read: int
+    worker_bytes: int
+    process_bytes: int
+    class_names: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise InputError if the results of the images alone would not fit into this process."""
+        shape = (self.num_images, self.num_classes, self.num_pixels)
+        check_shape(shape, self.num_groups)
+
+    def summary(self) -> dict[str, str]:
+        """Return the plan as text by name; the command line prints it."""
+        return {
+            "images": f"{self.num_images:,} of {_times(self.smallest)} to {_times(self.largest)} "
+            "pixels",
+            "pixels": f"{self.num_pixels:,}",
+            "classes": _classes(self.num_classes, self.class_names),
+            "pred_probs": self.dtype,
+            "groups": f"{self.num_groups:,} of {self.group:,} pixels",
             "bytes to read": format_bytes(self.bytes_to_read),
             "memory of a worker": _memory(self.process_bytes, self.worker_bytes),
         }

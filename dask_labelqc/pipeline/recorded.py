@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_labelqc.extent import Extent
+from dask_labelqc.extent import Region
 from dask_labelqc.kernels.keys import Histogram, in_order
 from dask_labelqc.method.gaps import Missing
 from dask_labelqc.method.outputs import Parts
@@ -34,7 +34,7 @@ SUMS = "sum_"
 IMAGES = "image_"
 
 
-def candidates_of(group: Extent, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
+def candidates_of(group: Region, arrays: Mapping[str, AnyArray], params: Parameters) -> Candidates:
     """Return the candidates of a group from its record."""
     dtypes = Candidates.dtypes(group, params) | {"agreeing": _bits(params.probability_dtype)}
     lists = {

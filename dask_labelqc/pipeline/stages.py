@@ -254,10 +254,10 @@ class JobStages(Eager):
     def paint(self, how: Any) -> Iterator[PaintedGroups]:
         """Write the outputs of the last stage, and yield what is to be told of the groups."""
         self._paint, most = how, LONGEST_BATCH
-        if self._job.inputs.paints_alone:
-            self._to_paint, most = range(self._job.inputs.num_groups), 1
-        else:
-            self._to_paint = self.groups
+        inputs = self._job.inputs
+        self._to_paint = range(inputs.num_groups) if inputs.paints_all else self.groups
+        if inputs.paints_alone:
+            most = 1
         task = partial(paint_groups, self._job, how)
         for found in self._in_batches("paint", task, self._to_paint, most):
             for number, stamp in found.stamps.items():

@@ -268,8 +268,8 @@ def paint_groups(job: Job, how: Any, numbers: Numbers) -> PaintedGroups:
     """Write the groups' outputs of the last stage."""
     parts, stamps, num_bytes = {}, {}, 0
     totals: list[Any] = []
-    for number, record in _recorded(job, numbers):
-        painted = job.inputs.paint(how, number, record)
+    for number, records in _needed(job, how, numbers):
+        painted = job.inputs.paint_from(how, number, records)
         written = [job.write(name, number, values) for name, values in painted.dense.items()]
         parts[number], stamps[number] = painted.part, reduce(xor, written, 0)
         totals = [reduce(add, totals, painted.total)]
@@ -284,11 +284,11 @@ def mend_groups(job: Job, how: Any, numbers: Numbers) -> tuple[Numbers, Numbers]
     are not what was written.
     """
     painted, spoiled = [], []
-    for number, record in _recorded(job, numbers):
-        wanted = job.inputs.paint(how, number, record).dense
+    for number, records in _needed(job, how, numbers):
+        wanted = job.inputs.paint_from(how, number, records).dense
         if any([_write_if_different(job, name, number, wanted[name]) for name in wanted]):
             painted.append(number)
-        if not _has_dense_outputs(job, number, record):
+        if not _has_dense_outputs(job, number, records.get(number, {})):
             spoiled.append(number)
     return tuple(painted), tuple(spoiled)
 
@@ -323,10 +323,22 @@ def damaged_record(number: int, place: zarr.Group | zarr.Array[Any]) -> OutputEr
     )
 
 
+def _needed(
+    job: Job, how: Any, numbers: Numbers
+) -> Iterator[tuple[int, dict[int, Mapping[str, AnyArray]]]]:
+    """Yield groups, and the records that each is painted from; each record is read once."""
+    needed = {number: job.inputs.needed(how, number) for number in numbers}
+    wanted = tuple(sorted({n for some in needed.values() for n in some}))
+    recorded = _recorded(job, wanted)
+    held: dict[int, Mapping[str, AnyArray]] = {}
+    for number in numbers:
+        while not held.keys() >= set(needed[number]):
+            held.update([next(recorded)])
+        yield number, {n: held[n] for n in needed[number]}
+        held = {n: record for n, record in held.items() if n >= min(needed[number], default=number)}
+
+
 def _recorded(job: Job, numbers: Numbers) -> Iterator[tuple[int, Mapping[str, AnyArray]]]:
-    if job.inputs.paints_alone:
-        yield from ((number, {}) for number in numbers)
-        return
     with job.records.reading(numbers) as records:
         for number, record in records:
             if record is None or not job.counts(record):

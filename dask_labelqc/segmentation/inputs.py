@@ -177,6 +177,7 @@ def _read_again(
     reader: BlockReader, plan: Plan, params: Parameters, bound: float, candidates: Candidates
 ) -> RegionSummary:
     region = candidates.extent.refined(params.factors)
+    assert isinstance(region, Extent)
     with reader.for_region(region, plan.blocks(region)) as read:
         return summarize(region, plan.blocks(region), read, params, bound)
 

@@ -23,6 +23,7 @@ from dask_labelqc.storage.dimensions import (
 
 __all__ = [
     "CLASS_DIMS",
+    "SPATIAL",
     "Carried",
     "carried_coordinates",
     "check_dims",
@@ -43,7 +44,7 @@ OUTPUTS = (
 )
 """Names that no coordinate may have in an output."""
 IMAGE, SPATIAL = "image", ("z", "y", "x")
-"""Names of dimensions that have none."""
+"""Names of dimensions that have none; of space the last as many as there are."""
 
 
 def check_dims(dims: Sequence[Hashable], one_scene: bool) -> None:
