@@ -25,6 +25,7 @@ RANKS = {
     "files": 3,
     "colors": 1,
     "figures": 1,
+    "devices": 2,
     "graph": 2,
     "images": 2,
     "plan": 2,

@@ -25,7 +25,18 @@ from dask_labelqc.kernels.tiles import (
 )
 from dask_labelqc.typing import AnyArray, Floats, Ints, Shape
 
-__all__ = ["BlockScan", "ScanOptions", "scan_block"]
+__all__ = [
+    "BAD_PIXEL",
+    "BAD_REASON",
+    "WORST_SUM_PIXEL",
+    "BlockScan",
+    "ScanOptions",
+    "empty_outputs",
+    "finish_pixels",
+    "scan_block",
+    "tally",
+    "trimmed",
+]
 
 # Slots of `BlockScan.facts`.
 BAD_PIXEL, BAD_REASON, WORST_SUM_PIXEL, CANDIDATES, PIXELS, AGREEING = range(6)
@@ -78,7 +89,7 @@ class BlockScan(NamedTuple):
     pixel_count
         int64 (K,): full-size pixels labelled k.
     softmin
-        float64 (n, 3), the state of `kernels.softmin`.
+        The state of `kernels.softmin`: int64 (n, 4), or float64 (n, 3) of low temperatures.
     image_count
         int64 (n,): full-size pixels of each image that take part.
     position, score, confidence, given, predicted
@@ -102,7 +113,7 @@ class BlockScan(NamedTuple):
     class_sum: Ints
     class_count: Ints
     pixel_count: Ints
-    softmin: Floats
+    softmin: AnyArray
     image_count: Ints
     position: Ints
     score: Floats
@@ -176,7 +187,7 @@ def _check(planes, base, length, codes, tile, signs, position, out):  # type: ig
 
 
 @compiled_within
-def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[no-untyped-def]
+def tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[no-untyped-def]
     """Add the cells of a tile to the class sums, and append the candidates.
 
     Where `out` has a list for those that agree they go there, by their scores alone.
@@ -207,7 +218,7 @@ def _tally(length, first, codes, best, arg, score, bound, out):  # type: ignore[
 
 
 @compiled_within
-def _finish_pixels(image, start, length, codes, arg, out):  # type: ignore[no-untyped-def]
+def finish_pixels(image, start, length, codes, arg, out):  # type: ignore[no-untyped-def]
     """Count the pixels of a tile that take part, and write their predicted classes."""
     taking_part = 0
     for i in range(length):
@@ -246,8 +257,8 @@ def _scan_run(  # type: ignore[no-untyped-def]
                 first_cell = position // shape.pixels * shape.cells
                 _scan_cells(here, first_cell, position, bound, shape, arg, cells, out)
             elif tallied:
-                _tally(count, position, here, best, arg, score, bound, out)
-            _finish_pixels(image, start, count, here, arg, out)
+                tally(count, position, here, best, arg, score, bound, out)
+            finish_pixels(image, start, count, here, arg, out)
 
 
 @compiled_within
@@ -256,7 +267,7 @@ def _scan_cells(codes, first_cell, first_pixel, bound, shape, arg, cells, out): 
     scan(cells.planes, 0, cells.planes.shape[0], 0, shape.cells, cells.best, cells.arg, cells.total)
     gather(cells.planes, 0, shape.cells, cells.codes, cells.score)
     ordinal = out.facts[CANDIDATES]
-    _tally(shape.cells, first_cell, cells.codes, cells.best, cells.arg, cells.score, bound, out)
+    tally(shape.cells, first_cell, cells.codes, cells.best, cells.arg, cells.score, bound, out)
     cells.place[:] = -1
     for candidate in range(ordinal, out.facts[CANDIDATES]):
         cells.place[out.position[candidate] - first_cell] = candidate
@@ -331,7 +342,7 @@ def scan_block(
     shape = geometry(tuple(spatial), options.factors) if downsampling else PIXELWISE
     cells = cell_scratch(shape, num_classes, dtype, options.majority) if downsampling else None
     tile = _tile(shape.pixels, dtype)
-    out = _outputs(num_images, num_classes, size, dtype, options, downsampling)
+    out = empty_outputs(num_images, num_classes, size, dtype, options, downsampling)
     plain = (options.bound, options.candidates, options.check)
     flat, flat_codes = (
         stored.reshape(num_images, num_classes, size),
@@ -346,12 +357,12 @@ def scan_block(
     if edges is not None:
         out = out._replace(
             image_count=np.add.reduceat(flat_codes[0] >= 0, edges[:-1], dtype=np.int64),
-            softmin=empty_softmin(len(edges) - 1),
+            softmin=empty_softmin(len(edges) - 1, options.temperature),
         )
     if options.temperature < math.inf:
         for images, scores in _scores_by_size(out.dense_score, edges):
             accumulate_softmin(scores, options.temperature, out.softmin[images], shape.pixels)
-    return _trimmed(out, downsampling)
+    return trimmed(out, downsampling)
 
 
 def _scores_by_size(scores: Floats, edges: Ints | None) -> Iterator[tuple[slice, Floats]]:
@@ -378,7 +389,7 @@ def _tile(pixels: int, dtype: np.dtype[np.generic]) -> Tile:
     )
 
 
-def _outputs(
+def empty_outputs(
     num_images: int,
     num_classes: int,
     size: int,
@@ -396,7 +407,7 @@ def _outputs(
         class_sum=np.zeros(num_classes, np.int64),
         class_count=np.zeros(num_classes, np.int64),
         pixel_count=np.zeros(num_classes, np.int64),
-        softmin=empty_softmin(num_images),
+        softmin=empty_softmin(num_images, options.temperature),
         image_count=np.zeros(num_images, np.int64),
         position=np.empty(cells, np.int64),
         score=np.empty(cells, dtype),
@@ -415,7 +426,7 @@ def _outputs(
     )
 
 
-def _trimmed(out: BlockScan, downsampling: bool) -> BlockScan:
+def trimmed(out: BlockScan, downsampling: bool) -> BlockScan:
     """Copy what was filled of the lists, so that the rest is given back."""
     names = ("position", "score", "confidence", "given", "predicted")
     pixel_names = ("pixel_cell", "pixel_position", "pixel_given", "pixel_predicted")

@@ -46,7 +46,7 @@ def _add(mine: AnyArray, other: AnyArray, params: Parameters) -> AnyArray:
     return total
 
 
-def _no_counts(num_images: int) -> AnyArray:
+def _no_counts(num_images: int, params: Parameters) -> AnyArray:
     return np.zeros(num_images, np.int64)
 
 
@@ -69,7 +69,7 @@ class Part:
         ``combine(a, b, parameters)`` of images, which chunks may split. What is over the dataset is
         added up.
     empty
-        ``empty(number of images)``, to which contributions of images are combined.
+        ``empty(number of images, parameters)``, to which contributions of images are combined.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Part:
     over: Literal["pixel", "image", "dataset"]
     contribute: Callable[[Any], AnyArray] | None = None
     combine: Callable[[AnyArray, AnyArray, Parameters], AnyArray] = _add
-    empty: Callable[[int], AnyArray] = _no_counts
+    empty: Callable[[int, Parameters], AnyArray] = _no_counts
 
 
 def _itself(values: AnyArray) -> AnyArray:
@@ -150,6 +150,10 @@ def _combine_softmin(mine: AnyArray, other: AnyArray, params: Parameters) -> Any
     return combine_softmin(mine, other, params.temperature)
 
 
+def _empty_softmin(num_images: int, params: Parameters) -> AnyArray:
+    return empty_softmin(num_images, params.temperature)
+
+
 def _fraction(issue_count: Ints, count: Ints) -> Floats:
     """Return the fraction of pixels that are issues; NaN where none takes part."""
     with np.errstate(invalid="ignore"):
@@ -163,7 +167,7 @@ def _of_given(matrix: Ints) -> Ints:
 
 
 THRESHOLDS = Part("thresholds", "selection", "dataset")
-SOFTMIN = Part("softmin", "block", "image", attrgetter("softmin"), _combine_softmin, empty_softmin)
+SOFTMIN = Part("softmin", "block", "image", attrgetter("softmin"), _combine_softmin, _empty_softmin)
 COUNT = Part("count", "block", "image", attrgetter("image_count"))
 ISSUE_COUNT = Part("issue_count", "issues", "image", methodcaller("per_image"))
 MATRIX = Part("issue_matrix", "issues", "dataset", methodcaller("matrix"))
@@ -301,7 +305,7 @@ class ImageParts:
     def __init__(self, params: Parameters, num_images: int, *sources: str) -> None:
         self._params = params
         self.arrays = {
-            name: part.empty(num_images)
+            name: part.empty(num_images, params)
             for of in sources or ("block", "issues")
             for name, part in params.parts(of, "image").items()
         }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from dask_labelqc.devices.arrays import pixel_values
 from dask_labelqc.errors import Advice, InputError, advise
 from dask_labelqc.extent import Region
 from dask_labelqc.kernels.labels import EncodedLabels
@@ -74,7 +76,7 @@ def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Region) -> Non
 
 
 def check_predictions(
-    position: int, reason: int, stored: AnyArray, extent: Region, params: Parameters
+    position: int, reason: int, stored: Any, extent: Region, params: Parameters
 ) -> None:
     """Raise InputError for the first pixel whose probabilities cannot be used.
 
@@ -83,14 +85,15 @@ def check_predictions(
     position, reason
         From `BlockScan.facts`.
     stored
-        The block (n, K, *spatial) as it was read.
+        The block (n, K, *spatial) as it was read, or as its framework has it.
     extent, params
         Its place, and the parameters of the audit.
     """
     if reason == 0:
         return
-    flat = stored.reshape(*stored.shape[:2], -1)
-    values = flat[position // flat.shape[2], :, position % flat.shape[2]]
+    images, _, *spatial = stored.shape
+    image, *pixel = np.unravel_index(position, (images, *spatial))
+    values = pixel_values(stored, int(image), tuple(map(int, pixel)))
     advice = advise("{from_logits} is for logits", from_logits=True)
     where = _at(extent, position)
     raise prediction_error(values, reason, params.scale, where, advice, params.class_names)

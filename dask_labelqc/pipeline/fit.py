@@ -20,7 +20,7 @@ from dask_labelqc.typing import Shape
 
 __all__ = ["Kind", "check_shape", "fit", "kinds_of", "threads_that_fit"]
 
-IMAGE_BYTES = 56
+IMAGE_BYTES = 64
 """Of scores, counts and softmin states of an image, all of which this process holds at the end."""
 GROUP_NOTE_BYTES = 100
 """Of the number of a group in the lists of what is to be done."""

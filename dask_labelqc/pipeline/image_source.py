@@ -55,6 +55,8 @@ class ImageSource(Protocol):
 
     Attributes
     ----------
+    table
+        All images; tasks do not ask for it if there is a `span` of its own.
     num_classes
         K.
     dtype, scale
@@ -65,16 +67,13 @@ class ImageSource(Protocol):
         As far as there are any.
     """
 
+    table: ImageTable
     num_classes: int
     dtype: np.dtype[Any]
     scale: float | None
     labels_dtype: np.dtype[Any]
     fill_labels: tuple[int, ...]
     class_names: Mapping[int, str]
-
-    @property
-    def table(self) -> ImageTable:
-        """All images; only the process that plans the job asks for it."""
 
     def read(self, image: int) -> tuple[AnyArray, AnyArray]:
         r"""Return the labels (\*spatial) and the stored predictions (K, \*spatial) of an image."""
@@ -172,7 +171,7 @@ class StoredImages(ImageSource):
         return {name: value for name, value in vars(self).items() if name != "table"}
 
     @cached_property
-    def table(self) -> ImageTable:
+    def table(self) -> ImageTable:  # type: ignore[override]
         return ImageTable.read(self.group)
 
     @property

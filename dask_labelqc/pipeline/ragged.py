@@ -141,8 +141,8 @@ class RaggedInputs(Inputs):
         if self._chunk:
             pixels = max(pixels // self._chunk, 1) * self._chunk
             block = max(min(block, pixels) // self._chunk, 1) * self._chunk
-            cuts = np.append(np.arange(0, table.num_pixels, pixels), table.num_pixels)
-            edges: Ints = cuts.astype(np.int64)
+            runs = np.append(np.arange(0, table.num_pixels, pixels), table.num_pixels)
+            edges: Ints = runs.astype(np.int64)
             first = np.searchsorted(table.offsets, edges[:-1], side="right") - 1
             stop = np.searchsorted(table.offsets, edges[1:], side="left")
         else:

@@ -23,7 +23,7 @@ from dask_labelqc.typing import AnyArray
 
 __all__ = ["FORM", "candidates_of", "images_of", "statistics_of", "to_arrays"]
 
-FORM = 2
+FORM = 3
 """Of the records; those of another form say something else by the same names."""
 
 LISTS = "packed_"
