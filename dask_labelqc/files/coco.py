@@ -16,7 +16,8 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.files.formats import needed, reading
 from dask_labelqc.files.places import Files, one_file
 from dask_labelqc.files.reader import Form, Reader, Window
-from dask_labelqc.storage.objects import tag_of
+from dask_labelqc.storage.ahead import reads_ahead
+from dask_labelqc.storage.objects import list_tags, tag_of
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -235,6 +236,7 @@ class CocoPanoptic(_Coco):
         super().__init__(location, storage_options)
         self.folder = str(folder or str(location).removesuffix(".json")).rstrip("/")
         self._store = open_store(self.folder, storage_options)
+        self.ahead = reads_ahead(self._store)
 
     def about(self) -> Mapping[str, Any]:
         """Return where the pictures are."""
@@ -244,11 +246,20 @@ class CocoPanoptic(_Coco):
         """Return the picture of an image."""
         return f"{self.folder}/{''.join(self._image(id).picture[:1])}"
 
+    @cached_property
+    def _tags(self) -> Mapping[str, str] | None:
+        listed = list_tags(self._store, "")
+        return None if listed is None else dict(listed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_tags"}
+
     def tag(self, id: str) -> str | None:
         """Return what changes with the file or with the picture."""
-        picture = self._image(id).picture
-        own = tag_of(self._store, picture[0]) if picture else ""
-        return f"{self.file.tag} {own}" if own else None
+        if self._tags is None:
+            return None
+        picture = "".join(self._image(id).picture[:1])
+        return f"{self.file.tag} {self._tags.get(picture, '')}"
 
     def form(self, id: str) -> Form:
         """Return the size that the file tells, and the label that stands for none."""

@@ -8,6 +8,7 @@ from typing import Any
 from dask_labelqc.files.formats import FileFormat, reading
 from dask_labelqc.files.places import Files
 from dask_labelqc.files.reader import Form, Reader, Window
+from dask_labelqc.storage.ahead import reads_ahead
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["FileReader"]
@@ -28,7 +29,7 @@ class FileReader(Reader):
 
     def __init__(self, side: str, files: Files, format: FileFormat) -> None:
         self.side, self.files, self.format = side, files, format
-        self.ids = files.ids
+        self.ids, self.ahead = files.ids, reads_ahead(files.store)
         self.class_names = dict(format.colors.names) if format.colors else {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -90,12 +90,15 @@ class Reader:
         By class, if there are any.
     in_parts
         A part of an image can be read alone.
+    ahead
+        Images that are read while one is worked on.
     """
 
     side: str = "labels"
     ids: Sequence[str]
     class_names: Mapping[int, str] = {}
     in_parts: bool = False
+    ahead: int = 0
 
     def read(self, id: str, window: Window | None = None) -> AnyArray:
         """Return the pixels of an image, or of a part of it."""
@@ -115,7 +118,10 @@ class Reader:
         return None
 
     def about(self) -> Mapping[str, Any]:
-        """Return what the pixels depend on besides the images, as plain values."""
+        """Return what the pixels depend on besides the images, as plain values.
+
+        That is the ``reader``, and the ``location`` of its files if it has any.
+        """
         return {"reader": type(self).__name__}
 
     def forms(self, ids: Sequence[str]) -> Iterator[Form | InputError]:

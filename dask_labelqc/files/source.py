@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -18,7 +19,7 @@ from dask_labelqc.files.pairs import paired
 from dask_labelqc.files.reader import Form, Reader, Window, name_shape
 from dask_labelqc.files.resolution import Resolution
 from dask_labelqc.images import ImageTable
-from dask_labelqc.typing import AnyArray, Ints, Shape
+from dask_labelqc.typing import AnyArray, Ints
 
 __all__ = ["FileSource", "open_source"]
 
@@ -68,7 +69,20 @@ class FileSource:
     geometries: Sequence[Geometry | None] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "geometries": ()}
+        state = {**vars(self), "packed": self.packed}
+        return {**state, "geometries": (), "table": None, "starts": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ids, shapes, starts = _unpacked(state["packed"])
+        vars(self).update(state, table=ImageTable(ids, shapes), starts=starts)
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The table and the starts, which every task brings: small, for names are much alike."""
+        starts = np.zeros((0, 0), np.int64) if self.starts is None else self.starts
+        file = io.BytesIO()
+        np.savez_compressed(file, ids=self.table.ids, shapes=self.table.shapes, starts=starts)
+        return file.getvalue()
 
     def read(self, image: int) -> tuple[AnyArray, AnyArray]:
         r"""Read labels (\*spatial) and predictions (K, \*spatial) of an image.
@@ -78,16 +92,31 @@ class FileSource:
         InputError
             A file is damaged, or the two do not fit; names the file.
         """
+        labels = self.read_labels(image)
+        return labels, self._predicted(*self.place(image))
+
+    def read_labels(self, image: int) -> AnyArray:
+        r"""Read the labels (\*spatial) of an image."""
         id, window = self.place(image)
-        part = None if self.starts is None else window
-        given = self.labels.read(id, part)
+        given = self.labels.read(id, None if self.starts is None else window)
         shape = tuple(self.table.shapes[image].tolist())
         if given.shape != shape:
             raise InputError(
-                f"labels: {self.labels.name(id)} has {name_shape(given.shape)} pixels, it had "
-                f"{name_shape(shape)} before"
+                f"labels: {self.labels.name(id)} has {name_shape(given.shape)} pixels, and its "
+                f"head, or its partner, says {name_shape(shape)}"
             )
-        return self._labels(given, id), self._predicted(id, window, shape)
+        return self._labels(given, id)
+
+    @property
+    def ahead(self) -> int:
+        """Images that are read while one is worked on."""
+        return max(self.labels.ahead, self.pred_probs.ahead)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where labels and predictions are."""
+        about = {side: getattr(self, side).about() for side in SIDES}
+        return {side: str(of.get("location", of["reader"])) for side, of in about.items()}
 
     def place(self, image: int) -> tuple[str, Window]:
         """Return the id that an image has in its files, and which part of these it is."""
@@ -99,10 +128,6 @@ class FileSource:
             slice(a, a + n) for a, n in zip(start, shape, strict=True)
         )
 
-    def name(self, image: int) -> str:
-        """Return what to call an image in a message: its id, which its files are called by."""
-        return repr(str(self.table.ids[image]))
-
     def tags(self, side: str) -> Iterator[str | None]:
         """Yield what changes with the labels or predictions of each image, None if not known."""
         reader: Reader = getattr(self, side)
@@ -110,12 +135,8 @@ class FileSource:
             yield reader.tag(self.place(image)[0])
 
     def about(self) -> dict[str, Any]:
-        """Return what the images are made of, as plain values."""
-        shapes = self.table.shapes.astype("<i8").tobytes()
-        starts = b"" if self.starts is None else self.starts.astype("<i8").tobytes()
-        text = "\n".join(self.table.ids.tolist()).encode()
-        images = hashlib.sha256(b"\0".join((text, shapes, starts))).hexdigest()[:16]
-        about = {"images": images, "resolution": vars(self.resolution)}
+        """Return what the images are made of, besides their sizes and ids, as plain values."""
+        about: dict[str, Any] = {**vars(self.resolution), "tiled": self.starts is not None}
         about |= {side: dict(getattr(self, side).about()) for side in SIDES}
         plain: dict[str, Any] = json.loads(json.dumps(about, default=str))
         return plain
@@ -129,8 +150,8 @@ class FileSource:
             )
         return same
 
-    def _predicted(self, id: str, window: Window, shape: Shape) -> AnyArray:
-        reader = self.pred_probs
+    def _predicted(self, id: str, window: Window) -> AnyArray:
+        reader, shape = self.pred_probs, tuple(part.stop for part in window)
         if self._plain:
             values = reader.read(id)
             self.resolution.check(reader, id, Form(values.shape), Form(shape))
@@ -152,6 +173,12 @@ class FileSource:
     def _plain(self) -> bool:
         """Whether predictions are read as they are, without a look at their form."""
         return self.starts is None and not self.resolution.changes and not self.geometric
+
+
+def _unpacked(packed: bytes) -> tuple[AnyArray, Ints, Ints | None]:
+    with np.load(io.BytesIO(packed)) as found:
+        ids, shapes, starts = (found[name] for name in ("ids", "shapes", "starts"))
+    return ids, shapes, starts if starts.size else None
 
 
 def open_source(

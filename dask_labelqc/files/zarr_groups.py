@@ -14,6 +14,7 @@ import zarr
 from dask_labelqc.errors import InputError
 from dask_labelqc.files.formats import reading, whole_numbers
 from dask_labelqc.files.reader import Form, Reader, Window
+from dask_labelqc.storage.ahead import reads_ahead
 from dask_labelqc.storage.containers import stored_scale
 from dask_labelqc.storage.objects import list_names, list_tags
 from dask_labelqc.storage.stores import open_store
@@ -59,6 +60,7 @@ class ZarrImages(Reader):
     ) -> None:
         self.side, self.location, self.class_axis = side, str(location).rstrip("/"), class_axis
         self._store = open_store(location, storage_options)
+        self.ahead = reads_ahead(self._store)
         with reading(side, self.location):
             self.ids = sorted(self._group.array_keys())
         if not self.ids:
