@@ -8,7 +8,13 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from dask_labelqc import classification, experimental, object_detection, segmentation
+    from dask_labelqc import (
+        classification,
+        experimental,
+        files,
+        object_detection,
+        segmentation,
+    )
     from dask_labelqc.errors import (
         BlockError,
         ClusterError,
@@ -29,6 +35,7 @@ if _typing.TYPE_CHECKING:
         RaggedPlan,
         audit_boxes_zarr,
         audit_examples_zarr,
+        audit_files,
         audit_zarr,
         plan_audit,
         plan_boxes_audit,
@@ -55,9 +62,11 @@ __all__ = [
     "TakenOverError",
     "audit_boxes_zarr",
     "audit_examples_zarr",
+    "audit_files",
     "audit_zarr",
     "classification",
     "experimental",
+    "files",
     "object_detection",
     "plan_audit",
     "plan_boxes_audit",
@@ -86,7 +95,7 @@ _PLACES = {
             "ExampleReport",
             "JobReport",
         ),
-        *("audit_boxes_zarr", "audit_examples_zarr", "audit_zarr"),
+        *("audit_boxes_zarr", "audit_examples_zarr", "audit_files", "audit_zarr"),
         *("plan_audit", "plan_boxes_audit", "plan_examples_audit"),
     ),
 }

@@ -27,7 +27,7 @@ from dask_labelqc.files.places import WILD, Files, Locations, find_files, suffix
 from dask_labelqc.files.reader import ImageReader, OwnReader, Reader
 from dask_labelqc.files.zarr_groups import ZarrImages, holds_arrays
 
-__all__ = ["Images", "labels", "pred_probs"]
+__all__ = ["Images", "is_known_file", "labels", "pred_probs"]
 
 Images: TypeAlias = "Locations | ImageReader"
 """What is read: a path or URL, several, or a reader of your own."""
@@ -121,6 +121,17 @@ def pred_probs(
         There is nothing that can be read, or files of several formats.
     """
     return _open("pred_probs", location, format, {"class_axis": class_axis or 0}, storage_options)
+
+
+def is_known_file(location: str) -> bool:
+    """Say if the name of a file says which format it has.
+
+    Examples
+    --------
+    >>> is_known_file("masks/a.png"), is_known_file("data.zarr/labels")
+    (True, False)
+    """
+    return suffix_of(location.partition("#")[0]) in (*BY_SUFFIX, ".json", ".parquet")
 
 
 def _open(

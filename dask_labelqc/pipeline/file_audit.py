@@ -13,9 +13,11 @@ from distributed import Client
 
 from dask_labelqc.errors import LabelQCError
 from dask_labelqc.files.class_colors import ClassColors
-from dask_labelqc.files.opening import Images
+from dask_labelqc.files.description import describe
+from dask_labelqc.files.opening import Images, is_known_file
 from dask_labelqc.files.opening import labels as labels_reader
 from dask_labelqc.files.opening import pred_probs as pred_probs_reader
+from dask_labelqc.files.places import WILD
 from dask_labelqc.files.resolution import Interpolation, Resolution
 from dask_labelqc.files.source import open_source
 from dask_labelqc.images import ImageTable
@@ -28,9 +30,13 @@ from dask_labelqc.pipeline.ragged import RaggedInputs
 from dask_labelqc.pipeline.report import JobReport
 from dask_labelqc.plan import GROUP_BYTES
 from dask_labelqc.progress import Progress
+from dask_labelqc.storage.objects import list_names
+from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import LabelDownsample, Validate
 
-__all__ = ["audit_files", "audit_opened_files", "open_files"]
+__all__ = ["are_files", "audit_files", "audit_opened_files", "describe_files", "open_files"]
+
+OF_LABELS = ("class_colors", "background")
 
 
 def open_files(
@@ -244,6 +250,38 @@ def audit_opened_files(inputs: RaggedInputs, output: str | Path, **how: Any) -> 
     named = [replace(f, cause=_called(f.cause, table)) for f in finished.failures]
     finished = replace(finished, failures=named)
     return report_of(inputs, finished, str(output), how.get("storage_options"))
+
+
+def describe_files(labels: Images, pred_probs: Images | None = None, **how: Any) -> dict[str, str]:
+    """Return what is in files, and what an audit would read, as text by name.
+
+    Parameters
+    ----------
+    labels, pred_probs
+        As in `audit_files`; labels alone are described, too.
+    **how
+        The arguments of `open_files`.
+    """
+    stores = {"storage_options": how.get("storage_options")}
+    about = {name: how[name] for name in OF_LABELS if name in how}
+    given = labels_reader(labels, format=how.get("labels_format"), **about, **stores)
+    if pred_probs is None:
+        return describe(given)
+    axis = {"class_axis": how.get("class_axis")}
+    predicted = pred_probs_reader(pred_probs, format=how.get("pred_probs_format"), **axis, **stores)
+    plan = open_files(given, predicted, **how).plan()
+    return describe(given) | describe(predicted) | plan.summary()
+
+
+def are_files(location: str, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Say if a path or URL names files with images, and not a Zarr array or group."""
+    if WILD.search(location) or is_known_file(location):
+        return True
+    try:
+        names = list_names(open_store(location, storage_options), "")
+    except (OSError, NotImplementedError):
+        return False
+    return bool(names) and not {"zarr.json", ".zarray", ".zgroup"} & {*names}
 
 
 @contextmanager
