@@ -25,11 +25,12 @@ from dask_labelqc.typing import AnyArray, Ints, Shape
 __all__ = [
     "IMAGE",
     "IMAGE_ID",
+    "OFFSET",
     "PIXEL",
     "ImageTable",
     "Span",
-    "column_attributes",
     "is_ragged",
+    "sides_of",
     "span_of_rows",
 ]
 
@@ -42,7 +43,14 @@ ROWS = 2**17
 """Of the table in one chunk."""
 
 
-def _sides(ndim: int) -> tuple[str, ...]:
+def sides_of(ndim: int = len(SIDES)) -> tuple[str, ...]:
+    """Return the names of the columns of so many spatial dimensions.
+
+    Examples
+    --------
+    >>> sides_of(2)
+    ('height', 'width')
+    """
     return SIDES[len(SIDES) - ndim :]
 
 
@@ -197,25 +205,40 @@ class ImageTable:
     def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids.tolist())}
 
-    def columns(self) -> dict[str, Ints]:
-        """Return the columns besides the ids, int64 (N,), by name."""
-        columns = dict(zip(_sides(self.ndim), self.shapes.T, strict=True))
+    def variables(self) -> dict[str, tuple[str, AnyArray, dict[str, Any]]]:
+        """Return the columns as xarray takes variables: dimension, values, attributes.
+
+        CF names the samples where they are counted.
+        """
+        columns = dict(zip(sides_of(self.ndim), self.shapes.T, strict=True))
         columns |= {OFFSET: self.offsets[:-1], COUNT: np.diff(self.offsets)}
-        return columns
+        found: dict[str, tuple[str, AnyArray, dict[str, Any]]]
+        found = {name: (IMAGE, np.ascontiguousarray(v), {}) for name, v in columns.items()}
+        found[COUNT][2]["sample_dimension"] = PIXEL
+        return {IMAGE_ID: (IMAGE, self.ids, {}), **found}
 
     def write(self, group: zarr.Group) -> None:
         """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""
-        chunks = (min(self.num_images, ROWS),)
-        about: dict[str, Any] = {"chunks": chunks, "dimension_names": (IMAGE,), "overwrite": True}
-        for name, values in self.columns().items():
-            attributes = column_attributes(name)
-            data = np.ascontiguousarray(values, np.int64)
-            group.create_array(name, data=data, attributes=attributes, **about)
+        for name in self.variables():
+            self.write_column(group, name)
+
+    def write_column(self, group: zarr.Group, name: str) -> None:
+        """Write one of the columns alone."""
+        dim, values, attributes = self.variables()[name]
+        text = name == IMAGE_ID
         with warnings.catch_warnings():
             # That the specification of Zarr 3 does not mention strings.
             warnings.simplefilter("ignore", UnstableSpecificationWarning)
-            ids = group.create_array(IMAGE_ID, shape=self.ids.shape, dtype=str, **about)
-            ids[:] = self.ids.astype(object)
+            column = group.create_array(
+                name,
+                shape=values.shape,
+                dtype=str if text else values.dtype,
+                chunks=(min(self.num_images, ROWS),),
+                dimension_names=(dim,),
+                attributes=attributes,
+                overwrite=True,
+            )
+            column[:] = values.astype(object) if text else values
 
     @classmethod
     def read(cls, group: zarr.Group) -> ImageTable:
@@ -227,7 +250,7 @@ class ImageTable:
             It is not there, damaged, or its offsets are not those of its sizes.
         """
         sides = [name for name in SIDES if name in group]
-        if IMAGE_ID not in group or not sides or tuple(sides) != _sides(len(sides)):
+        if IMAGE_ID not in group or not sides or tuple(sides) != sides_of(len(sides)):
             raise InputError(
                 f"images: the Zarr group {group.store_path} has no table of images: variables "
                 f"{IMAGE_ID!r}, {', '.join(map(repr, SIDES[1:]))} and {OFFSET!r} along {IMAGE!r}"
@@ -245,11 +268,6 @@ class ImageTable:
                     "sizes of the images before it; images must follow one another without gaps"
                 )
         return table
-
-
-def column_attributes(name: str) -> dict[str, Any]:
-    """Return the attributes of a column of a table: CF names the samples where they are counted."""
-    return {"sample_dimension": PIXEL} if name == COUNT else {}
 
 
 def span_of_rows(group: zarr.Group, first: int, stop: int) -> Span:
@@ -373,6 +391,11 @@ class Span:
     def part(self, start: int, stop: int) -> Span:
         """Return a run of positions."""
         return replace(self, start=self.start + start, stop=self.start + stop)
+
+    def of_images(self, first: int, stop: int) -> Span:
+        """Return what it has of some of its images, by their numbers; of consecutive ones."""
+        start = int(self.numbers[0])
+        return self.part(*self.edges[[first - start, stop - start]].tolist())
 
     def run(self, start: int, stop: int) -> Span:
         """Return a run of the flat axis of the dataset; of consecutive images."""

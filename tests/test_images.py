@@ -68,6 +68,11 @@ def test_runs_of_pixels(shapes: list[tuple[int, ...]], data: st.DataObject) -> N
     assert whole.numbers[whole.images_of(part)].tolist() == part.numbers.tolist()
     counts = np.bincount([image for image, _ in places[start + a : start + b]])
     assert part.sizes.tolist() == counts[part.numbers].tolist()
+    first = int(whole.numbers[0])
+    last = data.draw(st.integers(first + 1, first + whole.num_images))
+    some = whole.of_images(first, last)
+    assert some.numbers.tolist() == list(range(first, last))
+    assert some.size == sum(whole.sizes[: last - first])
     assert part.edges.tolist() == [0, *np.cumsum(part.sizes).tolist()]
 
 

@@ -72,9 +72,7 @@ def labelqc() -> None:
 
 
 @labelqc.command()
-@click.argument("labels")
-@click.argument("pred_probs")
-@click.argument("output")
+@click.argument("places", metavar="DATASET OUTPUT | LABELS PRED_PROBS OUTPUT", nargs=-1)
 @method_options
 @dimension_options
 @click.option("--write-pixel-scores", is_flag=True, help="Also write the score of every pixel.")
@@ -83,15 +81,21 @@ def labelqc() -> None:
 @click.option("--write-predicted-label", is_flag=True, help="Also write the predicted classes.")
 @run_options
 @one_line_errors
-def audit(labels: str, pred_probs: str, output: str, **arguments: Any) -> None:
+def audit(places: tuple[str, ...], **arguments: Any) -> None:
     """Find the label issues of a Zarr dataset and write them to Zarr.
 
-    LABELS (N, *spatial) of images, or (N,) of examples, and PRED_PROBS (N, K, *spatial) or (N, K)
-    are Zarr arrays, OUTPUT the Zarr group to make. A job that was killed goes on where it was when
-    it is started again with --resume.
+    DATASET is a Zarr group that holds the arrays labels and pred_probs; or name both. LABELS
+    (N, *spatial) of images, or (N,) of examples, and PRED_PROBS (N, K, *spatial) or (N, K) are Zarr
+    arrays; those of images of every size are (pixels,) and (K, pixels), with a table of the images
+    in the same group. OUTPUT is the Zarr group to make. A job that was killed goes on where it was
+    when it is started again with --resume.
     """
     from dask_labelqc import pipeline
 
+    if len(places) not in (2, 3):
+        raise click.UsageError("name a DATASET and the OUTPUT, or LABELS, PRED_PROBS and OUTPUT")
+    *inputs, output = places
+    labels, pred_probs = _two_arrays(*inputs)
     stores = {"storage_options": arguments["storage_options"]}
     examples = _are_examples(labels, pred_probs, arguments)
     for name in ONLY_IMAGES if examples else ONLY_EXAMPLES:
@@ -103,6 +107,12 @@ def audit(labels: str, pred_probs: str, output: str, **arguments: Any) -> None:
     method = {name: arguments[name] for name in OF_IMAGES}
     plan = pipeline.plan_audit(labels, pred_probs, **stores, **method)
     _run(pipeline.audit_zarr, (labels, pred_probs, output), plan, **arguments)
+
+
+def _two_arrays(store: str, pred_probs: str | None = None) -> tuple[str, str]:
+    """Return where labels and predictions are, of which both or their group are named."""
+    base = store.rstrip("/")
+    return (store, pred_probs) if pred_probs else (f"{base}/labels", f"{base}/pred_probs")
 
 
 def _are_examples(labels: str, pred_probs: str, arguments: dict[str, Any]) -> bool:
@@ -266,8 +276,7 @@ def info(store: str, pred_probs: str | None, **arguments: Any) -> None:
     if not pred_probs and hold_boxes(store, **stores):
         print_table(pipeline.plan_boxes_audit(store, **stores).summary())
         return
-    base = store.rstrip("/")
-    labels, probs = (store, pred_probs) if pred_probs else (f"{base}/labels", f"{base}/pred_probs")
+    labels, probs = _two_arrays(store, pred_probs)
     try:
         if _are_examples(labels, probs, arguments):
             plan: Any = pipeline.plan_examples_audit(labels, probs, **stores)

@@ -9,7 +9,7 @@ from operator import add
 from typing import Any, TypeVar
 
 from dask_labelqc.engine.regions import Eager
-from dask_labelqc.extent import Extent
+from dask_labelqc.extent import Region
 from dask_labelqc.progress import Progress
 
 __all__ = ["Threads"]
@@ -37,8 +37,8 @@ class Threads(Eager):
 
     def __init__(
         self,
-        extents: Iterable[Extent],
-        scan: Callable[[Any, Extent], Any],
+        extents: Iterable[Region],
+        scan: Callable[[Any, Any], Any],
         pool: Executor,
         progress: Progress,
     ) -> None:

@@ -8,7 +8,9 @@ from dask_labelqc.pipeline.example_audit import (
 from dask_labelqc.pipeline.file_audit import audit_files
 from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
 from dask_labelqc.pipeline.measures import Failure
+from dask_labelqc.pipeline.opened import ImageAudit, open_audit
 from dask_labelqc.pipeline.plans import BoxPlan, ExamplePlan, JobPlan, RaggedPlan
+from dask_labelqc.pipeline.prediction_writer import PredictionWriter
 from dask_labelqc.pipeline.report import BoxReport, ExampleReport, JobReport
 
 __all__ = [
@@ -17,13 +19,16 @@ __all__ = [
     "ExamplePlan",
     "ExampleReport",
     "Failure",
+    "ImageAudit",
     "JobPlan",
     "JobReport",
+    "PredictionWriter",
     "RaggedPlan",
     "audit_boxes_zarr",
     "audit_examples_zarr",
     "audit_files",
     "audit_zarr",
+    "open_audit",
     "plan_audit",
     "plan_boxes_audit",
     "plan_examples_audit",

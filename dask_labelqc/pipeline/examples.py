@@ -34,6 +34,7 @@ from dask_labelqc.extent import Extent
 from dask_labelqc.method.search import Search
 from dask_labelqc.pipeline.example_records import facts_of, joined_facts, learned_of, to_arrays
 from dask_labelqc.pipeline.fit import check_shape
+from dask_labelqc.pipeline.image_source import table_beside
 from dask_labelqc.pipeline.images import check_group_bytes
 from dask_labelqc.pipeline.inputs import DenseOutput, Found, Inputs, Painted, Part, Results
 from dask_labelqc.pipeline.runs import without
@@ -347,11 +348,14 @@ def are_examples(
 ) -> bool:
     """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension.
 
-    Of a dimension that is called as a place is, it is a scene if the classes come first.
+    Nor are they where a table beside says which pixels are those of which image. Of a dimension
+    that is called as a place is, it is a scene if the classes come first.
     """
     given = open_array(labels, "labels", storage_options)
     predicted = open_array(pred_probs, "pred_probs", storage_options)
     if given.ndim != 1 or predicted.ndim != 2:
+        return False
+    if table_beside(given):
         return False
     (name,) = describe(given, "labels").names or (EXAMPLE,)
     if str(name).casefold() not in SPATIAL_NAMES:

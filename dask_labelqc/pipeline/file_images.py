@@ -15,6 +15,7 @@ from dask_labelqc.images import IMAGE, ImageTable, Span
 from dask_labelqc.pipeline.image_source import ImageSource, SpanReads
 from dask_labelqc.pipeline.stamps import Stamps, stamp
 from dask_labelqc.storage.ahead import reading_ahead
+from dask_labelqc.storage.coordinates import AFFINE
 from dask_labelqc.typing import AnyArray, Ints
 
 __all__ = ["FileImages"]
@@ -110,7 +111,7 @@ class FileImages(ImageSource):
         unknown = np.full((ndim, ndim + 1), np.nan)
         affines = [unknown if each is None else np.array(each.affine) for each in geometries]
         found = xr.Dataset(
-            coords={"affine": ((IMAGE, "world_axis", "index_axis"), np.stack(affines), AFFINE)}
+            coords={AFFINE: ((IMAGE, "world_axis", "index_axis"), np.stack(affines), MEANING)}
         )
         crs = {each.crs for each in geometries if each is not None and each.crs}
         if len(crs) != 1:
@@ -119,4 +120,4 @@ class FileImages(ImageSource):
         return found.assign_coords(spatial_ref=((), 0, {"crs_wkt": text, "spatial_ref": text}))
 
 
-AFFINE = {"long_name": "from the index of a pixel's centre, and 1, to the world"}
+MEANING = {"long_name": "from the index of a pixel's centre, and 1, to the world"}

@@ -15,7 +15,6 @@ from dask_labelqc.pipeline.inputs import Results
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.tasks import PaintedGroups
 from dask_labelqc.storage.coordinates import CLASS_DIMS
-from dask_labelqc.typing import AnyArray
 
 if TYPE_CHECKING:
     from dask_labelqc.pipeline.images import ImageInputs
@@ -55,16 +54,16 @@ def found_images(
         Name of the dimension of images, and what the output says besides the parameters.
     """
     selection = select(stages, PixelMethod(params))
-    sums: dict[str, AnyArray] = {}
+    total = Sums({})
 
     def parts() -> Iterator[tuple[int, Parts]]:
-        nonlocal sums
+        nonlocal total
         for painted in paint(selection.search):
             yield from painted.parts.items()
-            sums = dict(summed_parts(sums, painted.total.parts))
+            total += painted.total
 
     images = together(parts())
-    sums |= {**selection.total.sums, "thresholds": selection.thresholds}
+    sums = {**total.parts, **selection.total.sums, "thresholds": selection.thresholds}
     dims = {"image": (image_dim,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
     small = [
         (output.name, dims[output.over], finished(output, (images.arrays, sums)))

@@ -23,7 +23,7 @@ import zarr
 from dask.utils import format_bytes
 
 from dask_labelqc.extent import Gaps
-from dask_labelqc.images import IMAGE, IMAGE_ID, PIXEL, ImageTable, Span, column_attributes
+from dask_labelqc.images import IMAGE, IMAGE_ID, PIXEL, ImageTable, Span
 from dask_labelqc.method.issues import find_issues
 from dask_labelqc.method.outputs import OUTPUTS, ImageParts, Parts, contributed, empty_pixels
 from dask_labelqc.method.parameters import Options, Parameters
@@ -143,11 +143,11 @@ class RaggedInputs(Inputs):
             block = max(min(block, pixels) // self._chunk, 1) * self._chunk
             runs = np.append(np.arange(0, table.num_pixels, pixels), table.num_pixels)
             edges: Ints = runs.astype(np.int64)
-            first = np.searchsorted(table.offsets, edges[:-1], side="right") - 1
-            stop = np.searchsorted(table.offsets, edges[1:], side="left")
+            first: Ints = np.searchsorted(table.offsets, edges[:-1], side="right") - 1
+            stop: Ints = np.searchsorted(table.offsets, edges[1:], side="left")
         else:
             cuts = _even_cuts(self.regular, pixels) if self.regular else table.cuts(pixels)
-            first, stop, edges = cuts[:-1], cuts[1:], table.offsets[cuts]
+            edges, first, stop = table.offsets[cuts], cuts[:-1], cuts[1:]
         images = np.stack([first, stop], axis=1)
         return replace(self, group_pixels=pixels, block_pixels=block, edges=edges, images=images)
 
@@ -286,14 +286,11 @@ class RaggedInputs(Inputs):
         return stamps_by(name, array, self.num_groups, lambda position: position[:1])
 
     def carried(self) -> Carried:
-        table = self.source.table
-        ids = {IMAGE_ID: (IMAGE, table.ids)}
-        columns = {
-            name: (IMAGE, values, column_attributes(name))
-            for name, values in table.columns().items()
-        }
-        rows = xr.Dataset(coords=ids if self.regular else ids | columns)
-        found = rows.assign_coords(self.source.coordinates().coords)
+        rows = self.source.table.variables()
+        dim, ids, _ = rows[IMAGE_ID]
+        rows[IMAGE_ID] = (dim, ids.astype(object), {})  # of NumPy's text Zarr 3 has no standard
+        kept = {IMAGE_ID: rows[IMAGE_ID]} if self.regular else rows
+        found = xr.Dataset(coords=kept).assign_coords(self.source.coordinates().coords)
         return Carried(found, {})
 
     # Of a group
@@ -330,7 +327,7 @@ class RaggedInputs(Inputs):
 
     def scan(self, how: float | None, part: Part, left_out: Sequence[int] = ()) -> Found:
         region = self._region(part.number, part.items)
-        runs = [self._region(part.number, run) for run in without(part.items, left_out)]
+        runs = [region.of_images(*run) for run in without(part.items, left_out)]
         blank = empty_pixels(self.params, "block", region.shape, blank=True) if left_out else None
         with _Reads(self, runs) as read:
             summary = summarize(region, read.blocks, read, self.params, how, blank, read.gaps)

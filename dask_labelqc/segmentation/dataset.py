@@ -9,10 +9,13 @@ from typing import Any
 import xarray as xr
 import zarr
 
+from dask_labelqc.images import IMAGE, PIXEL, ImageTable
 from dask_labelqc.method.outputs import every_output
-from dask_labelqc.method.parameters import Options
-from dask_labelqc.segmentation.in_memory import audit_in_memory
+from dask_labelqc.method.parameters import Options, Parameters
+from dask_labelqc.segmentation.image_lists import ImageLists
+from dask_labelqc.segmentation.in_memory import audit_inputs
 from dask_labelqc.segmentation.inputs import InMemory, Lazy, LikeLabels, normalize
+from dask_labelqc.segmentation.stored_images import LazyImages
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.containers import ArrayLike
 from dask_labelqc.storage.coordinates import (
@@ -58,12 +61,15 @@ def audit(
     labels
         Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray. Also
         floats that are whole numbers. NaN, what a masked array masks, and what a Zarr array's
-        ``_FillValue`` and ``missing_value`` name take part in nothing, as what is ignored.
+        ``_FillValue`` and ``missing_value`` name take part in nothing, as what is ignored. Or a
+        list of arrays (\*spatial) of different sizes; or, of images of different sizes in Zarr, the
+        flat array of all pixels, beside which there is a table of images.
     pred_probs
         (N, K, \*spatial): probabilities in float16, float32 or float64, or uint8 or uint16 whose
         largest value (or the ``scale_factor`` in their attributes) means 1. Where both arrays
         name their dimensions, in any order; where both have an index along one, its labels say
         which positions belong together. A pixel that any class is masked of takes part in nothing.
+        Of images of different sizes a list of arrays (K, \*spatial).
     downsample
         Factor, a divisor of every spatial extent, to count and select issues on a smaller grid.
     label_downsample
@@ -105,7 +111,9 @@ def audit(
         ``issue_matrix`` (given_class, predicted_class). Dimensions and coordinates of the labels
         are kept (of a Zarr array those that lie beside it), so are the attributes that say where
         the place is, and the predictions' coordinate of the classes. The attributes
-        ``image_dim`` and ``class_dim`` say which dimensions were taken for these.
+        ``image_dim`` and ``class_dim`` say which dimensions were taken for these. Images of
+        different sizes have their pixels one after the other along the dimension ``pixel``, beside
+        ``height``, ``width`` and the ``offset`` of the first of each.
 
     Raises
     ------
@@ -135,11 +143,14 @@ def audit(
         outputs=every_output(pixel_scores=pixel_scores, predicted_label=predicted_label),
     )
     inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
+    if isinstance(inputs, ImageLists | LazyImages):
+        values = audit_inputs(inputs, batch_size, n_jobs, verbose)
+        coordinates = (
+            xr.Dataset() if isinstance(inputs, ImageLists) else inputs.source.coordinates()
+        )
+        return ragged_dataset(values, inputs.params, inputs.table, coordinates)
     check_dims(inputs.like.dims, inputs.like.lineup.one_scene)
-    if isinstance(inputs, InMemory):
-        values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
-    else:
-        values = inputs.audit(batch_size)
+    values = audit_inputs(inputs, batch_size, n_jobs, verbose)
     return _dataset(values, inputs, _carried(labels, pred_probs, inputs.like))
 
 
@@ -150,6 +161,17 @@ def _carried(labels: ArrayLike, pred_probs: ArrayLike, like: LikeLabels) -> Carr
     coords = xr.Dataset(coords=like.coords)
     place = {} if like.template is None else like.template.attrs
     return Carried(with_classes(coords, classes), place)
+
+
+def ragged_dataset(
+    values: dict[str, Any], params: Parameters, table: ImageTable, coordinates: xr.Dataset
+) -> xr.Dataset:
+    """Return the outputs of images of every size, whose pixels are on one axis."""
+    dims = {"pixel": (PIXEL,), "image": (IMAGE,), "class": CLASS_DIMS[:1], "pair": CLASS_DIMS[1:]}
+    variables = {o.name: (dims[o.over], values[o.name]) for o in params.outputs}
+    made = {**params.attributes(), **params.naming(), "version": version("dask-labelqc")}
+    found = xr.Dataset(variables, table.variables(), portable_attributes(made))
+    return found.assign_coords(coordinates.coords)
 
 
 def _dataset(values: dict[str, Any], inputs: InMemory | Lazy, carried: Carried) -> xr.Dataset:

@@ -11,10 +11,10 @@ import xarray as xr
 from dask_labelqc.method.outputs import only_outputs
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.segmentation.arguments import IssueArguments
-from dask_labelqc.segmentation.in_memory import audit_in_memory
-from dask_labelqc.segmentation.inputs import InMemory, normalize
+from dask_labelqc.segmentation.in_memory import audit_inputs
+from dask_labelqc.segmentation.inputs import normalize
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
-from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.storage.containers import ArrayLike, ImageList, LazyArray, PlainArray
 from dask_labelqc.typing import BoolArray, LabelDownsample, Validate
 
 __all__ = ["find_label_issues"]
@@ -24,6 +24,12 @@ __all__ = ["find_label_issues"]
 def find_label_issues(
     labels: xr.DataArray, pred_probs: ArrayLike, **arguments: Unpack[IssueArguments]
 ) -> xr.DataArray: ...
+
+
+@overload
+def find_label_issues(
+    labels: ImageList, pred_probs: ImageList, **arguments: Unpack[IssueArguments]
+) -> BoolArray | list[BoolArray]: ...
 
 
 @overload
@@ -64,7 +70,7 @@ def find_label_issues(
     validate: Validate = "full",
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> BoolArray | da.Array | xr.DataArray:
+) -> BoolArray | list[BoolArray] | da.Array | xr.DataArray:
     r"""Return a boolean mask of the pixels whose label is estimated to be wrong.
 
     The thresholds and the number of issues are those of confident learning (Northcutt et al.,
@@ -74,9 +80,11 @@ def find_label_issues(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`.
+        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`. Or a list of
+        arrays (\*spatial) of different sizes.
     pred_probs
-        (N, K, \*spatial) predicted probabilities; see `audit`.
+        (N, K, \*spatial) predicted probabilities; see `audit`. Or a list of arrays
+        (K, \*spatial).
     batch_size
         Images that are gone through at a time.
     n_jobs
@@ -91,7 +99,8 @@ def find_label_issues(
     -------
     mask
         bool (N, \*spatial) in the container of the labels: a NumPy array for NumPy arrays, a lazy
-        Dask array for Zarr and Dask arrays, a DataArray for a DataArray. Slicing a lazy mask and
+        Dask array for Zarr and Dask arrays, a DataArray for a DataArray; of images of different
+        sizes a list of masks. Slicing a lazy mask and
         computing the slice reads all predictions: write the mask to Zarr instead.
 
     Raises
@@ -121,8 +130,6 @@ def find_label_issues(
         outputs=only_outputs("label_issues"),
     )
     inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
-    if isinstance(inputs, InMemory):
-        values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
-    else:
-        values = inputs.audit(batch_size)
-    return inputs.like.per_pixel(values["label_issues"], "label_issues")
+    values = audit_inputs(inputs, batch_size, n_jobs, verbose)
+    like: Any = inputs.like
+    return like.per_pixel(values["label_issues"], "label_issues")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from dask_labelqc.arguments import number_of_threads, positive_integer
 from dask_labelqc.engine.threads import Threads
@@ -21,26 +22,40 @@ from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.pixels import PixelMethod
 from dask_labelqc.method.sequence import Selection, select
 from dask_labelqc.method.summarize import Candidates
-from dask_labelqc.segmentation.inputs import InMemory
+from dask_labelqc.segmentation.image_lists import ImageLists
+from dask_labelqc.segmentation.inputs import InMemory, Lazy
+from dask_labelqc.segmentation.stored_images import LazyImages
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["audit_in_memory"]
+__all__ = ["audit_inputs"]
+
+
+def audit_inputs(
+    inputs: InMemory | ImageLists | Lazy | LazyImages,
+    batch_size: int | None,
+    n_jobs: int | None,
+    verbose: bool,
+) -> dict[str, Any]:
+    """Return the outputs of an audit by name: computed of what is in memory, else lazy."""
+    if isinstance(inputs, Lazy | LazyImages):
+        return inputs.audit(batch_size)
+    return audit_in_memory(inputs, batch_size, n_jobs, verbose)
 
 
 def audit_in_memory(
-    inputs: InMemory, batch_size: int | None, n_jobs: int | None, verbose: bool
+    inputs: InMemory | ImageLists, batch_size: int | None, n_jobs: int | None, verbose: bool
 ) -> dict[str, AnyArray]:
     """Return the outputs of an audit by name; issues are only looked for if one needs them."""
     threads = number_of_threads(n_jobs)
     if batch_size is not None:
         batch_size = positive_integer("batch_size", batch_size)
     params, method = inputs.params, PixelMethod(inputs.params)
-    plan = inputs.plan(threads, batch_size)
+    extents, summarize = inputs.regions(threads, batch_size)
     pixels = empty_pixels(params, "block", params.shape)
-    images = ImageParts(params, params.shape[0])
-    scan = partial(inputs.summarize, plan, pixels)
+    images = ImageParts(params, params.num_images)
+    scan = partial(summarize, pixels)
     with call_progress(verbose) as progress, ThreadPoolExecutor(threads) as pool:
-        regions = Threads(plan.group_extents(), scan, pool, progress)
+        regions = Threads(extents, scan, pool, progress)
         if any(output.of("issues", "selection") for output in params.outputs):
             selection = select(regions, method)
             painted, sums = _paint(regions, selection, images, params)

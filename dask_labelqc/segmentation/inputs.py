@@ -7,7 +7,7 @@ of a graph. Dask arrays, and xarray over them, are dependencies of a graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -27,7 +27,9 @@ from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.summarize import Candidates, RegionSummary, summarize
 from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.segmentation.gaps import look_for_gaps
+from dask_labelqc.segmentation.image_lists import ImageLists, sizes_differ
 from dask_labelqc.segmentation.lazy import lazy_audit
+from dask_labelqc.segmentation.stored_images import LazyImages, table_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
@@ -102,7 +104,14 @@ class InMemory:
     params: Parameters
     like: LikeLabels
 
-    def plan(self, threads: int, batch_size: int | None) -> Plan:
+    def regions(
+        self, threads: int, batch_size: int | None
+    ) -> tuple[Iterable[Extent], Callable[[Parts, float | None, Extent], RegionSummary]]:
+        """Cut the images into regions for threads, and return what summarizes one."""
+        plan = self._plan(threads, batch_size)
+        return plan.group_extents(), partial(self._summarize, plan)
+
+    def _plan(self, threads: int, batch_size: int | None) -> Plan:
         """Cut the images so that every thread has several groups."""
         params = self.params
         size = params.pixel_bytes
@@ -117,7 +126,7 @@ class InMemory:
             params.shape, image, size, params.factors, group_bytes=groups, group_images=images
         )
 
-    def summarize(
+    def _summarize(
         self, plan: Plan, pixels: Parts, bound: float | None, region: Extent
     ) -> RegionSummary:
         """Summarize a region; outputs of its pixels go to their place in those of all images."""
@@ -223,7 +232,7 @@ def normalize(
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> InMemory | Lazy:
+) -> InMemory | ImageLists | Lazy | LazyImages:
     """Check the inputs, and say how they will be read.
 
     Raises
@@ -231,6 +240,14 @@ def normalize(
     InputError
         Naming the argument, what it is, and what it may be.
     """
+    if sizes_differ(labels, pred_probs):
+        return ImageLists.of(labels, pred_probs, options)
+    if (
+        isinstance(labels, zarr.Array)
+        and isinstance(pred_probs, zarr.Array)
+        and table_of(labels) is not None
+    ):
+        return LazyImages.of(labels, pred_probs, options, class_dim)
     (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
     params = parameters_of(labels, pred_probs, lineup, options, (given, predicted))
     like = LikeLabels.of(labels, lineup)

@@ -16,10 +16,10 @@ from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.outputs import only_outputs
 from dask_labelqc.method.parameters import Options
 from dask_labelqc.segmentation.arguments import Method, ScoreArguments
-from dask_labelqc.segmentation.in_memory import audit_in_memory
-from dask_labelqc.segmentation.inputs import InMemory, normalize
+from dask_labelqc.segmentation.in_memory import audit_inputs
+from dask_labelqc.segmentation.inputs import normalize
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
-from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.storage.containers import ArrayLike, ImageList, LazyArray, PlainArray
 from dask_labelqc.typing import BoolArray, Floats, Ints, LabelDownsample, Validate
 
 __all__ = ["get_label_quality_scores", "issues_from_scores"]
@@ -31,6 +31,12 @@ Scores: TypeAlias = "Floats | da.Array | xr.DataArray"
 def get_label_quality_scores(
     labels: xr.DataArray, pred_probs: ArrayLike, **arguments: Unpack[ScoreArguments]
 ) -> tuple[xr.DataArray, xr.DataArray]: ...
+
+
+@overload
+def get_label_quality_scores(
+    labels: ImageList, pred_probs: ImageList, **arguments: Unpack[ScoreArguments]
+) -> tuple[Floats, Floats | list[Floats]]: ...
 
 
 @overload
@@ -73,7 +79,7 @@ def get_label_quality_scores(
     validate: Validate = "full",
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> tuple[Scores, Scores]:
+) -> tuple[Scores, Scores | list[Floats]]:
     r"""Return a label quality score for each image and each pixel; lower is worse.
 
     Agrees with ``cleanlab.segmentation.rank.get_label_quality_scores``.
@@ -81,9 +87,11 @@ def get_label_quality_scores(
     Parameters
     ----------
     labels
-        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`.
+        Integers (N, \*spatial), or floats; NumPy, Zarr, Dask or xarray; see `audit`. Or a list of
+        arrays (\*spatial) of different sizes.
     pred_probs
-        (N, K, \*spatial) predicted probabilities; see `audit`.
+        (N, K, \*spatial) predicted probabilities; see `audit`. Or a list of arrays
+        (K, \*spatial).
     method
         "softmin": the mean of the image's pixel scores s weighted by softmax((1 - s) /
         temperature). "num_pixel_issues": one minus the fraction of its pixels that are label
@@ -106,7 +114,8 @@ def get_label_quality_scores(
     image_scores
         float64 (N,).
     pixel_scores
-        (N, \*spatial): the probability of the given label, float32 or wider.
+        (N, \*spatial): the probability of the given label, float32 or wider; of images of
+        different sizes a list.
 
     Raises
     ------
@@ -141,12 +150,9 @@ def get_label_quality_scores(
         outputs=only_outputs("image_score" if softmin else "image_issue_fraction", "pixel_scores"),
     )
     inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
-    if isinstance(inputs, InMemory):
-        values: dict[str, Any] = audit_in_memory(inputs, batch_size, n_jobs, verbose)
-    else:
-        values = inputs.audit(batch_size)
+    values = audit_inputs(inputs, batch_size, n_jobs, verbose)
     images = values["image_score"] if softmin else 1 - values["image_issue_fraction"]
-    like = inputs.like
+    like: Any = inputs.like
     return (
         like.per_image(images, "image_score"),
         like.per_pixel(values["pixel_scores"], "pixel_scores"),

@@ -14,10 +14,20 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.storage.arrays import decoded_fill, fill_labels, name_group, pixel_scale
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["ArrayLike", "LazyArray", "PlainArray", "labels_fill", "plain_array", "stored_scale"]
+__all__ = [
+    "ArrayLike",
+    "ImageList",
+    "LazyArray",
+    "PlainArray",
+    "labels_fill",
+    "plain_array",
+    "stored_scale",
+]
 
 PlainArray: TypeAlias = "AnyArray | list[Any] | tuple[Any, ...]"
 """Of this process: what is made of it is a NumPy array."""
+ImageList: TypeAlias = "list[AnyArray] | tuple[AnyArray, ...]"
+"""An array for each image; of different sizes, what is made of it is a list, too."""
 LazyArray: TypeAlias = "zarr.Array[Any] | da.Array"
 """What is made of it is a Dask array."""
 ArrayLike: TypeAlias = "PlainArray | LazyArray | xr.DataArray"

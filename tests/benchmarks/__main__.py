@@ -16,6 +16,7 @@ BENCHMARKS = (
     "kernels",
     "job",
     "scale",
+    "ragged",
     "object_store",
     "scheduling",
     "classification",

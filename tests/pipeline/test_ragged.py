@@ -176,7 +176,7 @@ def test_killed_and_resumed_gives_the_same_bytes(stage: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("group_bytes", [1, 400, 10**9])
 def test_bad_images_are_left_out(held: bool, group_bytes: int, tmp_path: Path) -> None:
     case = ragged_case(SHAPES)
-    bad, expected = case.flat.pred_probs.copy(), case.expected()
+    bad = case.flat.pred_probs.copy()
     first = int(case.table.offsets[1])
     bad[0, 2, first + 17] = np.nan
     damaged = RaggedCase(Case(case.flat.labels, bad), SHAPES)
@@ -201,7 +201,6 @@ def test_bad_images_are_left_out(held: bool, group_bytes: int, tmp_path: Path) -
     assert not found.label_issues.values[~pixels].any()
     assert np.isnan(found.pixel_scores.values[~pixels]).all()
     check_ragged(found.isel(pixel=pixels, image=kept).load(), others)
-    np.testing.assert_array_equal(found.image_score[kept], expected["image_score"][kept])
 
 
 def test_on_a_cluster(client: Client, tmp_path: Path) -> None:
@@ -216,8 +215,9 @@ def test_tasks_do_not_bring_the_table(tmp_path: Path) -> None:
     case = ragged_case(SHAPES)
     path = write_ragged(tmp_path / "in", case)
     inputs = RaggedInputs.of(open_stored_images(path / "labels", path / "pred_probs"), Options.of())
-    assert b"image-3" in pickle.dumps(inputs.source.table)
-    assert b"image-3" not in pickle.dumps(inputs)
+    name = "image-3".encode("utf-32-le")
+    assert name in pickle.dumps(inputs.source.table)
+    assert name not in pickle.dumps(inputs)
     other = pickle.loads(pickle.dumps(inputs))
     assert other.source.span(1, 3).along == (12, 49)
 
