@@ -181,7 +181,7 @@ def audit_boxes(
 @labelqc.command("audit-files")
 @click.argument("output")
 @click.option("--labels", metavar="FILES", required=True,
-              help='A folder, a pattern such as "masks/{id}_mask.png", a file, at any URL.')  # fmt: skip
+              help='A folder, a pattern such as "masks/{id}_mask.png", at any URL.')  # fmt: skip
 @click.option("--pred-probs", metavar="FILES", required=True, help="Likewise.")
 @file_options
 @method_options

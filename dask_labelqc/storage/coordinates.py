@@ -205,3 +205,5 @@ def write_coordinates(carried: Carried, group: zarr.Group, per_pixel: Iterable[s
     if carried.attributes:
         for name in per_pixel:
             group[name].attrs.update(carried.attributes)
+AFFINE = "affine"
+"""A coordinate (image, world_axis, index_axis): where the pixels of an image are."""
