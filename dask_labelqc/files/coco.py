@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -337,7 +338,7 @@ class CocoInstances(_Coco):
         masks = needed("pycocotools.mask", "coco", "COCO instances")
         with reading(self.side, self.name(id)):
             for k in self._order(image):
-                covered = masks.decode({"size": list(image.shape), "counts": image.masks[k][1]})
+                covered = _decoded(masks, image.shape, image.masks[k][1])
                 crowd = image.classes[k] < 0
                 labels[covered > 0] = void if crowd else image.classes[k] + self.background
         return labels
@@ -345,6 +346,13 @@ class CocoInstances(_Coco):
     def _order(self, image: _Image) -> Sequence[int]:
         areas = [(image.classes[k] < 0, -area, k) for k, (area, _) in enumerate(image.masks)]
         return [k for *_, k in sorted(areas)]
+
+
+def _decoded(masks: Any, shape: Shape, counts: bytes) -> AnyArray:
+    with warnings.catch_warnings():
+        # What pycocotools converts its memory with is not what NumPy 2 asks for.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.asarray(masks.decode({"size": list(shape), "counts": counts}))
 
 
 def _stem(name: str) -> str:

@@ -7,6 +7,7 @@ libraries are imported where they are used.
 from __future__ import annotations
 
 import gzip
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -225,9 +226,11 @@ class GeoTiff(FileFormat):
             a, b, c, d, e, f = raster.transform[:6]
             rows = ((b, a, c + (a + b) / 2), (e, d, f + (d + e) / 2), (0, 0, 1))
             crs = "" if raster.crs is None else raster.crs.to_wkt()
+            known = bool(crs) or not raster.transform.is_identity
+            geometry = Geometry.of(rows, crs) if known else None
             nodata = None if self.classes else whole_number(raster.nodata)
             dtype = np.dtype(raster.dtypes[0]) if self.colors is None else self.colors.dtype
-            return Form((*bands, *shape), dtype, Geometry.of(rows, crs), nodata)
+            return Form((*bands, *shape), dtype, geometry, nodata)
 
     def read(self, file: BinaryIO, window: Window | None = None) -> AnyArray:
         """Return class ids or predictions, of a part if it is wanted."""
@@ -249,9 +252,13 @@ class GeoTiff(FileFormat):
             return whole_numbers(np.asarray(raster.read(1, window=part)))
 
     def _open(self, file: BinaryIO) -> Any:
+        rasterio = needed("rasterio", "geo", "GeoTIFF")
         path = getattr(file, "name", None)
         named = isinstance(path, str | Path)
-        return needed("rasterio", "geo", "GeoTIFF").open(str(path) if named else file)
+        with warnings.catch_warnings():
+            # Whoever has files that do not say where they are knows.
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            return rasterio.open(str(path) if named else file)
 
 
 class Nifti(FileFormat):

@@ -34,7 +34,7 @@ class Pairs:
     def told(self) -> list[str]:
         """Return a sentence for each side that has images without a partner."""
         return [
-            f"left out: {len(ids):,} of {side} without {other}, "
+            f"{len(ids):,} of {side} without {other}, "
             f"{', '.join(islice(ids, SHOWN))}{', ...' if len(ids) > SHOWN else ''}"
             for side, other, ids in (
                 ("labels", "pred_probs", self.only_labels),
@@ -71,5 +71,5 @@ def paired(labels: Reader, pred_probs: Reader) -> Pairs:
             "as 'masks/{id}_mask.png'"
         )
     if told := pairs.told():
-        warnings.warn("; ".join(told), LabelQCWarning, stacklevel=2)
+        warnings.warn(f"left out: {'; '.join(told)}", LabelQCWarning, stacklevel=2)
     return pairs

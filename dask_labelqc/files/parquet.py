@@ -55,11 +55,7 @@ class ParquetImages(Reader):
     ) -> None:
         self.side = side
         self._files = find_files(side, location, (".parquet",), storage_options)
-        self._how: dict[str, Any] = {
-            "classes": side == "pred_probs",
-            "colors": colors,
-            "class_axis": class_axis,
-        }
+        self._how: dict[str, Any] = {"colors": colors, "class_axis": class_axis}
         self._kept = _Kept()
         self._rows: dict[str, tuple[str, int, int]] = {}
         self._column = ""

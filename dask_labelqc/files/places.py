@@ -90,6 +90,41 @@ class Files:
         ):
             yield file
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Of a million images that is too much for each task to bring.
+        return {
+            "store": self.store,
+            "place": self.place,
+            "keys": _Regular.of(self.keys),
+            "tags": {},
+        }
+
+
+class _Regular(Mapping[str, str]):
+    """Keys that are all made of their ids in the same way, as a task needs them."""
+
+    def __init__(self, before: str, after: str) -> None:
+        self.before, self.after = before, after
+
+    @classmethod
+    def of(cls, keys: Mapping[str, str]) -> Mapping[str, str]:
+        """Return keys in this form, if they have it."""
+        if isinstance(keys, cls):
+            return keys
+        id, key = next(iter(keys.items()))
+        before, _, after = key.rpartition(id)
+        regular = all(key == f"{before}{id}{after}" for id, key in keys.items())
+        return cls(before, after) if regular else keys
+
+    def __getitem__(self, id: str) -> str:
+        return f"{self.before}{id}{self.after}"
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError("a task knows only the ids of its images")
+
+    def __len__(self) -> int:
+        return 1
+
 
 def suffix_of(key: str) -> str:
     """Return the ending of a name, in small letters.
@@ -200,8 +235,8 @@ def _one_each(side: str, location: str, files: Files, found: Mapping[str, Sequen
                 f"{id!r}; a pattern says what of a name is the id, such as 'masks/*/{{id}}.png'"
             )
     kinds: dict[str, str] = {}
-    for keys in found.values():
-        kinds.setdefault(suffix_of(keys[0]), keys[0])
+    for id in sorted(found):
+        kinds.setdefault(suffix_of(found[id][0]), found[id][0])
     if len(kinds) > 1 and len({ending.replace("tiff", "tif") for ending in kinds}) > 1:
         raise InputError(
             f"{side}: {location!r} has files of several kinds, such as "

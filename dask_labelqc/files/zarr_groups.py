@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from dask_labelqc.errors import InputError
+from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.files.formats import reading, whole_numbers
 from dask_labelqc.files.reader import Form, Reader, Window
 from dask_labelqc.storage.ahead import reads_ahead
@@ -23,6 +23,7 @@ from dask_labelqc.typing import AnyArray
 __all__ = ["ZarrImages", "holds_arrays"]
 
 MARKS = ("zarr.json", ".zgroup")
+OWN = (*MARKS, ".zattrs", ".zmetadata")
 
 
 def holds_arrays(location: str | Path, storage_options: Mapping[str, Any] | None = None) -> bool:
@@ -62,9 +63,16 @@ class ZarrImages(Reader):
         self._store = open_store(location, storage_options)
         self.ahead = reads_ahead(self._store)
         with reading(side, self.location):
-            self.ids = sorted(self._group.array_keys())
+            self.ids = self._names()
         if not self.ids:
             raise InputError(f"{side}: {self.location} has no arrays")
+
+    def _names(self) -> list[str]:
+        """Return what lies in the group: to open all of it takes a request or two for each."""
+        try:
+            return sorted(name for name in list_names(self._store, "") if name not in OWN)
+        except (StoreError, NotImplementedError):
+            return sorted(self._group.array_keys())
 
     @cached_property
     def _group(self) -> zarr.Group:

@@ -48,6 +48,8 @@ OUTPUTS = (
 """Names that no coordinate may have in an output."""
 IMAGE, SPATIAL = "image", ("z", "y", "x")
 """Names of dimensions that have none; of space the last as many as there are."""
+AFFINE = "affine"
+"""A coordinate (image, world_axis, index_axis): where the pixels of an image are."""
 
 
 def check_dims(dims: Sequence[Hashable], one_scene: bool) -> None:
@@ -205,5 +207,3 @@ def write_coordinates(carried: Carried, group: zarr.Group, per_pixel: Iterable[s
     if carried.attributes:
         for name in per_pixel:
             group[name].attrs.update(carried.attributes)
-AFFINE = "affine"
-"""A coordinate (image, world_axis, index_axis): where the pixels of an image are."""

@@ -13,7 +13,6 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.processing import resample_from_to
-from rasterio.transform import Affine, from_origin
 from rasterio.warp import Resampling, reproject
 from scipy import ndimage
 
@@ -110,12 +109,12 @@ def check_parts(source: Any, id: str, shape: tuple[int, ...], expected: Any, siz
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:3857"])
 def test_another_grid_of_a_scene(crs: str, tmp_path: Path) -> None:
-    labels, own = np.zeros((20, 30), np.uint8), from_origin(500_000, 5_000_000, 10, 10)
+    labels, own = np.zeros((20, 30), np.uint8), written.grid(500_000, 5_000_000, 10, 10)
     written.geotiff(tmp_path / "y/a.tif", labels, own)
     west, north = 499_900.0, 5_000_100.0
     if crs == "EPSG:3857":
         (west,), (north,) = rasterio.warp.transform(written.CRS, crs, [west], [north])
-    other = from_origin(west - 200, north + 200, 40, 35)
+    other = written.grid(west - 200, north + 200, 40, 35)
     probs = smooth((40, 40))
     written.geotiff(tmp_path / "p/a.tif", probs, other, crs=crs)
     given_labels, predicted = files.labels(tmp_path / "y"), files.pred_probs(tmp_path / "p")
@@ -164,8 +163,8 @@ def test_another_grid_of_a_volume(kind: Any, tmp_path: Path) -> None:
 def test_a_shift_by_whole_pixels_is_exact(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     probs = np.moveaxis(rng.dirichlet(np.ones(3), (12, 11)), -1, 0).astype(np.float32)
-    written.geotiff(tmp_path / "p/a.tif", probs, from_origin(100.1, 200.3, 0.3, 0.3))
-    inside = from_origin(100.1 + 2 * 0.3, 200.3 - 3 * 0.3, 0.3, 0.3)
+    written.geotiff(tmp_path / "p/a.tif", probs, written.grid(100.1, 200.3, 0.3, 0.3))
+    inside = written.grid(100.1 + 2 * 0.3, 200.3 - 3 * 0.3, 0.3, 0.3)
     written.geotiff(tmp_path / "y/a.tif", np.zeros((5, 6), np.uint8), inside)
     given_labels, predicted = files.labels(tmp_path / "y"), files.pred_probs(tmp_path / "p")
     read = Resolution(resample=True).read(
@@ -189,7 +188,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
             (8, 8, 2),
             r"8 classes of 8 x 2 .* have 8 x 8; class_axis=-1 says that",
         ),
-        ((8, 8), r"shape \(8, 8\), it must be \(K, \*spatial\) with the labels' 8 x 8"),
+        ((8, 8), r"has shape \(8, 8\), it must be \(K, \*spatial\) with the labels' 8 x 8"),
     ):
         written.arrays(tmp_path / "p", {"a": np.zeros(shape, np.float32)})
         with pytest.raises(
@@ -207,7 +206,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
 def test_grids_that_differ(tmp_path: Path) -> None:
     labels, probs = np.zeros((6, 6), np.uint8), smooth((6, 6))
     written.geotiff(tmp_path / "y/a.tif", labels)
-    written.geotiff(tmp_path / "p/a.tif", probs, from_origin(500_020, 5_000_000, 10, 10))
+    written.geotiff(tmp_path / "p/a.tif", probs, written.grid(500_020, 5_000_000, 10, 10))
     with pytest.raises(
         InputError,
         match=r"p/a.tif is on another grid than its labels: begins at \[500025.0, 4999995.0\] with "
@@ -223,9 +222,9 @@ def test_grids_that_differ(tmp_path: Path) -> None:
 
 def test_coarse_grids_have_to_lie_over_the_labels(tmp_path: Path) -> None:
     written.geotiff(tmp_path / "y/a.tif", np.zeros((8, 8), np.uint8))
-    written.geotiff(tmp_path / "p/a.tif", smooth((4, 4)), from_origin(5e5, 5e6, 20, 20))
+    written.geotiff(tmp_path / "p/a.tif", smooth((4, 4)), written.grid(5e5, 5e6, 20, 20))
     assert read(tmp_path, Resolution(2)).shape == (2, 8, 8)
-    written.geotiff(tmp_path / "p/a.tif", smooth((4, 4)), from_origin(5e5 + 10, 5e6, 20, 20))
+    written.geotiff(tmp_path / "p/a.tif", smooth((4, 4)), written.grid(5e5 + 10, 5e6, 20, 20))
     with pytest.raises(InputError, match="is on another grid"):
         read(tmp_path, Resolution(2))
 
@@ -244,7 +243,7 @@ def test_arguments(arguments: Any, said: str) -> None:
 
 
 def test_grids() -> None:
-    grid = Geometry.of(Affine(0, 10, 5, -10, 0, 95))
+    grid = Geometry.of([[0, 10, 5], [-10, 0, 95], [0, 0, 1]])
     assert grid.affine == ((0, 10, 5), (-10, 0, 95))
     assert grid.shifted((2, 3)).affine == ((0, 10, 35), (-10, 0, 75))
     fine = grid.refined(2)

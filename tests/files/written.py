@@ -18,7 +18,13 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as masks
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
+
+
+def grid(west: float, north: float, width: float, height: float | None = None) -> Affine:
+    """Return a grid whose rows run south; rasterio makes it by what its Affine warns of."""
+    return Affine(width, 0, west, 0, -(height or width), north)
+
 
 Images = Mapping[str, NDArray[Any]]
 
@@ -89,7 +95,7 @@ def geotiff(
     bands = image if image.ndim == 3 else image[None]
     about = {"driver": "GTiff", "crs": CRS, "nodata": nodata, "dtype": bands.dtype.name, **how}
     count, height, width = bands.shape
-    about |= {"transform": transform or from_origin(5e5, 5e6, 10, 10)}
+    about |= {"transform": transform or grid(5e5, 5e6, 10)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(path, "w", height=height, width=width, count=count, **about) as file:
         file.write(bands)
