@@ -57,6 +57,11 @@ def read_colors(colors: ClassColors) -> Colors:
         in the order of the classes; or a file that has one of these as JSON, or as CSV a line for
         each class: its name, red, green and blue. A colour is three numbers or "#rrggbb".
 
+    Returns
+    -------
+    Colors
+        Sorted.
+
     Raises
     ------
     InputError

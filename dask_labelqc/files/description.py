@@ -22,6 +22,16 @@ SHOWN = 20
 def describe(reader: Reader) -> dict[str, str]:
     """Return how many images there are, their sizes, and the values of a sample, as text by name.
 
+    Parameters
+    ----------
+    reader
+        Of labels or predictions.
+
+    Returns
+    -------
+    dict
+        What an audit would find: images, and values of some of them.
+
     Examples
     --------
     >>> class Squares:
@@ -40,7 +50,7 @@ def describe(reader: Reader) -> dict[str, str]:
     if bad:
         rows[f"damaged {side}"] = f"{len(bad):,}: {bad[0].message}"
     step = max(len(forms) // SAMPLE, 1)
-    sample = []
+    sample: list[AnyArray] = []
     for id, form in islice(zip(reader.ids, forms, strict=True), 0, None, step):
         if isinstance(form, Form) and len(sample) < SAMPLE:
             try:

@@ -70,6 +70,11 @@ def labels(
     storage_options
         Of the store that the URL names.
 
+    Returns
+    -------
+    Reader
+        It can be pickled.
+
     Raises
     ------
     ImportError
@@ -112,6 +117,11 @@ def pred_probs(
         Which of the stored axes is that of the classes: the first, or -1 for the last.
     storage_options
         Of the store that the URL names.
+
+    Returns
+    -------
+    Reader
+        It can be pickled.
 
     Raises
     ------

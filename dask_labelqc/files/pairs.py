@@ -47,6 +47,16 @@ class Pairs:
 def paired(labels: Reader, pred_probs: Reader) -> Pairs:
     """Make pairs of images that have the same id; one warning lists what has no partner.
 
+    Parameters
+    ----------
+    labels, pred_probs
+        Readers.
+
+    Returns
+    -------
+    Pairs
+        In the order of the labels.
+
     Raises
     ------
     InputError

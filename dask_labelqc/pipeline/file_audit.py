@@ -262,8 +262,8 @@ def describe_files(labels: Images, pred_probs: Images | None = None, **how: Any)
     **how
         The arguments of `open_files`.
     """
-    stores = {"storage_options": how.get("storage_options")}
-    about = {name: how[name] for name in OF_LABELS if name in how}
+    stores: dict[str, Any] = {"storage_options": how.get("storage_options")}
+    about: dict[str, Any] = {name: how[name] for name in OF_LABELS if name in how}
     given = labels_reader(labels, format=how.get("labels_format"), **about, **stores)
     if pred_probs is None:
         return describe(given)

@@ -132,14 +132,12 @@ def with_places(image: xr.Dataset) -> xr.Dataset:
     affine = image[AFFINE].values
     size = len(affine)
     # World axes are x, y and z, whichever of the axes of the image runs along each.
-    along = [np.flatnonzero(affine[:, axis]) for axis in range(size)]
-    if np.isnan(affine).any() or sorted(tuple(found) for found in along) != [
-        (axis,) for axis in range(size)
-    ]:
+    along = [np.flatnonzero(affine[:, axis]).tolist() for axis in range(size)]
+    if np.isnan(affine).any() or sorted(along) != [[axis] for axis in range(size)]:
         return image
     coords = {}
     for axis, dim in enumerate(SPATIAL[-size:]):
-        (world,) = along[axis].tolist()
+        (world,) = along[axis]
         if dim in image.dims:
             index = np.arange(image.sizes[dim])
             coords[dim] = affine[world, axis] * index + affine[world, -1]
