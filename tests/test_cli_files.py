@@ -37,7 +37,9 @@ def test_audit_and_resume(tmp_path: Path) -> None:
     labels = written.pictures(tmp_path / "masks", LABELS)
     probs = written.archives(tmp_path / "probs", PROBS)
     result = audit(tmp_path / "out", f"{labels}/{{id}}.png", f"{probs}/*.npz")
-    assert "images 3 pixels 143" in shown(result)
+    text = shown(result)
+    assert "images 3 pixels 143" in text
+    assert "worst images b-1 (0." in text
     assert open_audit(tmp_path / "out").ids.tolist() == ["a", "b-1", "c"]
     before = files(tmp_path / "out")
     refused = audit(tmp_path / "out", labels, probs)

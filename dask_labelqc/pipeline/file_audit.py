@@ -249,7 +249,9 @@ def audit_opened_files(inputs: RaggedInputs, output: str | Path, **how: Any) -> 
         finished = run_job(inputs, output, Run(**how))
     named = [replace(f, cause=_called(f.cause, table)) for f in finished.failures]
     finished = replace(finished, failures=named)
-    return report_of(inputs, finished, str(output), how.get("storage_options"))
+    report = report_of(inputs, finished, str(output), how.get("storage_options"))
+    ids = {image: str(table.ids[image]) for image, _ in report.worst_images}
+    return replace(report, image_ids=ids)
 
 
 def describe_files(labels: Images, pred_probs: Images | None = None, **how: Any) -> dict[str, str]:

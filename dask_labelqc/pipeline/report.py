@@ -69,6 +69,8 @@ class JobReport(_Written):
         Images that were left out, and why.
     worst_classes
         (name or index, issues) of the given classes with the most, the most first.
+    image_ids
+        What the worst images are called, if they have names.
     storage_options
         With which it was written. A report that is pickled keeps none of the keys: where it is
         unpickled, keys are those of the environment.
@@ -87,6 +89,7 @@ class JobReport(_Written):
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
     worst_classes: tuple[tuple[str, int], ...] = ()
+    image_ids: Mapping[int, str] = field(default_factory=dict)
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def found(self) -> dict[str, str]:
@@ -95,7 +98,7 @@ class JobReport(_Written):
             "images": f"{self.num_images:,}",
             "pixels": f"{self.num_pixels:,}",
             "label issues": _share(self.num_issues, self.num_pixels, "pixels"),
-            "worst images": _named_scores(self.worst_images),
+            "worst images": _named_scores(self.worst_images, self.image_ids),
         } | _of_classes(self.worst_classes)
 
 
@@ -246,8 +249,11 @@ def _of_classes(worst: tuple[tuple[str, int], ...]) -> dict[str, str]:
     return {"worst classes": text} if worst else {}
 
 
-def _named_scores(worst: tuple[tuple[int, float], ...]) -> str:
-    return ", ".join(f"{place} ({score:.3f})" for place, score in worst)
+def _named_scores(
+    worst: tuple[tuple[int, float], ...], names: Mapping[int, str] | None = None
+) -> str:
+    called = names or {}
+    return ", ".join(f"{called.get(place, place)} ({score:.3f})" for place, score in worst)
 
 
 def lowest(scores: Floats) -> tuple[tuple[int, float], ...]:
