@@ -166,6 +166,10 @@ class OwnReader(Reader):
         shape = getattr(self.reader, "shape", None)
         return Form(tuple(shape(id))) if callable(shape) else super().form(id)
 
+    def forms(self, ids: Sequence[str]) -> Iterator[Form | InputError]:
+        """Yield the form of each image, one after the other: who wrote it need not know threads."""
+        yield from map(self.try_form, ids)
+
     def about(self) -> Mapping[str, Any]:
         """Return which class it is."""
         kind = type(self.reader)

@@ -250,8 +250,8 @@ def audit_opened_files(inputs: RaggedInputs, output: str | Path, **how: Any) -> 
     named = [replace(f, cause=_called(f.cause, table)) for f in finished.failures]
     finished = replace(finished, failures=named)
     report = report_of(inputs, finished, str(output), how.get("storage_options"))
-    ids = {image: str(table.ids[image]) for image, _ in report.worst_images}
-    return replace(report, image_ids=ids)
+    worst = tuple((str(table.ids[int(image)]), score) for image, score in report.worst_images)
+    return replace(report, worst_images=worst)
 
 
 def describe_files(labels: Images, pred_probs: Images | None = None, **how: Any) -> dict[str, str]:

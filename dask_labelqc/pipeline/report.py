@@ -60,7 +60,8 @@ class JobReport(_Written):
     seconds
         Of each stage.
     worst_images
-        (image, softmin score) of those with the lowest scores, the lowest first.
+        (image, softmin score) of those with the lowest scores, the lowest first; an image by its
+        number, or by its id if images have any.
     read_ratio
         Part of the time of the tasks that read the predictions for which they waited for data.
     peak_bytes
@@ -69,8 +70,6 @@ class JobReport(_Written):
         Images that were left out, and why.
     worst_classes
         (name or index, issues) of the given classes with the most, the most first.
-    image_ids
-        What the worst images are called, if they have names.
     storage_options
         With which it was written. A report that is pickled keeps none of the keys: where it is
         unpickled, keys are those of the environment.
@@ -84,12 +83,11 @@ class JobReport(_Written):
     num_resumed: int
     bytes_read: int
     seconds: Mapping[str, float]
-    worst_images: tuple[tuple[int, float], ...]
+    worst_images: tuple[tuple[int | str, float], ...]
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
     worst_classes: tuple[tuple[str, int], ...] = ()
-    image_ids: Mapping[int, str] = field(default_factory=dict)
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def found(self) -> dict[str, str]:
@@ -98,7 +96,7 @@ class JobReport(_Written):
             "images": f"{self.num_images:,}",
             "pixels": f"{self.num_pixels:,}",
             "label issues": _share(self.num_issues, self.num_pixels, "pixels"),
-            "worst images": _named_scores(self.worst_images, self.image_ids),
+            "worst images": _named_scores(self.worst_images),
         } | _of_classes(self.worst_classes)
 
 
@@ -249,11 +247,8 @@ def _of_classes(worst: tuple[tuple[str, int], ...]) -> dict[str, str]:
     return {"worst classes": text} if worst else {}
 
 
-def _named_scores(
-    worst: tuple[tuple[int, float], ...], names: Mapping[int, str] | None = None
-) -> str:
-    called = names or {}
-    return ", ".join(f"{called.get(place, place)} ({score:.3f})" for place, score in worst)
+def _named_scores(worst: tuple[tuple[int | str, float], ...]) -> str:
+    return ", ".join(f"{place} ({score:.3f})" for place, score in worst)
 
 
 def lowest(scores: Floats) -> tuple[tuple[int, float], ...]:
