@@ -228,7 +228,8 @@ class GeoTiff(FileFormat):
             crs = "" if raster.crs is None else raster.crs.to_wkt()
             known = bool(crs) or not raster.transform.is_identity
             geometry = Geometry.of(rows, crs) if known else None
-            nodata = None if self.classes else whole_number(raster.nodata)
+            # Of colours it is a part of one.
+            nodata = None if self.classes or self.colors else whole_number(raster.nodata)
             dtype = np.dtype(raster.dtypes[0]) if self.colors is None else self.colors.dtype
             return Form((*bands, *shape), dtype, geometry, nodata)
 
