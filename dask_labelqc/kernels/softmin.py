@@ -94,11 +94,11 @@ def _add_exactly(exponents, scores, weights, helper, lanes, state):  # type: ign
             low = ((weight - high) * (LOW / HIGH) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
             lanes[0, lane] += high
             lanes[1, lane] += low
-            weighted = weight * part[lane]
-            high = (weighted + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-            low = ((weighted - high) * (LOW / HIGH) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-            lanes[2, lane] += high
-            lanes[3, lane] += low
+            product = weight * part[lane]
+            coarse = (product + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+            fine = ((product - coarse) * (LOW / HIGH) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+            lanes[2, lane] += coarse
+            lanes[3, lane] += fine
     for sum_of in range(4):
         total = 0.0
         for lane in range(LANES):

@@ -71,7 +71,7 @@ class ImageAudit:
         for name in (IMAGE_ID, self._image_dim):
             if name in self.dataset.variables:
                 values: AnyArray = self.dataset[name].values
-                return np.array(values.tolist(), np.str_) if name == IMAGE_ID else values
+                return np.array([str(i) for i in values]) if name == IMAGE_ID else values
         return np.arange(len(self))
 
     @cached_property
