@@ -15,6 +15,7 @@ if _typing.TYPE_CHECKING:
         object_detection,
         segmentation,
     )
+    from dask_labelqc.classification import LabelInspector
     from dask_labelqc.errors import (
         BlockError,
         ClusterError,
@@ -25,6 +26,7 @@ if _typing.TYPE_CHECKING:
         StoreError,
         TakenOverError,
     )
+    from dask_labelqc.inspectors import DetectionInspector, SegmentationInspector, finish_audit
     from dask_labelqc.pipeline import (
         BoxPlan,
         BoxReport,
@@ -52,17 +54,20 @@ __all__ = [
     "BoxPlan",
     "BoxReport",
     "ClusterError",
+    "DetectionInspector",
     "ExamplePlan",
     "ExampleReport",
     "ImageAudit",
     "InputError",
     "JobPlan",
     "JobReport",
+    "LabelInspector",
     "LabelQCError",
     "LabelQCWarning",
     "OutputError",
     "PredictionWriter",
     "RaggedPlan",
+    "SegmentationInspector",
     "StoreError",
     "TakenOverError",
     "audit_boxes_zarr",
@@ -72,6 +77,7 @@ __all__ = [
     "classification",
     "experimental",
     "files",
+    "finish_audit",
     "object_detection",
     "open_audit",
     "plan_audit",
@@ -91,6 +97,8 @@ _PLACES = {
         "StoreError",
         "TakenOverError",
     ),
+    "classification": ("LabelInspector",),
+    "inspectors": ("DetectionInspector", "SegmentationInspector", "finish_audit"),
     "pipeline": (
         *("BoxPlan", "ExamplePlan", "JobPlan", "RaggedPlan"),
         *("BoxReport", "ExampleReport", "JobReport"),

@@ -200,7 +200,7 @@ class Extent:
         moved = tuple(p + a for p, a in zip(places, self.start, strict=True))
         return np.ravel_multi_index(moved, shape).astype(np.int64)
 
-    def place(self, index: int) -> tuple[int, Shape]:
+    def place(self, index: int) -> tuple[Any, Shape]:
         """Return the image and the pixel of a flat position in this extent."""
         image, *pixel = (
             int(p) + a for p, a in zip(np.unravel_index(index, self.shape), self.start, strict=True)

@@ -215,7 +215,7 @@ class ImageTable:
         found: dict[str, tuple[str, AnyArray, dict[str, Any]]]
         found = {name: (IMAGE, np.ascontiguousarray(v), {}) for name, v in columns.items()}
         found[COUNT][2]["sample_dimension"] = PIXEL
-        return {IMAGE_ID: (IMAGE, self.ids, {}), **found}
+        return {IMAGE_ID: (IMAGE, self.ids.astype(object), {}), **found}
 
     def write(self, group: zarr.Group) -> None:
         """Write the table to a Zarr group, as CF's contiguous ragged arrays have it."""

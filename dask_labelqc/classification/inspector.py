@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import sys
 import threading
 import uuid
-import zipfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
-from itertools import pairwise
-from operator import add
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from dask_labelqc.arguments import check_flag, number_of_threads
-from dask_labelqc.classification.facts import ExampleCandidates
-from dask_labelqc.classification.inputs import InMemoryExamples, loaded, normalize
+from dask_labelqc.arguments import (
+    check_flag,
+    number_of_classes,
+    number_of_threads,
+    positive_integer,
+    texts_of_ids,
+)
+from dask_labelqc.classification.batches import batch_of, scanned
+from dask_labelqc.classification.one_pass import ExampleRecorder
 from dask_labelqc.classification.options import ScoreOptions
-from dask_labelqc.classification.scan import scan_runs
+from dask_labelqc.classification.saved import SavedState
 from dask_labelqc.classification.statistics import ExampleStatistics, IssueCounts
 from dask_labelqc.classification.validity import warn_of_sum
 from dask_labelqc.errors import InputError
-from dask_labelqc.kernels.examples import ExampleScan
-from dask_labelqc.typing import AnyArray, Floats, Ints
+from dask_labelqc.typing import Floats, Ints
 
 __all__ = ["LabelInspector"]
 
+FLUSH_EXAMPLES = 4096
+
 
 class LabelInspector:
-    """Learn confident thresholds, score labels and count their issues, batch by batch.
+    """Find label issues batch by batch: in two passes, or in one while a model predicts.
 
-    Two passes: `update_confident_thresholds` with every batch (or enough of them to know each
+    **Two passes**: `update_confident_thresholds` with every batch (or enough of them to know each
     class), then `score_label_quality` with every batch. Agrees with
     ``cleanlab.experimental.label_issues_batched.LabelInspector``, but sums are exact, so the
     order and the size of the batches change nothing.
@@ -51,27 +52,49 @@ class LabelInspector:
     The state has a fixed size, a few numbers for each class and each inspector of the first pass
     that was added, and a score for each example with `store_results`.
 
+    **One pass**, while a model predicts: with an `output`, `update` puts what an audit needs of
+    each example on record there. Any number of inspectors, in any processes, may write to one
+    output; `dask_labelqc.finish_audit` makes the audit of all of them, the same that
+    `audit_examples_zarr` makes of the predictions. For the self-confidence that is, before it is
+    packed, 5 or 6 bytes an example (its label, and the probability of that, in float32), and as
+    many more of one that disagrees; for the margin 4 more, the entropy or adjusted probabilities
+    8 more; for the margin of adjusted probabilities all K of them. Besides, each has its id and a
+    hash of 16 bytes.
+
     Parameters
     ----------
+    output
+        Path or URL of the output to make in one pass; None for two passes.
     num_class
         K.
     store_results
-        Keep the scores, for `get_quality_scores` and `get_label_issues`.
+        Of two passes, keep the scores, for `get_quality_scores` and `get_label_issues`.
     verbose
         Say on the standard error how many examples an answer is based on.
     quality_score_kwargs, num_issue_kwargs
         As in `find_label_issues_batched`.
     n_jobs
         Threads for each batch; None: one for each core.
+    class_names
+        Of the K classes, or of some by their number; for the output.
+    write_label_quality, write_predicted_label
+        Of one pass: the output has the score and the predicted class of every example, too.
+    flush_examples
+        How many may wait to be put on record, which is what is lost if the process is killed.
+    storage_options
+        Of the store that the URL names, as in `dask_labelqc.storage.stores.open_store`.
 
     Raises
     ------
     InputError
         An argument or a batch cannot be used.
+    OutputError
+        The output is there and is something else, or its records were made with other parameters.
 
     See Also
     --------
     find_label_issues_batched : both passes in one call, which reads the predictions once.
+    dask_labelqc.finish_audit : the audit of what is on record.
 
     Examples
     --------
@@ -85,10 +108,19 @@ class LabelInspector:
     array([0.9 , 0.8 , 0.9 , 0.8 , 0.05])
     >>> lab.get_label_issues()
     array([4])
+
+    In one pass:
+
+    >>> import tempfile
+    >>> with LabelInspector(tempfile.mkdtemp(), num_class=2) as inspector:
+    ...     inspector.update(range(5), labels, pred_probs)
+    ...     inspector.missing(range(7))
+    ['5', '6']
     """
 
     def __init__(
         self,
+        output: str | Path | None = None,
         *,
         num_class: int,
         store_results: bool = True,
@@ -96,13 +128,20 @@ class LabelInspector:
         quality_score_kwargs: Mapping[str, Any] | None = None,
         num_issue_kwargs: Mapping[str, Any] | None = None,
         n_jobs: int | None = 1,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        write_label_quality: bool = False,
+        write_predicted_label: bool = False,
+        flush_examples: int = FLUSH_EXAMPLES,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        integer = isinstance(num_class, int | np.integer) and not isinstance(num_class, bool)
-        if not integer or num_class < 2:
-            raise InputError(f"num_class: got {num_class!r}, it must be an integer of 2 or more")
-        check_flag("store_results", store_results)
-        check_flag("verbose", verbose)
-        self.num_class = int(num_class)
+        self.num_class = number_of_classes("num_class", num_class)
+        write = {
+            "write_label_quality": write_label_quality,
+            "write_predicted_label": write_predicted_label,
+        }
+        flags = {"store_results": store_results, "verbose": verbose, **write}
+        for name, flag in flags.items():
+            check_flag(name, flag)
         self.store_results = bool(store_results)
         self.verbose = bool(verbose)
         self.n_jobs = number_of_threads(n_jobs)
@@ -115,16 +154,27 @@ class LabelInspector:
         self._scores: list[Floats] = []
         self._warned = False
         self._lock = threading.RLock()
+        self._recorder: ExampleRecorder | None = None
+        if output is not None:
+            self._recorder = ExampleRecorder(
+                output,
+                self.num_class,
+                self._options,
+                class_names=class_names,
+                write=write,
+                flush_examples=positive_integer("flush_examples", flush_examples),
+                storage_options=storage_options,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: all but the lock, and nothing that still grows.
 
         A copy begins a part of its own with what it learns, so parts of one id differ only in how
-        much of it each knows.
+        much of it each knows; and it writes records of its own.
         """
         with self._lock:
             grown = {"_scores": [*self._scores], "_parts": {**self._parts}, "_own_part": None}
-            state = {**vars(self), **grown}
+            state = {**vars(self), **grown, "_recorder": copy.deepcopy(self._recorder)}
         del state["_lock"]
         return state
 
@@ -143,13 +193,78 @@ class LabelInspector:
         """How many examples the thresholds are based on."""
         return self._statistics.num_examples
 
+    def update(self, ids: Any, labels: Any, pred_probs: Any = None, *, logits: Any = None) -> None:
+        """Put a batch on record in the output: the one pass.
+
+        Parameters
+        ----------
+        ids
+            Of n examples, texts or whole numbers; one of which the same is known already counts
+            once.
+        labels
+            (n,); NaN takes part in nothing.
+        pred_probs, logits
+            One of the two, (n, K). As `labels`, an array of any framework, on any device.
+
+        Raises
+        ------
+        InputError
+            The batch cannot be used, and nothing of it is taken in; or there is no output.
+        StoreError, OutputError
+            The records that were due cannot be written; they are kept, and tried again.
+        """
+        found = self._records().update(ids, labels, pred_probs, logits, self.n_jobs)
+        if found is not None:
+            self._warn(*found)
+
+    def _records(self) -> ExampleRecorder:
+        if self._recorder is None:
+            raise InputError(
+                "output: this inspector has none to put records in; LabelInspector(output, "
+                "num_class=...) does, or use update_confident_thresholds() and "
+                "score_label_quality() for two passes"
+            )
+        return self._recorder
+
+    def flush(self) -> None:
+        """Put all that waits on record.
+
+        Raises
+        ------
+        StoreError, OutputError
+            It cannot be written; it is kept, and written with what follows.
+        """
+        self._records().records.flush()
+
+    def close(self) -> None:
+        """Put all that waits on record, and take nothing more."""
+        self._records().records.close()
+
+    def __enter__(self) -> Self:
+        self._records()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def missing(self, ids: Any) -> list[str]:
+        """Return which of these examples are neither on record nor waiting for that, in order.
+
+        Parameters
+        ----------
+        ids
+            Texts or whole numbers.
+        """
+        return self._records().records.missing(texts_of_ids(ids))
+
     def update_confident_thresholds(self, labels: Any, pred_probs: Any) -> None:
         """Learn from the labels (n,) and predictions (n, K) of one more batch."""
-        batch = self._batch(labels, pred_probs)
+        batch = batch_of(labels, pred_probs, self.num_class)
         if batch is None:
             return
-        statistics, _ = self._scan(batch, self.examples_processed_thresh, float("-inf"))
-        self._warn(statistics, batch)
+        options = self._options.scan(float("-inf"))
+        statistics, _ = scanned(batch, self.examples_processed_thresh, options, self.n_jobs)
+        self._warn(statistics, batch.form.sum_tolerance)
         with self._lock:
             if self._own_part is None or self._own_part[1] != os.getpid():  # a fork is a copy, too
                 self._own_part = uuid.uuid4().hex, os.getpid()
@@ -181,13 +296,13 @@ class LabelInspector:
         """
         check_flag("update_num_issues", update_num_issues)
         thresholds = self.get_confident_thresholds(silent=True)
-        batch = self._batch(labels, pred_probs)
+        batch = batch_of(labels, pred_probs, self.num_class)
         if batch is None:
             return np.zeros(0)
         given = thresholds if self._options.reads_twice else None
-        start = self.examples_processed_quality
-        statistics, found = self._scan(batch, start, float("inf"), given)
-        self._warn(statistics, batch)
+        start, options = self.examples_processed_quality, self._options.scan(float("inf"), given)
+        statistics, found = scanned(batch, start, options, self.n_jobs)
+        self._warn(statistics, batch.form.sum_tolerance)
         found = found.adjusted(thresholds)
         scores = np.full(batch.labels.size, np.nan, found.score.dtype)
         scores[found.position] = found.score
@@ -276,6 +391,7 @@ class LabelInspector:
         if mine != theirs:
             raise InputError(f"other: its settings are {theirs}, they must be {mine}")
         one, other = copy.copy(self), copy.copy(other)  # each as it is at one moment
+        one._recorder = None  # what they have put on record is added up where it is finished
         for part, statistics in other._parts.items():
             one._learn(part, statistics)
         one._counts = one._counts + other._counts
@@ -285,71 +401,34 @@ class LabelInspector:
         return one
 
     def save(self, path: str | Path) -> None:
-        """Write the state to a file."""
+        """Write what two passes know to a file."""
         state = copy.copy(self)  # as it is at one moment
-        parts = list(state._parts.values())
-        shape = len(parts), self.num_class
-        with Path(path).open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                settings=np.array(json.dumps(self._settings())),
-                parts=np.array([*state._parts], str),
-                class_sum=np.array([[str(t) for t in p.class_sum] for p in parts], str).reshape(
-                    shape
-                ),
-                class_count=np.array([p.class_count for p in parts], np.int64).reshape(shape),
-                counts=np.stack(list(vars(state._counts).values())),
-                num_scored=np.array(state.examples_processed_quality),
-                scores=np.concatenate([np.zeros(0, np.float32), *state._scores]),
-            )
+        scores = np.concatenate([np.zeros(0, np.float32), *state._scores])
+        number = state.examples_processed_quality
+        SavedState(state._settings(), state._parts, state._counts, number, scores).write(path)
 
     @classmethod
     def load(
         cls, path: str | Path, *, verbose: bool = True, n_jobs: int | None = 1
     ) -> LabelInspector:
-        """Return the inspector that was saved to a file.
+        """Return the inspector of two passes that was saved to a file.
 
         Raises
         ------
         InputError
             The file does not hold one.
         """
+        saved = SavedState.read(path)
         try:
-            with Path(path).open("rb") as file:  # which NumPy leaves open where it is cut off
-                stored = np.load(file, allow_pickle=False)
-                if isinstance(stored, np.ndarray):
-                    raise ValueError("it is a file of one array")
-                arrays = {name: stored[name] for name in stored.files}
-            inspector = cls(**json.loads(str(arrays["settings"])), verbose=verbose, n_jobs=n_jobs)
-            inspector._check_stored(arrays)
-            sums, counts = arrays["class_sum"], arrays["class_count"]
-            for part, class_sum, class_count in zip(arrays["parts"], sums, counts, strict=True):
-                total = np.array([int(text) for text in class_sum], object)
-                inspector._learn(str(part), ExampleStatistics(total, class_count))
-            inspector._counts = IssueCounts(*arrays["counts"])
-            inspector.examples_processed_quality = int(arrays["num_scored"])
-            inspector._scores = [arrays["scores"]] if arrays["scores"].size else []
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            inspector = cls(**saved.settings, verbose=verbose, n_jobs=n_jobs)
+        except (InputError, TypeError) as error:
             raise InputError(f"path: {str(path)!r} holds no LabelInspector: {error}") from error
+        for part, statistics in saved.parts.items():
+            inspector._learn(part, statistics)
+        inspector._counts = saved.counts
+        inspector.examples_processed_quality = saved.num_scored
+        inspector._scores = [saved.scores] if saved.scores.size else []
         return inspector
-
-    def _check_stored(self, arrays: Mapping[str, AnyArray]) -> None:
-        """Raise ValueError if arrays do not fit one another and the settings."""
-        numbers, scored = self.num_class, int(arrays["num_scored"])
-        shapes = {
-            "class_sum": (arrays["parts"].size, numbers),
-            "class_count": (arrays["parts"].size, numbers),
-            "counts": (3, numbers),
-            "scores": (scored if self.store_results else 0,),
-        }
-        for name, shape in shapes.items():
-            array = arrays[name]
-            if array.shape != shape:
-                raise ValueError(f"{name} has shape {array.shape}, not {shape}")
-            counts = name.endswith(("count", "counts"))
-            if counts and (array.dtype.kind != "i" or array.min(initial=0) < 0):
-                raise ValueError(f"{name} are no counts")
 
     def _settings(self) -> dict[str, Any]:
         options = self._options
@@ -363,56 +442,11 @@ class LabelInspector:
             "num_issue_kwargs": {"estimation_method": options.estimation_method},
         }
 
-    def _batch(self, labels: Any, pred_probs: Any) -> InMemoryExamples | None:
-        """Return a batch in memory, checked; None if it is empty."""
-        shape = np.shape(pred_probs)
-        if len(shape) == 2 and self.num_class not in shape:
-            raise InputError(
-                f"pred_probs: got shape {shape}, it must be (n, {self.num_class}) "
-                f"for num_class={self.num_class}"
-            )
-        if np.shape(labels) == (0,) and shape == (0, self.num_class):
-            return None
-        batch = normalize(labels, pred_probs)
-        if batch.form.num_classes != self.num_class:
-            raise InputError(
-                f"pred_probs: got {batch.form.num_classes} classes, it must be (n, "
-                f"{self.num_class}) for num_class={self.num_class}"
-            )
-        return loaded(batch)
-
-    def _scan(
-        self,
-        batch: InMemoryExamples,
-        start: int,
-        bound: float,
-        thresholds: Floats | None = None,
-    ) -> tuple[ExampleStatistics, ExampleCandidates]:
-        """Scan a batch whose first example is number `start`, a part of it on each thread."""
-        size = batch.labels.size
-        ends = np.linspace(0, size, min(self.n_jobs, size) + 1).astype(int)
-        options = self._options.scan(bound, thresholds)
-        read, form = batch.pred_probs.__getitem__, batch.form
-
-        def scan(part: slice) -> list[tuple[slice, ExampleScan]]:
-            return list(scan_runs(start, [part], batch.labels, read, form, options))
-
-        parts = [slice(a, b) for a, b in pairwise(ends)]
-        if len(parts) == 1:
-            runs = scan(parts[0])
-        else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                runs = [run for found in pool.map(scan, parts) for run in found]
-        statistics = (ExampleStatistics.of(found, start + run.start) for run, found in runs)
-        candidates = ExampleCandidates.joined([ExampleCandidates.of(found) for _, found in runs])
-        return reduce(add, statistics), candidates
-
-    def _warn(self, statistics: ExampleStatistics, batch: InMemoryExamples) -> None:
+    def _warn(self, statistics: ExampleStatistics, tolerance: float) -> None:
         """Warn once of probabilities that do not sum to one."""
         with self._lock:
             if not self._warned:
-                worst, tolerance = statistics.worst_sum, batch.form.sum_tolerance
-                self._warned = warn_of_sum(worst, tolerance, stacklevel=4)
+                self._warned = warn_of_sum(statistics.worst_sum, tolerance, stacklevel=4)
 
     def _check_scored(self) -> None:
         if self.examples_processed_quality < 1:

@@ -25,7 +25,7 @@ from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.method.validity import named, prediction_error
 from dask_labelqc.typing import AnyArray, Floats
 
-__all__ = ["Keeping", "ReadRows", "scan_region", "scan_runs"]
+__all__ = ["Keeping", "ReadRows", "learned_of_runs", "scan_bound", "scan_region", "scan_runs"]
 
 ReadRows: TypeAlias = Callable[[slice], AnyArray]
 """Returns the stored predictions (n, K) of a run of examples."""
@@ -71,6 +71,7 @@ def scan_runs(
     read: ReadRows,
     form: ExampleFormat,
     options: ExampleScanOptions,
+    named_place: Callable[[int], str] = "example {}".format,
 ) -> Iterator[tuple[slice, ExampleScan]]:
     """Yield what is found of each run of the examples of a region, and which they are.
 
@@ -86,6 +87,8 @@ def scan_runs(
         Returns the predictions of a block.
     form, options
         Of the dataset and of the scan.
+    named_place
+        Names an example in a message, by its place.
 
     Raises
     ------
@@ -97,14 +100,19 @@ def scan_runs(
         for first in range(block.start, max(block.stop, block.start + 1), RUN):
             run = slice(first, min(first + RUN, block.stop))
             rows = stored[run.start - block.start : run.stop - block.start]
-            scan = _scan_run(labels[run], rows, start + run.start, form, options)
+            scan = _scan_run(labels[run], rows, start + run.start, form, options, named_place)
             yield run, scan._replace(position=scan.position + run.start)
 
 
 def _scan_run(
-    labels: AnyArray, stored: AnyArray, start: int, form: ExampleFormat, options: ExampleScanOptions
+    labels: AnyArray,
+    stored: AnyArray,
+    start: int,
+    form: ExampleFormat,
+    options: ExampleScanOptions,
+    named_place: Callable[[int], str],
 ) -> ExampleScan:
-    labels, missing = whole_labels(labels, start)
+    labels, missing = whole_labels(labels, start, named_place)
     if isinstance(stored, np.ma.MaskedArray):
         missing = missing | np.ma.getmaskarray(stored).any(axis=1)
         stored = stored.data
@@ -114,7 +122,7 @@ def _scan_run(
         raise InputError(
             f"labels: {encoded.invalid_count} of the {labels.size} labels of examples {start} to "
             f"{start + labels.size - 1} are outside 0..{form.num_classes - 1}, the first is "
-            f"{named(int(labels[first]), form.class_names)} at example {start + first}"
+            f"{named(int(labels[first]), form.class_names)} at {named_place(start + first)}"
         )
     if missing.any():
         encoded.codes[missing] = VOID
@@ -123,7 +131,7 @@ def _scan_run(
     row, reason = int(scan.facts[0]), int(scan.facts[1])
     if reason:
         advice = advise("put logits through a softmax over the classes first")
-        where = f"example {start + row}"
+        where = named_place(start + row)
         raise prediction_error(stored[row], reason, form.scale, where, advice, form.class_names)
     return scan
 
@@ -143,12 +151,31 @@ def scan_region(
     What is returned of it is `Learned`, what is kept are `ExampleFacts`. `see` is called with what
     was found of every example, run by run.
     """
-    statistics = ExampleStatistics.nothing(form.num_classes)
-    kept = _Kept(labels.size, form, options, keeping)
-    every = keeping.confidences or keeping.thresholds is not None or see is not None
-    bound = float("inf") if every else keeping.bound
+    bound = scan_bound(keeping, see is not None)
     parameters = options.scan(bound, keeping.thresholds)
-    for run, scan in scan_runs(start, blocks, labels, read, form, parameters):
+    runs = scan_runs(start, blocks, labels, read, form, parameters)
+    return learned_of_runs(start, labels.size, runs, form, options, keeping, see)
+
+
+def scan_bound(keeping: Keeping, seen: bool) -> float:
+    """Return up to which score a scan finds what agrees; all of it if every example is `seen`."""
+    every = keeping.confidences or keeping.thresholds is not None or seen
+    return float("inf") if every else keeping.bound
+
+
+def learned_of_runs(
+    start: int,
+    size: int,
+    runs: Iterable[tuple[slice, ExampleScan]],
+    form: ExampleFormat,
+    options: ScoreOptions,
+    keeping: Keeping,
+    see: Callable[[ExampleCandidates], None] | None = None,
+) -> Scanned:
+    """Sum up what is found of each run of a region of so many examples; see `scan_region`."""
+    statistics = ExampleStatistics.nothing(form.num_classes)
+    kept = _Kept(size, form, options, keeping)
+    for run, scan in runs:
         statistics = statistics + ExampleStatistics.of(scan, start + run.start)
         found = ExampleCandidates.of(scan)
         if see is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,15 +18,17 @@ LARGEST_WHOLE = 2.0**53
 """Floats above are whole numbers because they cannot be others."""
 
 
-def whole_labels(labels: AnyArray, start: int) -> tuple[AnyArray, BoolArray]:
+def whole_labels(
+    labels: AnyArray, start: int, named_place: Callable[[int], str] = "example {}".format
+) -> tuple[AnyArray, BoolArray]:
     """Return labels as integers, and which of them are masked or NaN (and 0 instead).
 
     Parameters
     ----------
     labels
         (n,): integers, or floats, as what decodes a fill value to NaN makes of integers.
-    start
-        The place of the first one, for the message.
+    start, named_place
+        The place of the first one, and what names a place, for the message.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def whole_labels(labels: AnyArray, start: int) -> tuple[AnyArray, BoolArray]:
             raise InputError(
                 f"labels: {fractions.sum()} of the {values.size} labels of examples {start} to "
                 f"{start + values.size - 1} are no whole numbers, the first is {values[first]} at "
-                f"example {start + first}"
+                f"{named_place(start + first)}"
             )
         return values.astype(np.int64), missing
     return np.where(missing, 0, values) if missing.any() else values, missing

@@ -16,6 +16,7 @@ from dask_labelqc.cli.messages import (
 )
 from dask_labelqc.cli.options import (
     box_options,
+    cluster_options,
     dimension_options,
     example_options,
     file_options,
@@ -28,7 +29,14 @@ from dask_labelqc.cli.options import (
 __all__ = ["StoppableGroup", "labelqc", "main"]
 
 STOPPED = "stopped; the same command with --resume goes on"
-JOBS = ("audit", "audit-boxes", "audit-files")
+BEGINS_ANEW = "stopped; the same command begins anew, from the records"
+JOBS = {
+    "audit": STOPPED,
+    "audit-boxes": STOPPED,
+    "audit-files": STOPPED,
+    "finish": BEGINS_ANEW,
+}
+"""What to say of those that were stopped; `end_on_signals` asks when they are."""
 OF_IMAGES = (
     "downsample",
     "label_downsample",
@@ -61,7 +69,7 @@ class StoppableGroup(click.Group):
         """Run the command."""
         from dask_labelqc.signals import end_on_signals
 
-        with end_on_signals(lambda: STOPPED if ctx.invoked_subcommand in JOBS else "stopped"):
+        with end_on_signals(lambda: JOBS.get(str(ctx.invoked_subcommand), "stopped")):
             return super().invoke(ctx)
 
 
@@ -203,6 +211,24 @@ def audit_files(output: str, labels: str, pred_probs: str, **arguments: Any) -> 
     _run(functools.partial(audit_opened_files, inputs), (output,), inputs.plan(), **arguments)
 
 
+@labelqc.command("finish")
+@click.argument("output")
+@click.option("--manifest", metavar="FILE",
+              help="The ids of the images, one a line, in the order of the audit.")  # fmt: skip
+@click.option("--allow-missing", is_flag=True,
+              help="Audit the images that are both in the manifest and on record.")  # fmt: skip
+@cluster_options
+@one_line_errors
+def finish_recorded(output: str, **arguments: Any) -> None:
+    """Make the audit of what inspectors have put on record in OUTPUT.
+
+    Images may be put on record after that, and the audit be finished again.
+    """
+    from dask_labelqc.inspectors import FinishPlan, finish_audit
+
+    _run(finish_audit, (output,), FinishPlan(), **arguments)
+
+
 def _run(
     job: Callable[..., Any],
     places: tuple[str, ...],
@@ -243,7 +269,8 @@ def _run(
     ):
         if client is not None and client.dashboard_link and not quiet:
             click.echo(f"Dask dashboard: {plain(client.dashboard_link)}", err=True)
-        with end_on_signals(lambda: STOPPED):  # without closing the cluster, whose workers are busy
+        said = JOBS[str(click.get_current_context().info_name)]
+        with end_on_signals(lambda: said):  # without closing the cluster, whose workers are busy
             progress = progress_for(not quiet, console)
             report = job(*places, client=client, progress=progress, **arguments)
     finish(report)

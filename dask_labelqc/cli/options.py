@@ -11,6 +11,7 @@ from dask_labelqc.cli.messages import one_line
 
 __all__ = [
     "box_options",
+    "cluster_options",
     "dimension_options",
     "example_options",
     "file_options",
@@ -175,11 +176,25 @@ def file_options(command: F) -> F:
 def run_options(command: F) -> F:
     """Add the options that say how a job is run."""
     return _with(
-        store_options(command),
+        cluster_options(command),
         (
             click.option("--resume", is_flag=True,
                          help="Finish an output that was begun by this command."),
             click.option("--overwrite", is_flag=True, help="Replace the output."),
+            click.option("--keep-going", is_flag=True,
+                         help="Finish without images or examples that cannot be audited; exit "
+                         "with 3 then."),
+            click.option("--trust-inputs", is_flag=True,
+                         help="Do not look whether inputs changed since they were read."),
+        ),
+    )  # fmt: skip
+
+
+def cluster_options(command: F) -> F:
+    """Add the options that say where a job is run, and what it shows."""
+    return _with(
+        store_options(command),
+        (
             click.option("--scheduler", metavar="ADDRESS",
                          help="Run on this Dask scheduler's workers."),
             click.option("--scheduler-file", metavar="FILE",
@@ -191,11 +206,6 @@ def run_options(command: F) -> F:
                          help="Of each local worker."),
             click.option("--memory-limit", default="auto", show_default=True,
                          help="Of each local worker."),
-            click.option("--keep-going", is_flag=True,
-                         help="Finish without images or examples that cannot be audited; exit "
-                         "with 3 then."),
-            click.option("--trust-inputs", is_flag=True,
-                         help="Do not look whether inputs changed since they were read."),
             click.option("--quiet", is_flag=True, help="No progress."),
             click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
                          default="warning", show_default=True,

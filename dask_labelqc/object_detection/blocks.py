@@ -32,7 +32,15 @@ from dask_labelqc.storage.reading import read_rows
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import Ints
 
-__all__ = ["BLOCK_BOXES", "Boxes", "Span", "cut_images", "open_boxes", "read_block"]
+__all__ = [
+    "BLOCK_BOXES",
+    "Boxes",
+    "Span",
+    "check_block",
+    "cut_images",
+    "open_boxes",
+    "read_block",
+]
 
 BLOCK_BOXES = 2**19
 """Boxes that a task holds at a time: 60 MB at 120 bytes a box, with everything computed."""
@@ -303,14 +311,22 @@ def read_block(columns: Any, span: Span, num_classes: int) -> BoxBlock:
             predicted_offsets - predicted_offsets[0],
         ),
     )
-    problem, image, box = find_problem(block, num_classes)
-    if problem >= 0:
-        raise _unusable(block, PROBLEMS[problem], span.first_image, image, box, num_classes)
+    check_block(block, num_classes, lambda image: f"image {span.first_image + image}")
     return block
 
 
+def check_block(block: BoxBlock, num_classes: int, named: Callable[[int], str]) -> None:
+    """Raise InputError at the first box, class or score that cannot be used; `named` is its image.
+
+    Images are counted from the start of the block.
+    """
+    problem, image, box = find_problem(block, num_classes)
+    if problem >= 0:
+        raise _unusable(block, PROBLEMS[problem], image, box, num_classes, named(image))
+
+
 def _unusable(
-    block: BoxBlock, column: str, first_image: int, image: int, box: int, num_classes: int
+    block: BoxBlock, column: str, image: int, box: int, num_classes: int, where: str
 ) -> InputError:
     side, what = column.split("_")
     offsets = block.given_offsets if side == "given" else block.predicted_offsets
@@ -321,6 +337,5 @@ def _unusable(
         "scores": "a probability between 0 and 1",
     }[what]
     return InputError(
-        f"image {first_image + image}, {side} box {box - offsets[image]}: "
-        f"{what} is {value}; it must be {needed}"
+        f"{where}, {side} box {box - offsets[image]}: {what} is {value}; it must be {needed}"
     )

@@ -16,7 +16,9 @@ __all__ = [
     "PredictionLists",
     "flatten_labels",
     "flatten_predictions",
+    "numbers",
     "separate_prediction",
+    "whole_numbers",
 ]
 
 LabelLists: TypeAlias = Sequence[Mapping[str, Any]] | AnyArray
@@ -43,7 +45,7 @@ def flatten_labels(labels: LabelLists, num_images: int) -> dict[str, AnyArray]:
                 f"labels[{image}] must be a dictionary with 'bboxes' and 'labels', got "
                 f"{list(label) if isinstance(label, Mapping) else type(label).__name__}"
             )
-        image_boxes = _numbers(label["bboxes"], f"labels[{image}]: 'bboxes'")
+        image_boxes = numbers(label["bboxes"], f"labels[{image}]: 'bboxes'")
         image_classes = np.asarray(label["labels"])
         if image_boxes.size == 0:
             image_boxes = image_boxes.reshape(0, 4)
@@ -53,7 +55,7 @@ def flatten_labels(labels: LabelLists, num_images: int) -> dict[str, AnyArray]:
                 f"{image_classes.size} 'labels' it must be ({image_classes.size}, 4)"
             )
         boxes.append(image_boxes)
-        classes.append(_whole_numbers(image_classes, image))
+        classes.append(whole_numbers(image_classes, f"labels[{image}]: 'labels'"))
     return {
         "given_boxes": np.concatenate(boxes),
         "given_classes": np.concatenate(classes),
@@ -121,13 +123,20 @@ def _offsets(counts: Ints) -> Ints:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _whole_numbers(classes: AnyArray, image: int) -> AnyArray:
+def whole_numbers(classes: AnyArray, what: str) -> AnyArray:
+    """Return classes as int64 (n,).
+
+    Raises
+    ------
+    InputError
+        One is no whole number.
+    """
     classes = classes.reshape(-1)
     if classes.dtype.kind in "iub" or classes.size == 0:
         return classes.astype(np.int64)
     if classes.dtype.kind == "f" and np.array_equal(classes, np.rint(classes)):
         return classes.astype(np.int64)
-    raise InputError(f"labels[{image}]: 'labels' must be whole numbers, got {classes.tolist()}")
+    raise InputError(f"{what} must be whole numbers, got {classes.tolist()}")
 
 
 def _check_sequence(name: str, value: Any) -> None:
@@ -135,8 +144,14 @@ def _check_sequence(name: str, value: Any) -> None:
         raise InputError(f"{name} must be a list, got {type(value).__name__}")
 
 
-def _numbers(values: Any, what: str) -> AnyArray:
-    """Return what must be an array of numbers, none of them masked."""
+def numbers(values: Any, what: str) -> AnyArray:
+    """Return what must be an array of numbers, none of them masked.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
     try:
         array = np.asanyarray(values)
     except ValueError as error:
@@ -151,7 +166,7 @@ def _numbers(values: Any, what: str) -> AnyArray:
 def _misshapen(predictions: Iterable[Any]) -> InputError:
     for image, prediction in enumerate(predictions):
         for k, values in enumerate(prediction):
-            array = _numbers(values, f"predictions[{image}][{k}]")
+            array = numbers(values, f"predictions[{image}][{k}]")
             if array.shape[:1] != (0,) and array.shape[1:] != (PREDICTION_COLUMNS,):
                 return InputError(
                     f"predictions[{image}][{k}] has shape {array.shape}; it must be (M, 5): x1, "

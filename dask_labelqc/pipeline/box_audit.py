@@ -14,12 +14,12 @@ from dask_labelqc.object_detection.blocks import BLOCK_BOXES, open_boxes
 from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.pipeline.boxes import BoxInputs
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
-from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.job import Finished, Run, run_job
 from dask_labelqc.pipeline.plans import BoxPlan
 from dask_labelqc.pipeline.report import BoxReport, lowest
 from dask_labelqc.progress import Progress
 
-__all__ = ["audit_boxes_zarr", "plan_boxes_audit"]
+__all__ = ["audit_boxes_zarr", "box_report", "plan_boxes_audit"]
 
 
 def audit_boxes_zarr(
@@ -123,7 +123,16 @@ def audit_boxes_zarr(
         progress=progress,
         storage_options=storage_options,
     )
-    finished = run_job(inputs, output, run)
+    return box_report(run_job(inputs, output, run), output, inputs, storage_options)
+
+
+def box_report(
+    finished: Finished,
+    output: str | Path,
+    inputs: BoxInputs,
+    storage_options: Mapping[str, Any] | None,
+) -> BoxReport:
+    """Return what a job on boxes has to say."""
     return BoxReport(
         output=str(output),
         num_images=inputs.sizes["image"],

@@ -10,16 +10,16 @@ from distributed import Client
 
 from dask_labelqc.classification.options import EstimationMethod, ScoreMethod, ScoreOptions
 from dask_labelqc.errors import InputError
-from dask_labelqc.pipeline.examples import open_examples
+from dask_labelqc.pipeline.examples import ExampleInputs, open_examples
 from dask_labelqc.pipeline.inputs import PROCESS_BYTES
-from dask_labelqc.pipeline.job import Run, run_job
+from dask_labelqc.pipeline.job import Finished, Run, run_job
 from dask_labelqc.pipeline.plans import ExamplePlan
 from dask_labelqc.pipeline.report import WORST, ExampleReport, most
 from dask_labelqc.plan import GROUP_BYTES
 from dask_labelqc.progress import Progress
 from dask_labelqc.storage.arrays import StoreLocation
 
-__all__ = ["audit_examples_zarr", "plan_examples_audit"]
+__all__ = ["audit_examples_zarr", "example_report", "plan_examples_audit"]
 
 
 def audit_examples_zarr(
@@ -126,7 +126,16 @@ def audit_examples_zarr(
         progress=progress,
         storage_options=storage_options,
     )
-    finished = run_job(inputs, output, run)
+    return example_report(run_job(inputs, output, run), output, inputs, storage_options)
+
+
+def example_report(
+    finished: Finished,
+    output: str | Path,
+    inputs: ExampleInputs,
+    storage_options: Mapping[str, Any] | None,
+) -> ExampleReport:
+    """Return what a job on examples has to say."""
     form = inputs.examples.form
     return ExampleReport(
         output=str(output),

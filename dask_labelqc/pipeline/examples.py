@@ -223,8 +223,7 @@ class ExampleInputs(Inputs):
 
     def scan(self, how: Keeping, part: Part, left_out: Sequence[int] = ()) -> Found:
         first, stop = part.items
-        outputs = [o for o in self.outputs() if o.name != "label_issues" and self._writes(how)]
-        dense = {o.name: np.full(stop - first, o.fill_value, o.dtype) for o in outputs}
+        dense = self.blank(how, stop - first)
         scans: list[Scanned] = []
         seconds, labels, num_bytes = 0.0, 0, 0
         for run in without(part.items, left_out):
@@ -237,6 +236,11 @@ class ExampleInputs(Inputs):
         total = reduce(add, (found.total for found in scans))
         kept = total, joined_facts(first, [found.kept for found in scans])
         return Found(total, kept, dense, num_bytes, seconds, labels)
+
+    def blank(self, how: Keeping, size: int) -> dict[str, AnyArray]:
+        """Return the outputs that a scan of so many examples fills."""
+        outputs = [o for o in self.outputs() if o.name != "label_issues" and self._writes(how)]
+        return {o.name: np.full(size, o.fill_value, o.dtype) for o in outputs}
 
     def _writes(self, how: Keeping) -> bool:
         """Return whether a scan knows the scores of all examples."""

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dask_labelqc.engine.regions import Regions
 from dask_labelqc.method.outputs import ImageParts, Parts, finished, summed_parts
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.pixels import PixelMethod
 from dask_labelqc.method.search import Search
 from dask_labelqc.method.sequence import select
 from dask_labelqc.pipeline.inputs import Results
-from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.pipeline.tasks import PaintedGroups
 from dask_labelqc.storage.coordinates import CLASS_DIMS
 
@@ -34,7 +34,7 @@ class Sums:
 
 def found_images(
     params: Parameters,
-    stages: JobStages,
+    stages: Regions,
     paint: Callable[[Search], Iterator[PaintedGroups]],
     together: Callable[[Iterable[tuple[int, Parts]]], ImageParts],
     image_dim: str,

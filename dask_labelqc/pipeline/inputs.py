@@ -158,6 +158,8 @@ class Inputs(Protocol):
         What is counted, and left out if it cannot be read: "image" or "example".
     labels
         Names of the arrays that are labels.
+    there_before
+        What lies in the output before there is a job, and is not the job's.
     arrays
         What is read, by the name that it has in messages.
     num_groups, groups
@@ -174,6 +176,7 @@ class Inputs(Protocol):
 
     item: ClassVar[str]
     labels: ClassVar[frozenset[str]]
+    there_before: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def arrays(self) -> Mapping[str, zarr.Array[Any]]: ...

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -53,6 +53,7 @@ __all__ = [
     "open_output",
     "output_store",
     "scan_records",
+    "state_of",
     "tidy_output",
     "write_small",
     "writing",
@@ -120,7 +121,10 @@ def output_store(url: str | Path, storage_options: Mapping[str, Any] | None = No
 def check_apart(url: str | Path, store: Store, inputs: Inputs) -> None:
     """Raise OutputError if an input lies in the output, which would overwrite it, or around it."""
     place = store_url(store).rstrip("/")
+    spared = tuple(f"{place}/{name}/" for name in inputs.there_before)
     for name, array in inputs.arrays.items():
+        if location(array).startswith(spared):
+            continue
         if f"{location(array)}/".startswith(f"{place}/"):
             raise OutputError(
                 f"output: {str(url)!r} holds the {name} that are to be read, {location(array)}; "
@@ -134,7 +138,7 @@ def check_apart(url: str | Path, store: Store, inputs: Inputs) -> None:
 
 
 def find_output(
-    url: str | Path, store: Store, wanted: Fingerprint, *, resume: bool, overwrite: bool
+    url: str | Path, store: Store, inputs: Inputs, *, resume: bool, overwrite: bool
 ) -> zarr.Group | None:
     """Return the audit that is to be resumed or replaced, None if there is none.
 
@@ -144,10 +148,30 @@ def find_output(
         What is there is not an audit, neither `resume` nor `overwrite` was asked for, or it was
         made by other inputs or parameters and is to be resumed.
     """
-    found = _existing(url, store)
+    found = _existing(url, store, inputs.there_before)
     if found is not None and not overwrite:
-        _check_same(url, found, wanted, resume)
+        _check_same(url, found, fingerprint(inputs), resume)
     return found
+
+
+def state_of(
+    url: str | Path, store: Store, inputs: Inputs
+) -> Literal["absent", "complete", "other"]:
+    """Say if an output is there, and if it is whole and of these inputs.
+
+    Raises
+    ------
+    OutputError
+        What is there is not an audit.
+    """
+    if is_absent(store):
+        return "absent"
+    with writing(url):
+        found = _existing(url, store, inputs.there_before)
+    if found is None:
+        return "absent"
+    same = stored_fingerprint(found.attrs) == fingerprint(inputs)
+    return "complete" if same and found.attrs.get("status") == "complete" else "other"
 
 
 def done_before(
@@ -170,11 +194,10 @@ def done_before(
         raise OutputError("resume, overwrite: both were given, they exclude each other")
     if is_absent(store):
         return None
-    wanted = fingerprint(inputs)
     with writing(url):
         if is_claimed(store):
             return None  # by whom, and in what state it is, will be seen
-        found = find_output(url, store, wanted, resume=resume, overwrite=overwrite)
+        found = find_output(url, store, inputs, resume=resume, overwrite=overwrite)
         done = (
             found is not None
             and not overwrite
@@ -205,7 +228,7 @@ def open_output(
     known.look()  # before anything is read, and where its errors are not those of the output
     try:
         with writing(url):
-            found = find_output(url, lease.store, wanted, resume=resume, overwrite=overwrite)
+            found = find_output(url, lease.store, inputs, resume=resume, overwrite=overwrite)
             if found is not None and not overwrite and found.attrs.get("status") == "complete":
                 changed = known.differing(from_text(found.attrs.get(INPUTS)))
                 if not changed:
@@ -352,7 +375,7 @@ def _clear(group: zarr.Group) -> None:
             list(pool.map(group.__delitem__, names))
 
 
-def _existing(url: str | Path, store: Store) -> zarr.Group | None:
+def _existing(url: str | Path, store: Store, beside: Container[str]) -> zarr.Group | None:
     """Return the audit at a URL, None if nothing is there.
 
     Raises OutputError if something else is there: it is not ours to replace.
@@ -360,7 +383,7 @@ def _existing(url: str | Path, store: Store) -> zarr.Group | None:
     try:
         group = zarr.open_group(store, mode="r+")
     except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError):
-        if _holds_others(store):
+        if _holds_others(store, beside):
             raise _not_ours(url) from None
         return None
     except (TypeError, ValueError) as error:
@@ -373,9 +396,10 @@ def _existing(url: str | Path, store: Store) -> zarr.Group | None:
     return zarr.open_group(store, mode="r+", use_consolidated=False)
 
 
-def _holds_others(store: Store) -> bool:
+def _holds_others(store: Store, beside: Container[str]) -> bool:
     """Say if there is more in a place without a group than an audit that was hardly begun."""
-    names = [name for name in list_names(store, "") if not PARTIAL.fullmatch(name)]
+    found = (name for name in list_names(store, "") if name not in beside)
+    names = [name for name in found if not PARTIAL.fullmatch(name)]
     return names != [] and (names != [CHECKPOINT] or list_names(store, CHECKPOINT) != ["claims"])
 
 

@@ -99,6 +99,12 @@ class JobStages(Eager):
         self._paint: Any = None
         self._to_paint: Sequence[int] = ()
 
+    @property
+    def lists(self) -> Records:
+        """What is on record beside the groups."""
+        assert self._job.lists is not None
+        return self._job.lists
+
     def scan(self, how: Any, then: Callable[[Any], Any] | None = None) -> Any:
         """Read every group as `how` says and put it on record; return the sum of the totals."""
         total = self._scanned(how)
@@ -245,8 +251,7 @@ class JobStages(Eager):
     ) -> Iterator[R]:
         """Yield ``function(lists, *values, i)`` of the lists on record, for each i below number."""
         every = (0, self._job.inputs.items(self._job.inputs.num_groups - 1)[1])
-        assert self._job.lists is not None
-        task = partial(_of_lists, function, self._job.lists, values)
+        task = partial(_of_lists, function, self.lists, values)
         return (
             found for found, _ in self._stage(stage, task, [Part(i, every) for i in range(number)])
         )

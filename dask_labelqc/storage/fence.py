@@ -16,6 +16,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, WrapperStore
 
 from dask_labelqc.errors import StoreError, TakenOverError
+from dask_labelqc.storage.ledger import FOLDER
 from dask_labelqc.storage.objects import object_bytes, remove_object
 from dask_labelqc.storage.stores import RemoteStore, file_tag
 
@@ -46,6 +47,8 @@ class Claim:
 
 class FencedStore(WrapperStore[Store]):
     """Looks at the claim before it writes or deletes anything; what was reads as ever.
+
+    What inspectors have put down beside an output is no job's to delete.
 
     A process that sleeps while its output is given to another job writes nothing when it wakes up.
     On disk a file is written whole under another name, then the claim is looked at, then the file
@@ -133,30 +136,31 @@ class FencedStore(WrapperStore[Store]):
         self.written.pop(key, None)
 
     async def delete_dir(self, prefix: str) -> None:
-        """Delete all objects below a prefix but the claims; metadata last."""
+        """Delete all objects below a prefix but claims and inspectors' records; metadata last."""
         if isinstance(self._store, LocalStore):
             await asyncio.to_thread(self._delete_files, self._store.root, prefix)
             return
         keys = [key async for key in self._store.list_prefix(f"{prefix}/" if prefix else "")]
-        kept = [key for key in keys if not key.startswith(f"{self._claim.folder}/")]
-        kept.sort(key=lambda key: (key.endswith("zarr.json"), key))
-        for i in range(0, len(kept), DELETED_AT_ONCE):
+        spared = f"{self._claim.folder}/", f"{FOLDER}/"
+        ours = [key for key in keys if not key.startswith(spared)]
+        ours.sort(key=lambda key: (key.endswith("zarr.json"), key))
+        for i in range(0, len(ours), DELETED_AT_ONCE):
             await self._check(prefix)
-            await asyncio.gather(*(self._store.delete(k) for k in kept[i : i + DELETED_AT_ONCE]))
+            await asyncio.gather(*(self._store.delete(k) for k in ours[i : i + DELETED_AT_ONCE]))
 
     def _delete_files(self, root: Path, prefix: str) -> None:
-        claims = str(root / self._claim.folder)
+        spared = tuple(f"{root / folder}{os.sep}" for folder in (self._claim.folder, FOLDER))
         for folder, _, files in os.walk(root / prefix, topdown=False):
-            if folder == claims:
+            if f"{folder}{os.sep}".startswith(spared):
                 continue
             for file in sorted(files, key=lambda name: name == "zarr.json"):
                 self._check_file(root)
                 os.unlink(os.path.join(folder, file))
-            with suppress(OSError):  # the claims are in it
+            with suppress(OSError):  # what is spared is in it
                 os.rmdir(folder)
 
     async def clear(self) -> None:
-        """Delete all objects but the claims."""
+        """Delete all objects but claims and inspectors' records."""
         await self.delete_dir("")
 
     async def _check(self, key: str) -> None:

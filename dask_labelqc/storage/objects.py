@@ -7,7 +7,7 @@ import io
 import os
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
@@ -30,6 +30,7 @@ __all__ = [
     "object_bytes",
     "open_object",
     "read_object",
+    "read_ranges",
     "remove_folder",
     "remove_object",
     "tag_of",
@@ -40,6 +41,10 @@ T = TypeVar("T")
 
 PART_BYTES = 2**17
 """That are asked for at least of an object that is read in parts."""
+AT_ONCE = 16
+"""Ranges that are asked for at once."""
+WHOLE_INSTEAD = "non-partial response"
+"""What obstore says of a server that sends all of an object, whatever part it is asked for."""
 PAUSES = (0.1, 0.5, 2.0)
 """Seconds until a listing that broke off goes on."""
 
@@ -92,6 +97,31 @@ def read_object(store: Store, key: str) -> bytes | None:
     return _run(object_bytes(store, key))
 
 
+def read_ranges(store: Store, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """Return parts of objects, each given by key, first byte and the one after the last.
+
+    None where there is no object; less than was asked for where it ends before. No part may be
+    empty, and none should be the whole, which servers answer in ways of their own.
+    """
+    asked = asyncio.Semaphore(AT_ONCE)
+
+    async def read(key: str, start: int, stop: int) -> bytes | None:
+        async with asked:
+            try:
+                found = await store.get(key, buffer_prototype, RangeByteRequest(start, stop))
+            except StoreError as error:
+                if WHOLE_INSTEAD not in str(error):
+                    raise
+                whole = await object_bytes(store, key)
+                return None if whole is None else whole[start:stop]
+        return None if found is None else found.to_bytes()
+
+    async def read_all() -> list[bytes | None]:
+        return await asyncio.gather(*(read(*each) for each in ranges))
+
+    return _run(read_all())
+
+
 async def object_bytes(store: Store, key: str) -> bytes | None:
     """Return the bytes of an object, None if there is none."""
     found = await store.get(key, buffer_prototype)
@@ -127,11 +157,13 @@ class _ObjectFile(io.RawIOBase):
         stop = min(self._position + len(buffer), self._size)
         if stop <= self._position:
             return 0
-        wanted = RangeByteRequest(self._position, stop)
-        found = _run(self._store.get(self._key, buffer_prototype, wanted))
-        if found is None:
+        wanted = self._key, self._position, stop
+        if stop - self._position == self._size:
+            data = read_object(self._store, self._key)
+        else:
+            data = read_ranges(self._store, [wanted])[0]
+        if data is None:
             raise FileNotFoundError(f"{self._store}/{self._key}")
-        data = found.to_bytes()
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

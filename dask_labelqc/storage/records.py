@@ -20,7 +20,7 @@ from zarr.errors import UnstableSpecificationWarning
 from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["Records"]
+__all__ = ["Records", "from_bytes", "to_bytes"]
 
 REMOVED_AT_ONCE = 16
 
@@ -59,14 +59,14 @@ class Records:
     def write(self, number: int, arrays: Mapping[str, AnyArray]) -> None:
         """Store a record; it replaces one of the same number."""
         record = np.empty(1, object)
-        record[0] = _packed(arrays)
+        record[0] = to_bytes(arrays)
         self.array[number : number + 1] = record
 
     def read(self, number: int) -> dict[str, AnyArray] | None:
         """Return the arrays of a record, or None if there is no whole one."""
         try:
             (record,) = np.asarray(self.array[number : number + 1])
-            return _unpacked(record)
+            return from_bytes(record)
         except (ValueError, EOFError):
             return None
 
@@ -94,7 +94,7 @@ class Records:
             yield records
 
 
-def _packed(arrays: Mapping[str, AnyArray]) -> bytes:
+def to_bytes(arrays: Mapping[str, AnyArray]) -> bytes:
     """Return arrays as bytes: what they are, and then what is in them.
 
     Of a hundred thousand small records, NumPy's own format would take most of the time.
@@ -103,7 +103,8 @@ def _packed(arrays: Mapping[str, AnyArray]) -> bytes:
     return b"".join([len(about).to_bytes(4), about, *(a.tobytes() for a in arrays.values())])
 
 
-def _unpacked(record: bytes) -> dict[str, AnyArray]:
+def from_bytes(record: bytes) -> dict[str, AnyArray]:
+    """Return the arrays that `to_bytes` was given."""
     start = 4 + int.from_bytes(record[:4])
     arrays = {}
     for name, dtype, shape in json.loads(record[4:start]):

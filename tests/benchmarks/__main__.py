@@ -14,6 +14,7 @@ BENCHMARKS = (
     "start",
     "memory",
     "kernels",
+    "inspector",
     "job",
     "scale",
     "ragged",
