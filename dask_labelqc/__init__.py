@@ -8,7 +8,13 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from dask_labelqc import classification, experimental, object_detection, segmentation
+    from dask_labelqc import (
+        classification,
+        experimental,
+        files,
+        object_detection,
+        segmentation,
+    )
     from dask_labelqc.classification import LabelInspector
     from dask_labelqc.errors import (
         BlockError,
@@ -33,6 +39,7 @@ if _typing.TYPE_CHECKING:
         RaggedPlan,
         audit_boxes_zarr,
         audit_examples_zarr,
+        audit_files,
         audit_zarr,
         open_audit,
         plan_audit,
@@ -65,9 +72,11 @@ __all__ = [
     "TakenOverError",
     "audit_boxes_zarr",
     "audit_examples_zarr",
+    "audit_files",
     "audit_zarr",
     "classification",
     "experimental",
+    "files",
     "finish_audit",
     "object_detection",
     "open_audit",
@@ -94,7 +103,7 @@ _PLACES = {
         *("BoxPlan", "ExamplePlan", "JobPlan", "RaggedPlan"),
         *("BoxReport", "ExampleReport", "JobReport"),
         *("ImageAudit", "PredictionWriter", "open_audit"),
-        *("audit_boxes_zarr", "audit_examples_zarr", "audit_zarr"),
+        *("audit_boxes_zarr", "audit_examples_zarr", "audit_files", "audit_zarr"),
         *("plan_audit", "plan_boxes_audit", "plan_examples_audit"),
     ),
 }

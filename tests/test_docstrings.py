@@ -19,6 +19,7 @@ MODULES = [
 ]
 FACADES = (
     "dask_labelqc",
+    "dask_labelqc.files",
     "dask_labelqc.segmentation",
     "dask_labelqc.segmentation.filter",
     "dask_labelqc.segmentation.rank",

@@ -22,6 +22,7 @@ RANKS = {
     "limits": 1,
     "waiting": 1,
     "extent": 1,
+    "files": 3,
     "colors": 1,
     "figures": 1,
     "devices": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,9 @@ from dask_labelqc.cli.messages import (
 from dask_labelqc.cli.options import (
     box_options,
     cluster_options,
+    dimension_options,
     example_options,
+    file_options,
     method_options,
     refuse,
     run_options,
@@ -27,7 +30,12 @@ __all__ = ["StoppableGroup", "labelqc", "main"]
 
 STOPPED = "stopped; the same command with --resume goes on"
 BEGINS_ANEW = "stopped; the same command begins anew, from the records"
-JOBS = {"audit": STOPPED, "audit-boxes": STOPPED, "finish": BEGINS_ANEW}
+JOBS = {
+    "audit": STOPPED,
+    "audit-boxes": STOPPED,
+    "audit-files": STOPPED,
+    "finish": BEGINS_ANEW,
+}
 """What to say of those that were stopped; `end_on_signals` asks when they are."""
 OF_IMAGES = (
     "downsample",
@@ -39,6 +47,11 @@ OF_IMAGES = (
     "image_dim",
     "class_dim",
 )
+READ = (
+    *("labels_format", "pred_probs_format", "class_colors", "background", "class_axis"),
+    *("upsample", "interpolation", "resample", "tile"),
+)
+OF_FILES = (*READ, *OF_IMAGES[:-2], "write_pixel_scores", "write_predicted_label")
 OF_EXAMPLES = ("method", "adjust_pred_probs", "estimation_method")
 ONLY_IMAGES = (*OF_IMAGES, "write_pixel_scores")
 ONLY_EXAMPLES = (*OF_EXAMPLES, "write_label_quality")
@@ -69,6 +82,7 @@ def labelqc() -> None:
 @labelqc.command()
 @click.argument("places", metavar="DATASET OUTPUT | LABELS PRED_PROBS OUTPUT", nargs=-1)
 @method_options
+@dimension_options
 @click.option("--write-pixel-scores", is_flag=True, help="Also write the score of every pixel.")
 @example_options
 @click.option("--write-label-quality", is_flag=True, help="Also write the score of every example.")
@@ -184,6 +198,31 @@ def _check_places(places: tuple[str, ...], coco: Any, yolo: Any) -> None:
         raise click.UsageError("Missing argument 'OUTPUT', or --coco or --yolo instead of BOXES.")
 
 
+@labelqc.command("audit-files")
+@click.argument("output")
+@click.option("--labels", metavar="FILES", required=True,
+              help='A folder, a pattern such as "masks/{id}_mask.png", at any URL.')  # fmt: skip
+@click.option("--pred-probs", metavar="FILES", required=True, help="Likewise.")
+@file_options
+@method_options
+@click.option("--write-pixel-scores", is_flag=True, help="Also write the score of every pixel.")
+@click.option("--write-predicted-label", is_flag=True, help="Also write the predicted classes.")
+@run_options
+@one_line_errors
+def audit_files(output: str, labels: str, pred_probs: str, **arguments: Any) -> None:
+    """Find the label issues of images in files, and write them to Zarr.
+
+    Labels and predictions of the same image are files of the same name, but for the ending, or
+    what {id} stands for in the patterns. A job that was killed goes on with --resume.
+    """
+    from dask_labelqc.pipeline.file_audit import audit_opened_files, open_files
+
+    both = {name: arguments[name] for name in ("keep_going", "storage_options")}
+    how = {name: arguments.pop(name) for name in OF_FILES}
+    inputs = open_files(labels, pred_probs, **how, **both)
+    _run(functools.partial(audit_opened_files, inputs), (output,), inputs.plan(), **arguments)
+
+
 @labelqc.command("finish")
 @click.argument("output")
 @click.option("--manifest", metavar="FILE",
@@ -254,18 +293,25 @@ def _run(
 @click.argument("store")
 @click.argument("pred_probs", required=False)
 @method_options
+@dimension_options
+@file_options
 @store_options
 @one_line_errors
 def info(store: str, pred_probs: str | None, **arguments: Any) -> None:
     """Show what an audit would read and need, before anything runs.
 
     STORE is a Zarr group that holds the arrays labels and pred_probs, or the columnar dataset of
-    boxes; or name the two arrays: LABELS PRED_PROBS.
+    boxes; or name the two arrays: LABELS PRED_PROBS. These may be files, too, as for audit-files,
+    or LABELS alone: some of them are read.
     """
     from dask_labelqc import pipeline
+    from dask_labelqc.pipeline.file_audit import are_files, describe_files
     from dask_labelqc.pipeline.kinds import arrays_in
 
     stores = {"storage_options": arguments["storage_options"]}
+    if arguments["labels_format"] or are_files(store, **stores):
+        print_table(describe_files(store, pred_probs, **_of_files(arguments), **stores))
+        return
     arrays = (store, pred_probs) if pred_probs else arrays_in(store, **stores)
     if arrays is None:
         refuse(OF_IMAGES, f"for images only, and {store!r} has boxes")
@@ -277,6 +323,10 @@ def info(store: str, pred_probs: str | None, **arguments: Any) -> None:
         labels, probs = arrays
         plan = pipeline.plan_audit(labels, probs, **stores, **method)
     print_table(plan.summary())
+
+
+def _of_files(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in (*READ, *OF_IMAGES[:-2])}
 
 
 @labelqc.command()

@@ -12,7 +12,9 @@ from dask_labelqc.cli.messages import one_line
 __all__ = [
     "box_options",
     "cluster_options",
+    "dimension_options",
     "example_options",
+    "file_options",
     "method_options",
     "refuse",
     "run_options",
@@ -44,6 +46,15 @@ def method_options(command: F) -> F:
             click.option("--from-logits", is_flag=True, help="The predictions are logits."),
             click.option("--validate", type=click.Choice(["full", "labels", "none"]),
                          default="full", show_default=True, help="What to check while computing."),
+        ),
+    )  # fmt: skip
+
+
+def dimension_options(command: F) -> F:
+    """Add the options that say what the dimensions of arrays are."""
+    return _with(
+        command,
+        (
             click.option("--image-dim", metavar="NAME", callback=_dimension,
                          help="Dimension of the images, by name or number; none for one scene."),
             click.option("--class-dim", metavar="NAME", callback=_dimension,
@@ -130,6 +141,36 @@ def _weights(context: Any, option: Any, pairs: tuple[str, ...]) -> dict[str, flo
         return {kind: float(weight) for kind, weight in (p.split("=") for p in pairs)} or None
     except ValueError:
         raise click.BadParameter(f"got {' '.join(pairs)}, each must be KIND=WEIGHT") from None
+
+
+def file_options(command: F) -> F:
+    """Add the options that say how files are read."""
+    return _with(
+        command,
+        (
+            click.option("--labels-format", metavar="FORMAT",
+                         help="Where names do not say it: picture, tiff, geotiff, nifti, npy, npz, "
+                         "zarr, parquet, panoptic, instances."),
+            click.option("--pred-probs-format", metavar="FORMAT", help="Likewise."),
+            click.option("--class-colors", metavar="FILE",
+                         help="The labels are colours: which is which class, as JSON or CSV."),
+            click.option("--no-background", "background", is_flag=True, flag_value=False,
+                         default=True, help="Of COCO instances: what none covers is ignored, and "
+                         "not class 0."),
+            click.option("--class-axis", type=int, metavar="AXIS",
+                         help="Of stored predictions; -1 is the last. The first by default."),
+            click.option("--upsample", type=int, default=1, show_default=True,
+                         help="The predictions are smaller by this factor."),
+            click.option("--interpolation", type=click.Choice(["bilinear", "nearest"]),
+                         default="bilinear", show_default=True,
+                         help="How they come to the pixels of the labels."),
+            click.option("--resample", is_flag=True,
+                         help="Predictions may be on another grid over the same scene, as their "
+                         "files tell."),
+            click.option("--tile", type=int, metavar="PIXELS",
+                         help="Cut larger images into parts, which count as images."),
+        ),
+    )  # fmt: skip
 
 
 def run_options(command: F) -> F:

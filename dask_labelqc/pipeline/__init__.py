@@ -5,6 +5,7 @@ from dask_labelqc.pipeline.example_audit import (
     audit_examples_zarr,
     plan_examples_audit,
 )
+from dask_labelqc.pipeline.file_audit import audit_files
 from dask_labelqc.pipeline.image_audit import audit_zarr, plan_audit
 from dask_labelqc.pipeline.measures import Failure
 from dask_labelqc.pipeline.opened import ImageAudit, open_audit
@@ -27,6 +28,7 @@ __all__ = [
     "Report",
     "audit_boxes_zarr",
     "audit_examples_zarr",
+    "audit_files",
     "audit_zarr",
     "open_audit",
     "plan_audit",

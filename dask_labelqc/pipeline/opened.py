@@ -15,7 +15,7 @@ from zarr.errors import GroupNotFoundError, NodeNotFoundError
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.images import IMAGE_ID, OFFSET, PIXEL, sides_of
-from dask_labelqc.storage.coordinates import SPATIAL
+from dask_labelqc.storage.coordinates import SPATIAL, with_places
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import AnyArray
 
@@ -159,7 +159,8 @@ class ImageAudit:
         coords = set(dataset.coords) & of_pixels.keys()
         chosen = xr.Dataset(of_pixels).set_coords(coords)
         if not self._ragged:
-            return chosen.isel({self._image_dim: number}).assign_attrs(dataset.attrs)
+            found = chosen.isel({self._image_dim: number}).assign_attrs(dataset.attrs)
+            return with_places(found)
         shape = tuple(self.shapes[number].tolist())
         first = int(dataset[OFFSET].values[number])
         run = slice(first, first + int(np.prod(shape)))
@@ -171,7 +172,7 @@ class ImageAudit:
             if variable.dims == (PIXEL,)
         }
         others = cut.drop_vars(list(unstacked))
-        return others.assign(unstacked).assign_attrs(dataset.attrs)
+        return with_places(others.assign(unstacked).assign_attrs(dataset.attrs))
 
     @cached_property
     def num_issues(self) -> int:

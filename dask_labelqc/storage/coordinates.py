@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 from zarr.errors import UnstableSpecificationWarning
@@ -22,6 +23,7 @@ from dask_labelqc.storage.dimensions import (
 )
 
 __all__ = [
+    "AFFINE",
     "CLASS_DIMS",
     "SPATIAL",
     "Carried",
@@ -32,6 +34,7 @@ __all__ = [
     "output_image_dim",
     "portable_attributes",
     "with_classes",
+    "with_places",
     "write_coordinates",
 ]
 
@@ -45,6 +48,8 @@ OUTPUTS = (
 """Names that no coordinate may have in an output."""
 IMAGE, SPATIAL = "image", ("z", "y", "x")
 """Names of dimensions that have none; of space the last as many as there are."""
+AFFINE = "affine"
+"""A coordinate (image, world_axis, index_axis): where the pixels of an image are."""
 
 
 def check_dims(dims: Sequence[Hashable], one_scene: bool) -> None:
@@ -115,6 +120,28 @@ def with_classes(coordinates: xr.Dataset, classes: xr.Variable | None) -> xr.Dat
         return free
     made = {dim: xr.Variable((dim,), classes.values, classes.attrs) for dim in CLASS_DIMS}
     return free.assign_coords(made)
+
+
+def with_places(image: xr.Dataset) -> xr.Dataset:
+    """Return one image with coordinates of its pixels, if it is known where they are.
+
+    They are where its `AFFINE` says; where that turns axes, they have no coordinates of their own.
+    """
+    if AFFINE not in image.variables:
+        return image
+    affine = image[AFFINE].values
+    size = len(affine)
+    # World axes are x, y and z, whichever of the axes of the image runs along each.
+    along = [np.flatnonzero(affine[:, axis]).tolist() for axis in range(size)]
+    if np.isnan(affine).any() or sorted(along) != [[axis] for axis in range(size)]:
+        return image
+    coords = {}
+    for axis, dim in enumerate(SPATIAL[-size:]):
+        (world,) = along[axis]
+        if dim in image.dims:
+            index = np.arange(image.sizes[dim])
+            coords[dim] = affine[world, axis] * index + affine[world, -1]
+    return image.assign_coords(coords)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import time
 import uuid
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from zarr.abc.store import RangeByteRequest, Store
 from zarr.buffer.cpu import Buffer, buffer_prototype
@@ -23,9 +24,11 @@ from dask_labelqc.storage.stores import RemoteStore, file_tag, object_tag
 __all__ = [
     "create_object",
     "is_absent",
+    "list_keys",
     "list_names",
     "list_tags",
     "object_bytes",
+    "open_object",
     "read_object",
     "read_ranges",
     "remove_folder",
@@ -36,6 +39,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+PART_BYTES = 2**17
+"""That are asked for at least of an object that is read in parts."""
 AT_ONCE = 16
 """Ranges that are asked for at once."""
 WHOLE_INSTEAD = "non-partial response"
@@ -123,6 +128,57 @@ async def object_bytes(store: Store, key: str) -> bytes | None:
     return None if found is None else found.to_bytes()
 
 
+def open_object(store: Store, key: str) -> BinaryIO:
+    """Open an object as a file, of which nothing is read but what is asked for."""
+    return cast(BinaryIO, io.BufferedReader(_ObjectFile(store, key), PART_BYTES))
+
+
+class _ObjectFile(io.RawIOBase):
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._size, self._position = _run(_size(store, key)), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_CUR: self._position, io.SEEK_END: self._size}.get(
+            whence, 0
+        )
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._position + len(buffer), self._size)
+        if stop <= self._position:
+            return 0
+        wanted = self._key, self._position, stop
+        if stop - self._position == self._size:
+            data = read_object(self._store, self._key)
+        else:
+            data = read_ranges(self._store, [wanted])[0]
+        if data is None:
+            raise FileNotFoundError(f"{self._store}/{self._key}")
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+async def _size(store: Store, key: str) -> int:
+    try:
+        return await getattr(store, "inside", store).getsize(key)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the store's own kind, which may quote the request
+        what = str(error).partition("\n")[0]
+        raise StoreError(f"{store}/{key} cannot be looked at: {what}") from None
+
+
 def write_object(store: Store, key: str, data: bytes) -> None:
     """Write an object, whether there is one or not."""
     _run(store.set(key, Buffer.from_bytes(data)))
@@ -149,6 +205,15 @@ def list_names(store: Store, prefix: str) -> list[str]:
 
     async def collect() -> list[str]:
         return [name async for name in store.list_dir(prefix)]
+
+    return _run(collect())
+
+
+def list_keys(store: Store) -> list[str]:
+    """Return the keys of all objects of a store."""
+
+    async def collect() -> list[str]:
+        return [key async for key in store.list()]
 
     return _run(collect())
 
