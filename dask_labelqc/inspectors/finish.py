@@ -147,7 +147,9 @@ def _inputs(
 ) -> RecordedImages:
     catalog = read_catalog(ledger, manifest, allow_missing=allow_missing)
     _tell(catalog)
-    return RecordedImages.of(ledger, _parameters(made, catalog), made["bound"] or 0.0, catalog)
+    bound = made["bound"] or 0.0
+    every = math.inf if bound == 1 else bound  # some scores are rounded to more than 1
+    return RecordedImages.of(ledger, _parameters(made, catalog), every, catalog)
 
 
 def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
@@ -158,12 +160,15 @@ def _parameters(made: Mapping[str, Any], catalog: Catalog) -> Parameters:
     )
     num_classes, table = made["num_classes"], catalog.table
     names = {int(k): name for k, name in made["class_names"].items()}
-    dtypes = np.dtype(np.int64), catalog.dtype
+    labels = np.dtype(np.int64)  # any that labels may have
     if table.regular is None:
-        return Parameters.of_table(options, table, num_classes, *dtypes, class_names=names)
-    shapes = table.regular, (table.num_images, num_classes, *table.regular[1:])
-    arrays = (what for pair in zip(shapes, dtypes, strict=True) for what in pair)
-    return Parameters.of_images(options, *arrays, class_names=names)
+        return Parameters.of_table(
+            options, table, num_classes, labels, catalog.dtype, class_names=names
+        )
+    shape = (table.num_images, num_classes, *table.regular[1:])
+    return Parameters.of_images(
+        options, table.regular, labels, shape, catalog.dtype, class_names=names
+    )
 
 
 def _report(

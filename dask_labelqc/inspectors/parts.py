@@ -162,7 +162,7 @@ class PartReader:
             for edge, a, b in zip(edges, cuts, cuts[1:], strict=False)
         ]
         ends = np.cumsum([ENTRY.itemsize * edges.size, *map(len, groups)], dtype=ENTRY)
-        # One byte more: no range of it is ever the whole object, which servers answer in other ways.
+        # One byte more: no range is ever the whole object, which servers answer in other ways.
         data = b"".join([ends.tobytes(), *groups, b"\0"])
         write_object(lists.array.store, _issues_key(part), data)
         return PartFound(read.numbers, {"issue_count": read.count(position)})

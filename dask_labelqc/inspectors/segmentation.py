@@ -191,7 +191,7 @@ class SegmentationInspector:
         if self._class_axis != 1:
             predictions = array_namespace(predictions).moveaxis(predictions, self._class_axis, 1)
         params = self._params(labels, predictions, from_logits)
-        extent = _Batch((0,) * labels.ndim, labels.shape, tuple(names))
+        extent: Any = _Batch((0,) * labels.ndim, labels.shape, tuple(names))
         bound = params.bound if self._bound is None else max(self._bound, params.bound)
         bound = bound if bound < 1 else math.inf
         labels, predictions = without_masked(labels, predictions)
@@ -298,7 +298,8 @@ def _batches(
     """Cut what is given into batches of images of one size."""
     together = not isinstance(labels, list | tuple) and not isinstance(predictions, list | tuple)
     for what, images in (("labels", labels), (argument, predictions)):
-        count = len(images) if hasattr(images, "__len__") else 0
+        shape = getattr(images, "shape", None)
+        count = len(images) if isinstance(images, list | tuple) else (*(shape or ()), 0)[0]
         if count != len(names):
             raise InputError(f"{what}: got {count} images for {len(names)} ids")
     if not names:
@@ -306,7 +307,7 @@ def _batches(
     if together:
         return [(names, np.asanyarray(on_host(labels)), _array(predictions))]
     return [
-        ([name], np.asanyarray(on_host(given))[None], _array(predicted)[None])
+        ([name], np.asanyarray(on_host(given))[None], _array(predicted)[None, ...])
         for name, given, predicted in zip(names, labels, predictions, strict=True)
     ]
 

@@ -95,13 +95,10 @@ def tell_apart(
         The usual highest score of a candidate that agrees, and that of this scan.
     """
     num_images = codes.shape[0]
-    counts = np.zeros((4, num_images), np.int64)
-    out = PerImage(
-        np.zeros((num_images, num_classes), np.int64),
-        np.zeros((num_images, num_classes), np.int64),
-        *counts,
-        np.zeros(num_images),
-    )
+    below, kept, disagreeing, disagreeing_kept = np.zeros((4, num_images), np.int64)
+    class_sum, class_count = np.zeros((2, num_images, num_classes), np.int64)
+    highest = np.zeros(num_images)
+    out = PerImage(class_sum, class_count, below, kept, disagreeing, disagreeing_kept, highest)
     _sum_up(scores, codes, usual, bound, out)
     _look_at_disagreeing(position, score, codes.shape[1], bound, out)
     return out

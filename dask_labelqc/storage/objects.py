@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 AT_ONCE = 16
 """Ranges that are asked for at once."""
+WHOLE_INSTEAD = "non-partial response"
+"""What obstore says of a server that sends all of an object, whatever part it is asked for."""
 PAUSES = (0.1, 0.5, 2.0)
 """Seconds until a listing that broke off goes on."""
 
@@ -93,13 +95,20 @@ def read_object(store: Store, key: str) -> bytes | None:
 def read_ranges(store: Store, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
     """Return parts of objects, each given by key, first byte and the one after the last.
 
-    None where there is no object; less than was asked for where it ends before.
+    None where there is no object; less than was asked for where it ends before. No part may be
+    empty, and none should be the whole, which servers answer in ways of their own.
     """
     asked = asyncio.Semaphore(AT_ONCE)
 
     async def read(key: str, start: int, stop: int) -> bytes | None:
         async with asked:
-            found = await store.get(key, buffer_prototype, RangeByteRequest(start, stop))
+            try:
+                found = await store.get(key, buffer_prototype, RangeByteRequest(start, stop))
+            except StoreError as error:
+                if WHOLE_INSTEAD not in str(error):
+                    raise
+                whole = await object_bytes(store, key)
+                return None if whole is None else whole[start:stop]
         return None if found is None else found.to_bytes()
 
     async def read_all() -> list[bytes | None]:

@@ -40,7 +40,9 @@ def record(output: Path, case: Case, *batches: Sequence[int], **arguments: Any) 
 
 
 def finish(output: Path, **arguments: Any) -> JobReport:
-    return finish_audit(output, **{"progress": False, "n_jobs": 2, **arguments})
+    report = finish_audit(output, **{"progress": False, "n_jobs": 2, **arguments})
+    assert isinstance(report, JobReport)
+    return report
 
 
 def same_answers(output: Path, expected: Path) -> xr.Dataset:

@@ -16,7 +16,7 @@ from tests.pipeline.datasets import audit, files, write_case
 from tests.strategies import USUAL_EXAMPLES
 
 KILLED, FINISHED = -signal.SIGKILL, 0
-STRIDE = max(1, 5 * USUAL_EXAMPLES // settings().max_examples)
+STRIDE = max(1, 8 * USUAL_EXAMPLES // settings().max_examples)
 EVERY = list(range(6))
 
 
