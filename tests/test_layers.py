@@ -38,6 +38,7 @@ RANKS = {
     "experimental": 6,
     "pipeline": 6,
     "inspectors": 7,
+    "integrations": 8,
     "demo": 7,
     "cluster": 7,
     "performance": 7,

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from tests.forked_kernels import forked_kernels
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
-NOTEBOOKS = ["01-quickstart", "classification", "detection"]
+NOTEBOOKS = ["01-quickstart", "04-audit-while-predicting", "classification", "detection"]
 WIDGET = "application/vnd.jupyter.widget-"
 WITH_SERVERS = ["02-object-store-gateway", "03-slurm"]
 """Run where their servers are: in tests/jupyterhub and tests/slurm."""

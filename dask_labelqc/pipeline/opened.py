@@ -71,7 +71,8 @@ class ImageAudit:
         for name in (IMAGE_ID, self._image_dim):
             if name in self.dataset.variables:
                 values: AnyArray = self.dataset[name].values
-                return np.array([str(i) for i in values]) if name == IMAGE_ID else values
+                # Texts of any length have a dtype of their own, which NumPy does not cast.
+                return np.array(values.tolist()) if name == IMAGE_ID else values
         return np.arange(len(self))
 
     @cached_property

@@ -13,7 +13,13 @@ import xarray as xr
 from click.testing import CliRunner, Result
 from distributed import Client
 
-from dask_labelqc import InputError, OutputError, SegmentationInspector, finish_audit
+from dask_labelqc import (
+    InputError,
+    OutputError,
+    SegmentationInspector,
+    finish_audit,
+    open_audit,
+)
 from dask_labelqc.cli import labelqc
 from tests.clusters import local_cluster
 from tests.inspectors.recording import finish, inspector, names, put, record, same_answers
@@ -196,3 +202,18 @@ def test_what_is_asked_for_again_and_again(tmp_path: Path) -> None:
             for image in [IDS.index(name) for name in inspecting.missing(IDS)[:2]]:
                 put(inspecting, CASE, [image])
     assert finish(tmp_path / "out").num_images == 5
+
+
+def test_opened_by_its_ids(tmp_path: Path) -> None:
+    case = make_case(3, (4, 6, 5), 3)
+    record(tmp_path / "out", case)
+    finish(tmp_path / "out")
+    opened = open_audit(tmp_path / "out")
+    assert opened.table.index.tolist() == names(case)
+    worst = opened.worst(1).index[0]
+    whole = xr.open_zarr(tmp_path / "out")
+    number = int(whole.image_score.argmin())
+    assert worst == names(case)[number]
+    np.testing.assert_array_equal(
+        opened.image(worst).label_issues.values, whole.label_issues[number].values
+    )
