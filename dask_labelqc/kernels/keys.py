@@ -36,7 +36,7 @@ class Histogram:
     @classmethod
     def of_counts(cls, counts: Ints) -> Histogram:
         """Return the histogram of which `counts` has an entry for every digit."""
-        (present,) = np.nonzero(counts)
+        present = np.flatnonzero(counts != 0)  # booleans are looked at eight at a time
         return cls(present, counts[present])
 
     def __add__(self, other: Histogram) -> Histogram:
