@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any, Protocol
 
 import numpy as np
 
 from dask_labelqc.kernels.compiled import compiled
 from dask_labelqc.kernels.softmin import exp_nonpositive
 from dask_labelqc.kernels.tiles import TILE
-from dask_labelqc.typing import AnyArray, Floats, Shape
+from dask_labelqc.typing import AnyArray, Floats
 
 __all__ = [
-    "Planes",
     "as_indices",
     "decoded_runs",
     "decoding_table",
@@ -25,23 +22,6 @@ __all__ = [
 
 RUN = 16 * TILE
 """Pixels that are decoded at a time: their probabilities stay in the cache for the scan."""
-
-
-PIECE = 8 * TILE
-"""Pixels that are read at a time of what is read while it is scanned."""
-
-
-class Planes(Protocol):
-    """Floats (n, K, *spatial) that are read while they are scanned."""
-
-    @property
-    def shape(self) -> Shape: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def read(self, image: int, start: int, target: AnyArray) -> None:
-        """Read pixels of an image, from a flat position on, into memory (K, L)."""
 
 
 def probability_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.floating]:
@@ -144,23 +124,20 @@ def _softmax(planes):  # type: ignore[no-untyped-def]
 
 
 def decoded_runs(
-    stored: AnyArray | Planes, unit: int, from_logits: bool, table: Floats | None
+    stored: AnyArray, unit: int, from_logits: bool, table: Floats | None
 ) -> Iterator[tuple[int, int, Floats]]:
     """Yield (image, first pixel, probabilities (1, K, L)) over all pixels of a block (n, K, S).
 
     L is a multiple of `unit` pixels except at the end. The array is reused: it holds one run.
     """
-    num_images, num_classes, *spatial = stored.shape
-    size, run = math.prod(spatial), RUN if isinstance(stored, np.ndarray) else PIECE
-    longest = min(size, max(run // unit, 1) * unit)
+    num_images, num_classes, size = stored.shape
+    longest = min(size, max(RUN // unit, 1) * unit)
     buffer = np.empty(num_classes * longest, stored.dtype if table is None else table.dtype)
     for image in range(num_images):
         for start in range(0, size, longest):
             length = min(longest, size - start)
             planes = buffer[: num_classes * length].reshape(num_classes, length)
-            if not isinstance(stored, np.ndarray):
-                stored.read(image, start, planes)
-            elif table is None:
+            if table is None:
                 _copy(stored[image], start, planes)
             else:
                 _decode(stored[image], start, table, planes)

@@ -18,7 +18,7 @@ from dask_labelqc.kernels.integers import (
     scan_integers,
 )
 from dask_labelqc.kernels.labels import smallest_unsigned
-from dask_labelqc.kernels.predictions import Planes, decoded_runs
+from dask_labelqc.kernels.predictions import decoded_runs
 from dask_labelqc.kernels.softmin import accumulate_softmin, empty_softmin
 from dask_labelqc.kernels.tiles import (
     PROBABILITY_TOLERANCE,
@@ -331,15 +331,14 @@ def _list_pixels(start, length, candidate, first_pixel, codes, arg, out):  # typ
 
 
 def scan_block(
-    stored: AnyArray | Planes, codes: Ints, options: ScanOptions, table: Floats | None = None
+    stored: AnyArray, codes: Ints, options: ScanOptions, table: Floats | None = None
 ) -> BlockScan:
     """Scan a block of predictions once.
 
     Parameters
     ----------
     stored
-        C-contiguous (n, K, *spatial): float32, float64, or indices of `table`; or what is read
-        while it is scanned.
+        C-contiguous (n, K, *spatial): float32, float64, or indices of `table`.
     codes
         int32 (n, *spatial) from `encode_labels`.
     options
@@ -360,15 +359,14 @@ def scan_block(
     tile = _tile(shape.pixels, dtype)
     out = _outputs(num_images, num_classes, size, dtype, options, downsampling)
     plain = (options.bound, options.candidates, options.check)
-    flat: AnyArray | Planes = stored
-    integers = None
-    if isinstance(stored, np.ndarray):
-        flat = stored.reshape(num_images, num_classes, size)
-        integers = None if downsampling else integers_for(flat, table, shape.pixels)
-    flat_codes = codes.reshape(num_images, size)
+    flat, flat_codes = (
+        stored.reshape(num_images, num_classes, size),
+        codes.reshape(num_images, size),
+    )
+    integers = None if downsampling else integers_for(flat, table, shape.pixels)
     if integers is not None:
         _scan_integers(flat, flat_codes, plain, tile, integers, out)
-    elif isinstance(flat, np.ndarray) and table is None and not options.from_logits:
+    elif table is None and not options.from_logits:
         _scan_run(flat, flat_codes, 0, 0, size, size, plain, shape, tile, cells, out)
     else:
         for image, start, planes in decoded_runs(flat, shape.pixels, options.from_logits, table):

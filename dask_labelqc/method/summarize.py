@@ -13,7 +13,7 @@ from dask_labelqc.errors import LabelQCWarning
 from dask_labelqc.extent import Extent
 from dask_labelqc.kernels.keys import Histogram, Keys
 from dask_labelqc.kernels.labels import encode_labels
-from dask_labelqc.kernels.predictions import Planes, as_indices, without_masked
+from dask_labelqc.kernels.predictions import as_indices, without_masked
 from dask_labelqc.kernels.summary import BlockScan, scan_block
 from dask_labelqc.method.gaps import FindGaps, Missing, missing_of, no_gaps, warn_of_missing
 from dask_labelqc.method.outputs import (
@@ -36,7 +36,7 @@ __all__ = [
     "summarize",
 ]
 
-ReadBlock: TypeAlias = Callable[[Extent], tuple[AnyArray, AnyArray | Planes]]
+ReadBlock: TypeAlias = Callable[[Extent], tuple[AnyArray, AnyArray]]
 """Reads the labels (n, *spatial) and the stored predictions (n, K, *spatial) of an extent."""
 
 
@@ -218,14 +218,11 @@ def summarize(
     dense = empty_pixels(params, "block", region.shape) if dense is None else dense
     parts = _Parts(region, params, dense)
     for block in blocks:
-        labels, stored = read(block)
-        native = stored
-        if isinstance(stored, np.ndarray):
-            labels, stored = without_masked(labels, stored)
-            native = as_indices(np.ascontiguousarray(stored, params.dtype))
+        labels, stored = without_masked(*read(block))
         encoded = encode_labels(labels, params.num_classes, params.ignore_index)
         check_labels(encoded, labels, block, params)
-        scan = scan_block(native, encoded.codes, options, table)
+        native = np.ascontiguousarray(stored, params.dtype)
+        scan = scan_block(as_indices(native), encoded.codes, options, table)
         check_predictions(*scan.unusable, stored, block, params)
         parts.missing += missing_of(find_gaps(block), encoded.codes, block, params)
         parts.add(block, scan)

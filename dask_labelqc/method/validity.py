@@ -9,7 +9,6 @@ import numpy as np
 from dask_labelqc.errors import Advice, InputError, advise
 from dask_labelqc.extent import Extent, name_images
 from dask_labelqc.kernels.labels import EncodedLabels
-from dask_labelqc.kernels.predictions import Planes
 from dask_labelqc.kernels.tiles import ABOVE_ONE, NEGATIVE, NOT_FINITE, PROBABILITY_TOLERANCE
 from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.statistics import WorstSum
@@ -76,7 +75,7 @@ def check_whole(encoded: EncodedLabels, labels: AnyArray, extent: Extent) -> Non
 
 
 def check_predictions(
-    position: int, reason: int, stored: AnyArray | Planes, extent: Extent, params: Parameters
+    position: int, reason: int, stored: AnyArray, extent: Extent, params: Parameters
 ) -> None:
     """Raise InputError for the first pixel whose probabilities cannot be used.
 
@@ -92,7 +91,7 @@ def check_predictions(
     if reason == 0:
         return
     image, *pixel = np.unravel_index(position, extent.shape)
-    values = np.moveaxis(np.asarray(stored), 1, -1)[(int(image), *map(int, pixel))]
+    values = np.moveaxis(stored, 1, -1)[(int(image), *map(int, pixel))]
     advice = advise("{from_logits} is for logits", from_logits=True)
     where = _at(extent, position)
     raise prediction_error(values, reason, params.scale, where, advice, params.class_names)

@@ -16,7 +16,6 @@ from dask.utils import format_bytes
 
 from dask_labelqc.errors import InputError
 from dask_labelqc.extent import Extent, Gaps
-from dask_labelqc.kernels.predictions import Planes
 from dask_labelqc.method.issues import find_issues
 from dask_labelqc.method.outputs import (
     OUTPUTS,
@@ -252,22 +251,15 @@ class RegionReads:
         self._reader, self._plan, self._extents = reader, plan, iter(extents)
         self._opened = ExitStack()
         self._stop = 0
-        self._last: AnyArray | Planes | None = None
         self.blocks = (block for extent in extents for block in plan.blocks(extent))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._count_seconds()
         self._opened.close()
 
-    def _count_seconds(self) -> None:
-        """Add the time that predictions took which are read while they are scanned."""
-        self.seconds += getattr(self._last, "seconds", 0.0)
-
-    def __call__(self, block: Extent) -> tuple[AnyArray, AnyArray | Planes]:
-        self._count_seconds()
+    def __call__(self, block: Extent) -> tuple[AnyArray, AnyArray]:
         begun = time.monotonic()
         if block.start[0] >= self._stop:  # it is of the next extent
             self._opened.close()
@@ -275,7 +267,6 @@ class RegionReads:
             reading = self._reader.for_region(extent, self._plan.blocks(extent))
             self._read, self._stop = self._opened.enter_context(reading), extent.stop[0]
         result = self._read(block)
-        self._last = result[1]
         self.seconds += time.monotonic() - begun
         self.labels = zlib.crc32(np.ascontiguousarray(result[0]).data, self.labels)
         return result

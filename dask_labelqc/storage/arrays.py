@@ -25,8 +25,7 @@ from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.gaps import gaps_of, watched
-from dask_labelqc.storage.pieces import FilePlanes
-from dask_labelqc.storage.reading import decoding, reading_planes
+from dask_labelqc.storage.reading import decoding, reading_extents
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
 
@@ -248,7 +247,7 @@ class BlockReader:
         """
         given = watched(self.labels, self.lineup.labels)
         predicted = watched(self.pred_probs, self.lineup.pred_probs)
-        with reading_planes(
+        with reading_extents(
             predicted, blocks, self.ahead, "pred_probs", _name_images
         ) as predictions:
             labels = self.read_labels(region, given.reader)
@@ -276,10 +275,10 @@ class BlockReads:
 
     region: Extent
     labels: AnyArray
-    predictions: Iterator[AnyArray | FilePlanes]
+    predictions: Iterator[AnyArray]
     gaps: Callable[[Extent], Gaps]
 
-    def __call__(self, block: Extent) -> tuple[AnyArray, AnyArray | FilePlanes]:
+    def __call__(self, block: Extent) -> tuple[AnyArray, AnyArray]:
         """Return labels and predictions of the next block."""
         return self.labels[block.within(self.region).slices], next(self.predictions)
 

@@ -24,7 +24,6 @@ from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dask_labelqc.allocator import keep_freed_memory
 from dask_labelqc.storage.codecs import Decode, decoder_of, take
-from dask_labelqc.storage.pieces import FilePlanes
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ChunkReader", "ask", "chunk_key", "fill_value"]
@@ -118,28 +117,6 @@ class ChunkReader:
         """Read a box into memory of its shape, C-contiguous."""
         if not self._read_chunks(box, target):
             self._read_by_zarr(box, target)
-
-    def open_files(self, box: Sequence[slice], planes: FilePlanes) -> bool:
-        """Add the images of a box to `planes`; say if that is all there is to be known of them.
-
-        So it is where a chunk is a file of numbers as they are, and has whole images.
-        """
-        whole = [slice(0, n) for n in self.array.shape]
-        if self._decode is not take or self._folder is None or not hasattr(os, "preadv"):
-            return False
-        if planes.dtype != self.array.dtype or list(box[1:]) != whole[1:]:
-            return False
-        chunk = self.array.chunks
-        if chunk[1:] != self.array.shape[1:]:
-            return False
-        return all(
-            planes.add(
-                f"{self._folder}/{chunk_key(self.array, (place, *(0 for _ in chunk[1:])))}",
-                range(inside.start, inside.stop),
-                chunk,
-            )
-            for place, _, inside in _along(box[0], self.array.shape[0], chunk[0])
-        )
 
     def _read_by_zarr(self, box: Selection, target: AnyArray) -> None:
         out = NDBuffer.from_numpy_array(target)

@@ -7,8 +7,7 @@ of which array it is and where.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,9 @@ from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.extent import Extent
 from dask_labelqc.storage.ahead import reading_ahead
 from dask_labelqc.storage.gaps import WatchedReads, watched
-from dask_labelqc.storage.pieces import FilePlanes
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["decoding", "read_rows", "reading_extents", "reading_planes"]
+__all__ = ["decoding", "read_rows", "reading_extents"]
 
 
 @contextmanager
@@ -48,66 +46,23 @@ def reading_extents(
     name, named
         What the array is called in an error, and what the place of an extent is.
     """
-    read = _Into(reads, ahead + 1, name, named)
-    with reading_ahead(read, enumerate(extents), ahead) as results:
-        yield results
+    empty = np.empty(0, reads.array.dtype)
+    buffers = [(_Buffer(empty), _Buffer(empty)) for _ in range(ahead + 1)]
 
-
-@contextmanager
-def reading_planes(
-    reads: WatchedReads,
-    extents: Iterable[Extent],
-    ahead: int,
-    name: str,
-    named: Callable[[Extent], str],
-) -> Iterator[Iterator[AnyArray | FilePlanes]]:
-    r"""Do as `reading_extents` does of an array seen as (N, K, \*spatial).
-
-    What lies in files as it is comes as these, to be read piece by piece when it is scanned. Asking
-    for the next closes them.
-    """
-    dtype = reads.array.dtype
-    if ahead or not reads.layout.is_plain or dtype.kind != "f" or dtype.itemsize < 4:
-        with reading_extents(reads, extents, ahead, name, named) as results:
-            yield results
-        return
-    opened, read = ExitStack(), _Into(reads, 1, name, named)
-
-    def planes(extent: Extent) -> AnyArray | FilePlanes:
-        opened.close()
-        first, *spatial = extent.slices
-        shape = (extent.shape[0], reads.shape[1], *extent.shape[1:])
-        found = FilePlanes(shape, dtype, partial(decoding, name, named(extent)))
-        opened.enter_context(found)
-        whole = reads.reader.open_files((first, slice(0, shape[1]), *spatial), found)
-        return found if whole else read((0, extent))
-
-    with opened:
-        yield map(planes, extents)
-
-
-class _Into:
-    """Reads extents into so many buffers, one after the other."""
-
-    def __init__(
-        self, reads: WatchedReads, buffers: int, name: str, named: Callable[[Extent], str]
-    ) -> None:
-        self._reads, self._name, self._named = reads, name, named
-        empty = np.empty(0, reads.array.dtype)
-        self._buffers = [(_Buffer(empty), _Buffer(empty)) for _ in range(buffers)]
-
-    def __call__(self, numbered: tuple[int, Extent]) -> AnyArray:
+    def read(numbered: tuple[int, Extent]) -> AnyArray:
         number, extent = numbered
-        reads = self._reads
-        decoded, ordered = self._buffers[number % len(self._buffers)]
+        decoded, ordered = buffers[number % len(buffers)]
         classes = reads.shape[1] if len(reads.shape) > len(extent.shape) else 1
-        with decoding(self._name, self._named(extent)):
+        with decoding(name, named(extent)):
             stored = reads.layout.read(reads.reader, extent, decoded.of(extent.size * classes))
         if stored.flags.c_contiguous:
             return stored
         target = ordered.of(stored.size).reshape(stored.shape)
         target[...] = stored
         return target
+
+    with reading_ahead(read, enumerate(extents), ahead) as results:
+        yield results
 
 
 class _Buffer:
