@@ -28,7 +28,7 @@ from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.storage.ledger import Ledger
 from dask_labelqc.storage.objects import read_ranges, write_object
 from dask_labelqc.storage.packing import pack, unpack
-from dask_labelqc.storage.records import Records, from_bytes, to_bytes
+from dask_labelqc.storage.records import Record, Records, to_bytes
 from dask_labelqc.typing import AnyArray, Ints
 
 __all__ = [
@@ -342,7 +342,7 @@ def _packed_issues(position: Ints, given: Ints, predicted: Ints) -> bytes:
 
 
 def _unpacked_issues(data: bytes) -> tuple[Ints, Ints, Ints]:
-    arrays = from_bytes(data)
+    arrays = Record(data)
     label = arrays["dtype"].dtype
     position = unpack(arrays["position"], np.dtype(np.uint64), True).astype(np.int64)
     return position, unpack(arrays["given"], label), unpack(arrays["predicted"], label)

@@ -36,7 +36,7 @@ class Histogram:
     @classmethod
     def of_counts(cls, counts: Ints) -> Histogram:
         """Return the histogram of which `counts` has an entry for every digit."""
-        (present,) = np.nonzero(counts)
+        present = np.flatnonzero(counts != 0)  # booleans are looked at eight at a time
         return cls(present, counts[present])
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -157,7 +157,7 @@ def _count_digits(numbers, after, prefix, counts):  # type: ignore[no-untyped-de
 
 
 def in_order(numbers: Ints) -> Ints:
-    """Return unsigned integers in ascending order: a third of the time that NumPy takes.
+    """Return unsigned integers in ascending order: a third of the time that NumPy takes of many.
 
     Digit by digit, the last one first, and each in the order of those before.
 
@@ -166,6 +166,8 @@ def in_order(numbers: Ints) -> Ints:
     >>> in_order(np.array([70000, 3, 65536], np.uint32))
     array([    3, 65536, 70000], dtype=uint32)
     """
+    if numbers.size < 2**DIGIT_BITS:  # fewer than there are digits to count
+        return np.sort(numbers)
     for after in range(0, 8 * numbers.itemsize, DIGIT_BITS):
         counts, ordered = np.zeros(2**DIGIT_BITS, np.int64), np.empty_like(numbers)
         _order_by_digit(numbers, np.uint64(after), counts, ordered)

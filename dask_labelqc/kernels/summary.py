@@ -13,6 +13,12 @@ import numpy as np
 from dask_labelqc.kernels.cells import Geometry, cell_scratch, geometry, scan_unit
 from dask_labelqc.kernels.compiled import bits_of, compiled, compiled_within
 from dask_labelqc.kernels.fixed_point import fixed_point
+from dask_labelqc.kernels.integers import (
+    decode_integers,
+    gather_integers,
+    integers_for,
+    scan_integers,
+)
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.predictions import decoded_runs
 from dask_labelqc.kernels.softmin import accumulate_softmin, empty_softmin
@@ -156,8 +162,8 @@ PIXELWISE = Geometry(TILE, TILE, TILE, 1, np.zeros(0, np.int64), np.zeros(0, np.
 
 
 @compiled_within
-def _check(planes, base, length, codes, tile, signs, position, out):  # type: ignore[no-untyped-def]
-    """Note the first unusable pixel and the worst sum of a tile.
+def _check(length, codes, tile, signs, position, out):  # type: ignore[no-untyped-def]
+    """Note the worst sum of a tile; say if some of its pixels may be unusable.
 
     Positive numbers are in the order of their bits, and integers have SIMD minima: only a tile
     with a sum beyond those seen, or with something unusable, is looked at pixel by pixel.
@@ -170,11 +176,6 @@ def _check(planes, base, length, codes, tile, signs, position, out):  # type: ig
         low = total if total < low else low
         high = total if total > high else high
         top = best if best > top else top
-    if signs < 0 or low <= 0 or high >= infinity or top > above_one:
-        place, reason = first_bad(planes, base, length, codes)
-        if reason != 0 and out.facts[BAD_REASON] == 0:
-            out.facts[BAD_PIXEL] = position + place
-            out.facts[BAD_REASON] = reason
     if low < tile.seen[0] or high > tile.seen[1]:
         tile.seen[0] = low if low < tile.seen[0] else tile.seen[0]
         tile.seen[1] = high if high > tile.seen[1] else tile.seen[1]
@@ -184,6 +185,16 @@ def _check(planes, base, length, codes, tile, signs, position, out):  # type: ig
                 out.worst_sum[0] = deviation
                 out.worst_sum[1] = tile.total[i]
                 out.facts[WORST_SUM_PIXEL] = position + i
+    return signs < 0 or low <= 0 or high >= infinity or top > above_one
+
+
+@compiled_within
+def _note_bad(planes, base, length, codes, position, out):  # type: ignore[no-untyped-def]
+    """Note the first unusable pixel, if there is one and it is the block's first."""
+    place, reason = first_bad(planes, base, length, codes)
+    if reason != 0 and out.facts[BAD_REASON] == 0:
+        out.facts[BAD_PIXEL] = position + place
+        out.facts[BAD_REASON] = reason
 
 
 @compiled_within
@@ -247,8 +258,8 @@ def _scan_run(  # type: ignore[no-untyped-def]
                 signs = scan(planes[n], 0, planes.shape[1], base, count, best, arg, total)
             else:
                 signs = scan_unit(planes[n], base, here, shape, best, arg, total, cells)
-            if check:
-                _check(planes[n], base, count, here, tile, signs, position, out)
+            if check and _check(count, here, tile, signs, position, out):
+                _note_bad(planes[n], base, count, here, position, out)
             dense = out.dense_score.size > 0
             score = out.dense_score[image, start : start + count] if dense else tile.score
             if cells is None or dense:
@@ -257,6 +268,29 @@ def _scan_run(  # type: ignore[no-untyped-def]
                 first_cell = position // shape.pixels * shape.cells
                 _scan_cells(here, first_cell, position, bound, shape, arg, cells, out)
             elif tallied:
+                tally(count, position, here, best, arg, score, bound, out)
+            finish_pixels(image, start, count, here, arg, out)
+
+
+@compiled
+def _scan_integers(stored, codes, options, tile, integers, out):  # type: ignore[no-untyped-def]
+    """Do as `_scan_run` does of whole images, whose predictions (n, K, S) are integers."""
+    bound, tallied, check = options
+    size, best, arg, total = stored.shape[2], tile.best, tile.arg, tile.total
+    for image in range(stored.shape[0]):
+        planes = stored[image]
+        for start in range(0, size, best.size):
+            count = min(best.size, size - start)
+            position = image * size + start
+            here = codes[image, start : start + count]
+            scan_integers(planes, start, count, integers, best, arg, total)
+            if check and _check(count, here, tile, 0, position, out):
+                decoded = decode_integers(planes, start, count, integers.table)
+                _note_bad(decoded, 0, count, here, position, out)
+            dense = out.dense_score.size > 0
+            score = out.dense_score[image, start : start + count] if dense else tile.score
+            gather_integers(planes, start, count, here, integers.table, score)
+            if tallied:
                 tally(count, position, here, best, arg, score, bound, out)
             finish_pixels(image, start, count, here, arg, out)
 
@@ -349,7 +383,10 @@ def scan_block(
         codes.reshape(num_images, size),
     )
     flat.flags.writeable = False  # the same code for memory maps as for all other arrays
-    if table is None and not options.from_logits:
+    integers = None if downsampling else integers_for(flat, table, shape.pixels)
+    if integers is not None:
+        _scan_integers(flat, flat_codes, plain, tile, integers, out)
+    elif table is None and not options.from_logits:
         _scan_run(flat, flat_codes, 0, 0, size, size, plain, shape, tile, cells, out)
     else:
         for image, start, planes in decoded_runs(flat, shape.pixels, options.from_logits, table):

@@ -90,4 +90,4 @@ def _arrays(prefix: str, lists: Any) -> dict[str, AnyArray]:
 
 def _named(prefix: str, record: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     """Return the arrays whose names begin so, without that."""
-    return {n.removeprefix(prefix): a for n, a in record.items() if n.startswith(prefix)}
+    return {n.removeprefix(prefix): record[n] for n in record if n.startswith(prefix)}

@@ -134,7 +134,11 @@ class ImageInputs(Inputs):
 
     def _place(self, number: int) -> Shape:
         """Return where a group is in the grid of groups."""
-        return tuple(int(i) for i in np.unravel_index(number, self.plan.grid))
+        place: list[int] = []
+        for length in reversed(self.plan.grid):
+            number, along = divmod(number, length)
+            place.append(along)
+        return tuple(reversed(place))
 
     def extent(self, number: int) -> Extent:
         """Return the extent of a group."""

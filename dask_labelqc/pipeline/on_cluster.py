@@ -31,9 +31,9 @@ GOES_ON = advise("{resume} goes on from here", resume=True)
 
 AHEAD = 2
 """Tasks submitted for each thread that can run them: one runs, one waits."""
-SECONDS_OF_A_TASK = 0.1
+SECONDS_OF_A_TASK = 0.2
 """Items that are shorter go together in one task, or the scheduler would be most of it."""
-MOST_TOGETHER = 16
+MOST_TOGETHER = 64
 """Items in one task at the most."""
 REFILLS = 4
 """Times that the window is filled up while it passes once: tasks are cheaper by the dozen."""

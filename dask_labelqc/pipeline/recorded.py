@@ -103,4 +103,4 @@ def _missing(arrays: Mapping[str, AnyArray]) -> Missing:
 
 def _named(prefix: str, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
     """Return the arrays whose names begin so, without that."""
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    return {n.removeprefix(prefix): arrays[n] for n in arrays if n.startswith(prefix)}

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import lt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from dask_labelqc.plan import Plan
+from dask_labelqc.storage.gaps import object_grid, object_shape
 from dask_labelqc.storage.objects import list_tags
 from dask_labelqc.typing import Ints, Shape
 
@@ -58,9 +60,9 @@ def group_stamps(
     uint64 (num_groups,) or None
         Zero where nothing is stored; None if the store does not tell.
     """
-    grid = array.shards or array.chunks
+    grid, chunk = plan.grid, object_shape(array)
     touched = [
-        _Touched(length, group, 1 if axis is None else grid[axis], positions)
+        _Touched(length, group, 1 if axis is None else chunk[axis], positions)
         for axis, length, group, positions in zip(
             axes, plan.shape, plan.group, order or [None] * len(axes), strict=True
         )
@@ -71,7 +73,7 @@ def group_stamps(
             groups.of_chunk(0 if axis is None else position[axis])
             for axis, groups in zip(axes, touched, strict=True)
         ]
-        return (_number(place, plan.grid) for place in itertools.product(*along))
+        return (_number(place, grid) for place in itertools.product(*along))
 
     return stamps_by(name, array, plan.num_groups, groups_of)
 
@@ -87,8 +89,9 @@ def stamps_by(
     if listed is None:
         return None
     stamps = np.zeros(num_groups, np.uint64)
+    position_of = _positions(array)
     for key, tag in listed:
-        position = _position(array, key)
+        position = position_of(key)
         if position is not None:
             one = np.uint64(stamp(name, key, tag))
             for number in groups_of(position):
@@ -101,15 +104,24 @@ def summed_up(stamps: Stamps) -> str:
     return hashlib.blake2b(stamps.astype("<u8").tobytes(), digest_size=16).hexdigest()
 
 
-def _position(array: zarr.Array[Any], key: str) -> Shape | None:
-    """Return which chunk a key is of, None if it is of none."""
-    numbers = key.removeprefix("c").replace(".", "/").strip("/").split("/")
-    if not all(number.isdigit() for number in numbers) or len(numbers) != array.ndim:
-        return None
-    position = tuple(int(number) for number in numbers)
-    grid = zip(position, array.shards or array.chunks, array.shape, strict=True)
-    inside = all(i * chunk < length for i, chunk, length in grid)
-    return position if inside and array.metadata.encode_chunk_key(position) == key else None
+def _positions(array: zarr.Array[Any]) -> Callable[[str], Shape | None]:
+    """Return a function that says which chunk a key is of; None if it is of none."""
+    # There may be a million keys, and to ask an array of Zarr for its shape takes a microsecond.
+    counts = object_grid(array)
+    encode = array.metadata.encode_chunk_key
+
+    def position_of(key: str) -> Shape | None:
+        numbers = key.removeprefix("c").replace(".", "/").strip("/").split("/")
+        if len(numbers) != len(counts) or not "".join(numbers).isdigit():
+            return None
+        try:
+            position = tuple(map(int, numbers))
+        except ValueError:  # one of them is empty
+            return None
+        inside = all(map(lt, position, counts))
+        return position if inside and encode(position) == key else None
+
+    return position_of
 
 
 class _Touched:

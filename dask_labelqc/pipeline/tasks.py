@@ -110,10 +110,13 @@ class Job:
     def write(self, name: str, number: int, values: AnyArray) -> int:
         """Write an output of a group; return the stamp of what is stored then."""
         array, key = self.arrays[name], self._key(name, number)
-        if values.size:
+        store, path = array.store, f"{array.path}/{key}"
+        assert isinstance(store, FencedStore)
+        if store.has_files and _is_not_stored(array, values):
+            store.remove_file(path)  # as Zarr would do it, ten times as fast
+        elif values.size:
             array[self.chunk(name, number)] = values
-        assert isinstance(array.store, FencedStore)
-        tag = array.store.written.pop(f"{array.path}/{key}", None)
+        tag = store.written.pop(path, None)
         return 0 if tag is None else stamp(name, key, tag)
 
     def read(self, name: str, number: int) -> AnyArray | None:
@@ -122,6 +125,12 @@ class Job:
             return np.asarray(self.arrays[name][self.chunk(name, number)])
         except Exception:  # whatever a codec raises over a chunk that was cut short
             return None
+
+
+def _is_not_stored(array: zarr.Array[Any], values: AnyArray) -> bool:
+    """Say if Zarr stores no chunk of these values: a mask without an issue."""
+    falses = values.dtype == np.bool_ and not array.fill_value and not values.any()
+    return bool(falses) and not array.config.write_empty_chunks
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class FencedStore(WrapperStore[Store]):
         """Where it is written to."""
         return self._store
 
+    @property
+    def has_files(self) -> bool:
+        """Whether objects are files, which `put_file` and `remove_file` are for."""
+        return isinstance(self._store, LocalStore)
+
     def _with_store(self, store: Store) -> Self:
         return type(self)(store, self._claim)
 
@@ -92,34 +97,47 @@ class FencedStore(WrapperStore[Store]):
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write an object."""
-        if isinstance(self._store, LocalStore):
-            data = value.as_buffer_like()
-            tag = await asyncio.to_thread(self._put_file, self._store.root, key, data)
+        if self.has_files:
+            await asyncio.to_thread(self.put_file, key, value.as_buffer_like())
+            return
+        await self._check(key)
+        if isinstance(self._store, RemoteStore):
+            self._note(key, await self._store.put(key, value))
         else:
-            await self._check(key)
-            if isinstance(self._store, RemoteStore):
-                tag = await self._store.put(key, value)
-            else:
-                await self._store.set(key, value)
-                tag = ""
+            await self._store.set(key, value)
+            self._note(key, "")
+
+    def _note(self, key: str, tag: str) -> None:
         if key.partition("/")[0] != self._claim.folder.partition("/")[0]:
             self.written[key] = tag
 
-    def _put_file(self, root: Path, key: str, data: Any) -> str:
+    def put_file(self, key: str, data: Any) -> None:
+        """Write a file in this thread: to ask Zarr's to would cost as much as a small file."""
         # Two looks: folders that are gone are not to come back, and nothing is to be replaced.
+        root = self._root
         self._check_file(root)
         path, temporary = root / key, f"{key}.{uuid.uuid4().hex}.partial"
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = root / temporary
-            file.write_bytes(data)
-            tag = file_tag(file.stat())
+            tag = _write_file(file, data)
             self._check_file(root)
             file.replace(path)
         except BaseException:
             remove_object(self._store, temporary)
             raise
-        return tag
+        self._note(key, tag)
+
+    def remove_file(self, key: str) -> None:
+        """Delete a file, in this thread, if there is one."""
+        self._check_file(self._root)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(self._root / key)
+        self.written.pop(key, None)
+
+    @property
+    def _root(self) -> Path:
+        assert isinstance(self._store, LocalStore)
+        return self._store.root
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write an object unless there is one."""
@@ -137,8 +155,8 @@ class FencedStore(WrapperStore[Store]):
 
     async def delete_dir(self, prefix: str) -> None:
         """Delete all objects below a prefix but claims and inspectors' records; metadata last."""
-        if isinstance(self._store, LocalStore):
-            await asyncio.to_thread(self._delete_files, self._store.root, prefix)
+        if self.has_files:
+            await asyncio.to_thread(self._delete_files, self._root, prefix)
             return
         keys = [key async for key in self._store.list_prefix(f"{prefix}/" if prefix else "")]
         spared = f"{self._claim.folder}/", f"{FOLDER}/"
@@ -172,7 +190,8 @@ class FencedStore(WrapperStore[Store]):
 
     def _check_file(self, root: Path) -> None:
         try:
-            found = (root / self._claim.key).read_bytes()
+            with open(f"{root}/{self._claim.key}", "rb", buffering=0) as file:
+                found = file.read(len(self._claim.content) + 1)
         except (FileNotFoundError, NotADirectoryError):
             found = None
         self._compare(found)
@@ -182,3 +201,17 @@ class FencedStore(WrapperStore[Store]):
             raise TakenOverError(
                 f"output: {str(self._store)!r} was taken over by another job; this one ends"
             )
+
+
+def _write_file(path: Path, data: Any) -> str:
+    """Write a new file, in a folder that may have to be made; return its tag."""
+    try:
+        file = path.open("xb", buffering=0)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("xb", buffering=0)
+    with file:
+        rest = memoryview(data).cast("B")
+        while rest.nbytes:
+            rest = rest[file.write(rest) :]
+        return file_tag(os.fstat(file.fileno()))

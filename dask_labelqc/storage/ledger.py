@@ -32,7 +32,7 @@ from dask_labelqc.storage.objects import (
     write_object,
 )
 from dask_labelqc.storage.packing import pack, unpack
-from dask_labelqc.storage.records import from_bytes, to_bytes
+from dask_labelqc.storage.records import Record, to_bytes
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["FOLDER", "HASH_BYTES", "Entry", "Ledger", "writer_name"]
@@ -216,10 +216,10 @@ def _entry(name: str, data: bytes, whole: bool = False) -> Entry:
     body = data[PREFIX.size + length :] if whole else b""
     if whole and (len(body) != rest or zlib.crc32(body) != rest_checksum):
         raise _damaged(name)
-    arrays = from_bytes(head)
+    arrays = Record(head)
     ids = _unpacked_json(arrays[IDS])
     size = PREFIX.size + length + rest
-    return Entry(name, ids, arrays[HASHES], size, arrays, from_bytes(body) if whole else {})
+    return Entry(name, ids, arrays[HASHES], size, arrays, Record(body) if whole else {})
 
 
 def _damaged(name: str) -> InputError:

@@ -245,7 +245,8 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
         with suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 try:
-                    folder, tag = entry.is_dir(), file_tag(entry.stat())
+                    folder = entry.is_dir()
+                    tag = "" if folder else file_tag(entry.stat())
                 except OSError:  # whoever reads it will say why it cannot be
                     folder, tag = False, ""
                 if folder:

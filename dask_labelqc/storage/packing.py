@@ -35,6 +35,7 @@ def pack(numbers: AnyArray, differences: bool = False, *, fast: bool = False) ->
 
 def unpack(packed: AnyArray, dtype: np.dtype[np.generic], differences: bool = False) -> AnyArray:
     """Return the list of numbers that was packed."""
-    decoded = CODEC.decode(np.ascontiguousarray(packed)) if packed.size else b""
-    numbers = np.frombuffer(decoded, dtype)
+    if not packed.size:
+        return np.zeros(0, dtype)
+    numbers = np.frombuffer(CODEC.decode(np.ascontiguousarray(packed)), dtype)
     return np.cumsum(numbers, dtype=dtype) if differences else numbers

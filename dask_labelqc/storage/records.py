@@ -9,20 +9,59 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
+from numcodecs.checksum32 import CRC32C
+from numcodecs.vlen import VLenBytes
 from zarr.codecs import Crc32cCodec
 from zarr.dtype import VariableLengthBytes
 from zarr.errors import UnstableSpecificationWarning
+from zarr.storage import LocalStore
 
 from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
+from dask_labelqc.storage.chunks import chunk_key
+from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["Records", "from_bytes", "to_bytes"]
+__all__ = ["Record", "Records", "to_bytes"]
 
 REMOVED_AT_ONCE = 16
+STRINGS, CHECKSUM = VLenBytes(), CRC32C(location="end")
+"""As Zarr encodes the one byte string of a chunk."""
+
+
+class Record(Mapping[str, AnyArray]):
+    """Arrays by name, each made when it is asked for.
+
+    Raises ValueError if the bytes are not those of a record.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        start = 4 + int.from_bytes(data[:4])
+        self._about: dict[str, tuple[str, tuple[int, ...], int]] = {}
+        for name, dtype, shape in json.loads(data[4:start]):
+            self._about[name] = (dtype, tuple(shape), start)
+            start += np.dtype(dtype).itemsize * math.prod(shape)
+        if start != len(data):
+            raise ValueError(f"a record of {start} bytes has {len(data)}")
+
+    def __getitem__(self, name: str) -> AnyArray:
+        dtype, shape, start = self._about[name]
+        array = np.frombuffer(self._data, dtype, math.prod(shape), start)
+        return array.reshape(shape).copy()  # aligned, and not held by the others
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._about)
+
+    def __len__(self) -> int:
+        return len(self._about)
+
+
+Found: TypeAlias = Record | None
 
 
 @dataclass(frozen=True)
@@ -30,7 +69,9 @@ class Records:
     """Numbered sets of arrays: a Zarr array of byte strings, each a chunk, and so one object.
 
     One request writes a record and one reads it. The bytes carry a checksum: a record that was
-    cut short or not written to the end counts as not there.
+    cut short or not written to the end counts as not there. Where objects are files they are read
+    and written here, as Zarr would do it: its way there takes as long as all that is in a small
+    record.
     """
 
     array: zarr.Array[Any]
@@ -60,15 +101,36 @@ class Records:
         """Store a record; it replaces one of the same number."""
         record = np.empty(1, object)
         record[0] = to_bytes(arrays)
-        self.array[number : number + 1] = record
+        store = self.array.store
+        if isinstance(store, FencedStore) and store.has_files:
+            store.put_file(self._key(number), CHECKSUM.encode(STRINGS.encode(record)))
+        else:
+            self.array[number : number + 1] = record
 
-    def read(self, number: int) -> dict[str, AnyArray] | None:
+    def read(self, number: int) -> Found:
         """Return the arrays of a record, or None if there is no whole one."""
         try:
-            (record,) = np.asarray(self.array[number : number + 1])
-            return from_bytes(record)
-        except (ValueError, EOFError):
+            folder = self._folder
+            if folder is None:
+                (record,) = np.asarray(self.array[number : number + 1])
+            else:
+                with open(f"{folder}/{self._key(number)}", "rb", buffering=0) as file:
+                    (record,) = STRINGS.decode(CHECKSUM.decode(file.read()))
+            return Record(record)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
+        except (ValueError, EOFError, RuntimeError):  # RuntimeError: the checksum is another
+            return None
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where objects are files."""
+        store = self.array.store
+        inside = store.inside if isinstance(store, FencedStore) else store
+        return inside.root if type(inside) is LocalStore else None
+
+    def _key(self, number: int) -> str:
+        return chunk_key(self.array, (number,))
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Delete records: in an object store each takes a request."""
@@ -82,12 +144,10 @@ class Records:
                 pass
 
     @contextmanager
-    def reading(
-        self, numbers: Iterable[int]
-    ) -> Iterator[Iterator[tuple[int, dict[str, AnyArray] | None]]]:
+    def reading(self, numbers: Iterable[int]) -> Iterator[Iterator[tuple[int, Found]]]:
         """Yield an iterator over (number, record), the next ones being read meanwhile."""
 
-        def numbered(number: int) -> tuple[int, dict[str, AnyArray] | None]:
+        def numbered(number: int) -> tuple[int, Found]:
             return number, self.read(number)
 
         with reading_ahead(numbered, numbers, reads_ahead(self.array.store)) as records:
@@ -101,14 +161,3 @@ def to_bytes(arrays: Mapping[str, AnyArray]) -> bytes:
     """
     about = json.dumps([(name, a.dtype.str, a.shape) for name, a in arrays.items()]).encode()
     return b"".join([len(about).to_bytes(4), about, *(a.tobytes() for a in arrays.values())])
-
-
-def from_bytes(record: bytes) -> dict[str, AnyArray]:
-    """Return the arrays that `to_bytes` was given."""
-    start = 4 + int.from_bytes(record[:4])
-    arrays = {}
-    for name, dtype, shape in json.loads(record[4:start]):
-        array = np.frombuffer(record, dtype, math.prod(shape), start)
-        start += array.nbytes
-        arrays[name] = array.reshape(shape).copy()  # aligned, and not held by the others
-    return arrays

@@ -110,6 +110,15 @@ def test_in_order(numbers: np.ndarray) -> None:
     np.testing.assert_array_equal(numbers, before)
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+def test_many_in_order(dtype: type[np.unsignedinteger]) -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, np.iinfo(dtype).max, 2**DIGIT_BITS + 3, dtype, endpoint=True)
+    found = in_order(numbers)
+    assert found.dtype == numbers.dtype
+    np.testing.assert_array_equal(found, np.sort(numbers))
+
+
 @given(st.lists(st.integers(0, 2**16 - 1), max_size=4))
 def test_joined(digits: list[int]) -> None:
     text = "".join(f"{d:016b}" for d in digits)

@@ -295,10 +295,10 @@ def test_a_place_that_does_not_take_directories(stored: Stored) -> None:
 def test_no_permission(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests may run as root, to whom nothing is forbidden: so the store refuses."""
 
-    async def refuse(self: Any, key: Any, value: Any, *rest: Any) -> None:
+    def refuse(self: Any, key: Any, data: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", key)
 
-    monkeypatch.setattr(FencedStore, "set", refuse)
+    monkeypatch.setattr(FencedStore, "put_file", refuse)
     with pytest.raises(OutputError, match=r"output: no permission to write '.*out': .*denied"):
         audit(stored, tmp_path / "out")
     monkeypatch.undo()
@@ -318,18 +318,18 @@ def test_no_space(
     """The disk is full after some writes; with room again the job finishes, with the same bytes."""
     audit(stored, tmp_path / "whole", write_pixel_scores=True)
     written = 0
-    store_set = FencedStore.set
+    put_file = FencedStore.put_file
 
-    async def limited(self: Any, key: Any, value: Any) -> None:
+    def limited(self: Any, key: Any, data: Any) -> None:
         nonlocal written
         written += 1
         if written > room:
-            await store_set(self, f"{key}.partial", value[: len(value) // 2])
+            put_file(self, f"{key}.partial", data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device", key)
-        await store_set(self, key, value)
+        put_file(self, key, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FencedStore, "set", limited)
+        patch.setattr(FencedStore, "put_file", limited)
         with pytest.raises(LabelQCError, match="No space left on device") as raised:
             audit(stored, tmp_path / "out", write_pixel_scores=True, n_jobs=client_uses_threads)
     assert isinstance(raised.value, OutputError if room in (1, 31) else BlockError)
