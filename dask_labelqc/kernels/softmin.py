@@ -117,13 +117,12 @@ def _accumulate_exactly(scores, temperature, states, wide, lanes):  # type: igno
             exponents, values = wide[0, :padded], wide[1, :padded]
             tile = row[start : start + count]
             for i in range(count):
-                value = np.float64(tile[i])
-                takes_part = value == value
-                value = value if value > 0.0 else 0.0
+                score = np.float64(tile[i])
+                value = score if score > 0.0 else 0.0
                 value = value if value < HIGHEST_SCORE else HIGHEST_SCORE
                 values[i] = value
                 # The weight of a pixel that takes part in nothing is rounded to zero.
-                exponents[i] = value * scale if takes_part else LOWEST_EXPONENT
+                exponents[i] = value * scale if score == score else LOWEST_EXPONENT
             for i in range(count, padded):
                 values[i], exponents[i] = 0.0, LOWEST_EXPONENT
             parts = wide[2, :padded], wide[3, :padded]
