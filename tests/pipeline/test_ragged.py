@@ -284,3 +284,17 @@ def test_chunks_of_outputs_that_are_far_from_their_groups(tmp_path: Path) -> Non
     """Large images first: the chunks of the small ones are painted from groups far behind."""
     case = ragged_case([(9, 9)] * 3 + [(1, 2)] * 40, mistakes=0.5)
     check_ragged(run_held(Held.of(case), tmp_path / "held", 1), case)
+
+
+def test_predictions_that_are_not_in_the_store(tmp_path: Path) -> None:
+    path = write_ragged(tmp_path / "in", ragged_case(SHAPES), 9)
+    (path / "pred_probs/c/0/4").unlink()  # pixels 36 to 44, of image 1, which begins at 12
+    with pytest.raises(InputError, match=r"probabilities are 0 at image 1, pixel \(4, 4\)"):
+        audit_ragged(path, tmp_path / "out")
+
+
+def test_labels_that_are_not_in_the_store(tmp_path: Path) -> None:
+    path = write_ragged(tmp_path / "in", ragged_case(SHAPES), 9)
+    (path / "labels/c/5").unlink()  # pixels 45 to 53, of images 1 to 3
+    with pytest.warns(UserWarning, match="1 of 14 chunks .* read as class 0, in images 1 to 3;"):
+        audit_ragged(path, tmp_path / "out", group_bytes=10**9)
