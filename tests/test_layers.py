@@ -25,7 +25,6 @@ RANKS = {
     "colors": 1,
     "figures": 1,
     "devices": 2,
-    "framework_arrays": 1,
     "graph": 2,
     "images": 2,
     "plan": 2,

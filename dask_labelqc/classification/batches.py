@@ -15,8 +15,8 @@ from dask_labelqc.classification.facts import ExampleCandidates
 from dask_labelqc.classification.inputs import InMemoryExamples, loaded, normalize
 from dask_labelqc.classification.scan import scan_runs
 from dask_labelqc.classification.statistics import ExampleStatistics
+from dask_labelqc.devices.arrays import on_host
 from dask_labelqc.errors import InputError
-from dask_labelqc.framework_arrays import on_host
 from dask_labelqc.kernels.examples import ExampleScan, ExampleScanOptions
 from dask_labelqc.kernels.predictions import decoded_runs, probability_dtype
 from dask_labelqc.method.format import check_dtypes

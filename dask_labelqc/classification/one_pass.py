@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ class ExampleRecorder:
         )
         self._stored: tuple[str, float | None] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied: a copy writes records of its own."""
+        return {**vars(self), "records": copy.copy(self.records)}
+
     def update(
         self, ids: Any, labels: Any, pred_probs: Any, logits: Any, threads: int
     ) -> tuple[ExampleStatistics, float] | None:
@@ -93,21 +98,18 @@ class ExampleRecorder:
             raise InputError(f"ids: got {len(names)} of them for {size} labels")
         if batch is None:
             return None
-        self._check_stored(batch.form.dtype.str, batch.form.scale)
+        stored = batch.form.dtype.str, batch.form.scale
+        if self._stored not in (None, stored):
+            raise InputError(
+                f"pred_probs: got dtype and scale {stored} after {self._stored}; the predictions "
+                "of one audit must have one of each"
+            )
 
         def named(place: int) -> str:
             return f"example {names[place]!r}"
 
         options = self._options.scan(float("inf"))
         statistics, found = scanned(batch, 0, options, threads, named)
-        worst = statistics.worst_sum
+        worst, self._stored = statistics.worst_sum, stored
         self.records.add(recorded(names, batch, found, worst, self._options))
         return statistics, batch.form.sum_tolerance
-
-    def _check_stored(self, *stored: Any) -> None:
-        self._stored = self._stored or stored
-        if stored != self._stored:
-            raise InputError(
-                f"pred_probs: got dtype {stored[0]} (scale {stored[1]}) after {self._stored[0]} "
-                f"(scale {self._stored[1]}); the predictions of one audit must have one of each"
-            )

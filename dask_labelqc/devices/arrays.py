@@ -16,7 +16,7 @@ from array_api_compat import (
 from dask_labelqc.errors import InputError
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["detached", "in_memory", "pixel_values", "to_host"]
+__all__ = ["detached", "in_memory", "on_host", "pixel_values", "to_host"]
 
 HOST = 1
 """What DLPack calls the memory of this process."""
@@ -64,6 +64,18 @@ def to_host(array: Any) -> AnyArray:
     if is_cupy_array(array):
         return array.get()
     return np.asarray(array) if is_jax_array(array) else np.from_dlpack(array)
+
+
+def on_host(values: Any) -> Any:
+    """Return what is an array of some framework as a NumPy array, and anything else as it is.
+
+    Examples
+    --------
+    >>> on_host([1, 2])
+    [1, 2]
+    """
+    known = isinstance(values, np.ndarray | np.generic) or not hasattr(values, "__dlpack__")
+    return values if known else to_host(values)
 
 
 def detached(array: Any) -> Any:

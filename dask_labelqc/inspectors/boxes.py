@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -47,7 +47,9 @@ def audit_boxes(audit: Finishing) -> BoxReport:
     boxes = open_boxes(_put_down(audit))
     inputs = RecordedBoxes.of(boxes, BoxScoreOptions(**options), BLOCK_BOXES)
     finished = run_job(inputs, audit.output, audit.again())
-    return box_report(finished, audit.output, inputs, audit.run.storage_options)
+    report = box_report(finished, audit.output, inputs, audit.run.storage_options)
+    worst = tuple((audit.items.ids[int(n)], score) for n, score in report.worst_images)
+    return replace(report, worst_images=worst)
 
 
 def _put_down(audit: Finishing) -> zarr.Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -120,6 +121,10 @@ class DetectionInspector:
             flush_bytes=flush_bytes,
             storage_options=storage_options,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied: a copy writes records of its own."""
+        return {**vars(self), "_recorder": copy.copy(self._recorder)}
 
     def update(self, ids: Any, given: GivenBoxes, predicted: PredictedBoxes) -> None:
         """Take in the given and the predicted boxes of some images.

@@ -64,7 +64,9 @@ def audit_examples(audit: Finishing) -> ExampleReport:
     else:
         inputs = RecordedExamples.of(columns, audit.items, form, options, **dense)
     finished = run_job(inputs, audit.output, audit.again())
-    return example_report(finished, audit.output, inputs, audit.run.storage_options)
+    report = example_report(finished, audit.output, inputs, audit.run.storage_options)
+    worst = tuple(audit.items.ids[int(number)] for number in report.worst_examples)
+    return replace(report, worst_examples=worst)
 
 
 def _form(items: Ordered, parameters: Mapping[str, Any]) -> ExampleFormat:
@@ -108,12 +110,11 @@ def _coordinates(items: Ordered) -> xr.Dataset:
 
 def _worst_sum(items: Ordered) -> WorstSum:
     """Return the row whose sum is farthest from one, at its place in the order."""
-    index = {at: i for i, at in enumerate(zip(items.record, items.place, strict=True))}
     found = [
-        WorstSum(deviation, (index[record, int(item)],), total)
-        for record, entry in enumerate(items.entries)
+        WorstSum(deviation, (int(number),), total)
+        for numbers, entry in zip(items.numbers, items.entries, strict=True)
         for item, deviation, total in entry.head["worst"].tolist()
-        if (record, int(item)) in index
+        if (number := numbers[int(item)]) >= 0
     ]
     return min(found, key=lambda worst: (-worst.deviation, worst.place), default=NO_SUM)
 

@@ -19,6 +19,7 @@ from zarr.errors import (
     GroupNotFoundError,
     NodeNotFoundError,
     UnstableSpecificationWarning,
+    ZarrUserWarning,
 )
 
 from dask_labelqc.inspectors.catalog import Order, read_order
@@ -171,11 +172,12 @@ def _whole(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> z
     place = f"{str(audit.output).rstrip('/')}/{FOLDER}/{name}"
     store = open_store(place, audit.run.storage_options, read_only=False)
     group = zarr.open_group(store, mode="a", use_consolidated=False)
-    if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout):
-        return group
+    if group.attrs.get(STATUS) == "complete" and _is_whole(group, layout, beside):
+        return zarr.open_group(store, mode="r")
     group.attrs[STATUS] = "unfinished"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnstableSpecificationWarning)  # strings
+        warnings.simplefilter("ignore", ZarrUserWarning)  # what a write that was killed has left
         beside.to_zarr(store, mode="a", consolidated=False, zarr_format=3)
     group = zarr.open_group(store, mode="a", use_consolidated=False)  # with what that has put there
     counts = counts_in_order(audit.items)
@@ -187,9 +189,10 @@ def _whole(audit: Finishing, name: str, layout: Layout, beside: xr.Dataset) -> z
     return consolidate(group)
 
 
-def _is_whole(group: zarr.Group, layout: Layout) -> bool:
+def _is_whole(group: zarr.Group, layout: Layout, beside: xr.Dataset) -> bool:
     # What is all False is not written.
-    arrays = (group.get(name) for name in layout.dims if layout.dtypes[name].kind != "b")
+    columns = (name for name in layout.dims if layout.dtypes[name].kind != "b")
+    arrays = (group.get(str(name)) for name in (*columns, *beside.data_vars))
     return all(isinstance(a, zarr.Array) and not missing_objects(a) for a in arrays)
 
 

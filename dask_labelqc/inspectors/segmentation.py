@@ -19,10 +19,10 @@ from dask_labelqc.arguments import (
     positive_integer,
     texts_of_ids,
 )
+from dask_labelqc.devices.arrays import on_host
 from dask_labelqc.devices.scan import scan_predictions
 from dask_labelqc.errors import Advice, InputError, LabelQCWarning
 from dask_labelqc.extent import Extent
-from dask_labelqc.framework_arrays import on_host
 from dask_labelqc.inspectors.arguments import check_bound, check_class_axis
 from dask_labelqc.inspectors.facts import ImageFacts, facts_of_scan, stored_dtype
 from dask_labelqc.kernels.labels import encode_labels

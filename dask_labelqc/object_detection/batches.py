@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from dask_labelqc.devices.arrays import on_host
 from dask_labelqc.errors import InputError
-from dask_labelqc.framework_arrays import on_host
 from dask_labelqc.kernels.boxes import BoxBlock
 from dask_labelqc.object_detection.blocks import check_block
 from dask_labelqc.object_detection.lists import numbers, whole_numbers

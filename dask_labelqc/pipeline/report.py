@@ -113,7 +113,7 @@ class ExampleReport(_Written):
     num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures, worst_classes
         As in `JobReport`, of examples.
     worst_examples
-        The issues with the lowest scores, the lowest first.
+        The issues with the lowest scores, the lowest first: their numbers, or ids if they have any.
     storage_options
         With which it was written; of a report that is pickled without keys.
     """
@@ -126,7 +126,7 @@ class ExampleReport(_Written):
     num_resumed: int
     bytes_read: int
     seconds: Mapping[str, float]
-    worst_examples: tuple[int, ...]
+    worst_examples: tuple[int | str, ...]
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()
@@ -157,7 +157,8 @@ class BoxReport(_Written):
     num_groups, num_resumed, bytes_read, seconds, read_ratio, peak_bytes, failures
         As in `JobReport`.
     worst_images
-        (image, score) of those with the lowest scores, the lowest first.
+        (image, score) of those with the lowest scores, the lowest first; an image by its number, or
+        by its id if images have any.
     storage_options
         With which it was written; of a report that is pickled without keys.
     """
@@ -171,7 +172,7 @@ class BoxReport(_Written):
     num_resumed: int
     bytes_read: int
     seconds: Mapping[str, float]
-    worst_images: tuple[tuple[int, float], ...]
+    worst_images: tuple[tuple[int | str, float], ...]
     read_ratio: float = 0.0
     peak_bytes: int = 0
     failures: tuple[Failure, ...] = ()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from dask_labelqc.storage.ledger import HASH_BYTES, Entry
+from dask_labelqc.kernels.hashing import hash_runs
+from dask_labelqc.storage.ledger import Entry
 from dask_labelqc.storage.packing import pack, unpack
 from dask_labelqc.typing import AnyArray, Floats, Ints
 
@@ -42,7 +42,7 @@ class Columns:
     Attributes
     ----------
     ids, hashes
-        Of the items, and uint8 (n, `HASH_BYTES`): of all that is known of one.
+        Of the items, and uint8 (n, 16): of all that is known of one.
     counts
         (n,) by axis: how many rows along it each item has.
     axes
@@ -144,21 +144,11 @@ def hashes_of(
     counts: Mapping[str, Ints], axes: Mapping[str, str], values: Mapping[str, AnyArray]
 ) -> AnyArray:
     """Return a hash of each item: of its numbers, however wide they are."""
-    wide = [(_edges(counts[axes[n]]).tolist(), _wide(v)) for n, v in values.items()]
-    num_items = len(next(iter(counts.values())))
-    found = np.empty((num_items, HASH_BYTES), np.uint8)
-    for item in range(num_items):
-        hashed = hashlib.blake2b(digest_size=HASH_BYTES)
-        for edges, column in wide:
-            # How many there are, too: no row is to pass for one of the next column.
-            hashed.update((edges[item + 1] - edges[item]).to_bytes(8))
-            hashed.update(column[edges[item] : edges[item + 1]].data)
-        found[item] = np.frombuffer(hashed.digest(), np.uint8)
-    return found
-
-
-def _wide(values: AnyArray) -> AnyArray:
-    return np.ascontiguousarray(values, np.float64 if values.dtype.kind == "f" else np.int64)
+    lists = []
+    for name, column in values.items():
+        wide = np.ascontiguousarray(column, np.float64 if column.dtype.kind == "f" else np.int64)
+        lists.append((wide, counts[axes[name]] * int(np.prod(column.shape[1:]))))
+    return hash_runs(lists)
 
 
 def _edges(counts: Ints) -> Ints:

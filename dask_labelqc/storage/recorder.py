@@ -57,6 +57,7 @@ def open_ledger(output: str | Path, storage_options: Mapping[str, Any] | None = 
     try:
         store = open_store(output, storage_options, read_only=False)
         there = [] if is_absent(store) else list_names(store, "")
+        Ledger(store).parameters()  # of what is a file, nothing can be read
     except InputError as error:
         raise InputError(f"output: {error}") from error
     except PermissionError as error:
