@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONSTRAINTS := --constraint constraints.txt
 
-.PHONY: help setup demo test test-nightly docs one-writer slurm jupyterhub docker check format bench bench-scale clean
+.PHONY: help setup demo test test-nightly docs one-writer slurm jupyterhub docker cuda check format bench bench-scale clean
 .PHONY: coverage test-python test-latest lint types files hooks dist
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make slurm   set up SLURM from Debian's packages too, and run its tests"
 	@echo "make jupyterhub  set up a hub, a proxy and a gateway too, and run their tests"
 	@echo "make docker  follow the Dockerfile in a bare Debian, and test what it makes (as root)"
+	@echo "make cuda    run the tests that need a GPU, where there is one"
 	@echo "make check   Ruff, strict mypy, and what Git hosting reads: lint, types, files"
 	@echo "make format  let Ruff rewrite the code"
 	@echo "make hooks   check every commit before it is made"
@@ -74,6 +75,9 @@ $(VENV)/.slurm: $(READY)
 
 slurm: $(VENV)/.slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm -q
+
+cuda: setup
+	$(BIN)/python -m pytest tests/devices -m cuda -q
 
 # The proxy of JupyterHub comes from npm. This version of it runs on the Node.js of Debian 12.
 $(VENV)/.jupyterhub: $(READY)

@@ -30,7 +30,7 @@ def in_memory(array: Any) -> AnyArray | None:
     Raises
     ------
     InputError
-        It is no array.
+        It is no array, or one on a device with which nothing can be computed there.
 
     Examples
     --------
@@ -44,6 +44,11 @@ def in_memory(array: Any) -> AnyArray | None:
         on_host = all(place.platform == "cpu" for place in array.devices())
     else:
         on_host = array.__dlpack_device__()[0] == HOST
+    if not (on_host or is_array_api_obj(array)):
+        raise InputError(
+            f"pred_probs: got {type(array).__name__} on a device, which speaks DLPack alone; give "
+            "torch.from_dlpack or cupy.from_dlpack of it, or copy it to a NumPy array"
+        )
     return to_host(array) if on_host else None
 
 

@@ -15,7 +15,7 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.condensed import Condensed
 from dask_labelqc.kernels.labels import smallest_unsigned
 from dask_labelqc.kernels.tiles import PROBABILITY_TOLERANCE, first_bad
-from dask_labelqc.typing import AnyArray, Ints
+from dask_labelqc.typing import AnyArray, Floats, Ints
 
 __all__ = ["condense", "probabilities"]
 
@@ -68,8 +68,9 @@ def condense(
     confidence = pick(arg)
     given = xp.astype(_beside(xp, probs, codes.astype(np.min_scalar_type(-num_classes))), arg.dtype)
     void = given < 0
-    nothing = np.full(len(codes), -1), np.zeros(len(codes), np.int64)
-    bad = worst = nothing
+    nowhere = np.full(len(codes), -1)
+    bad: tuple[Ints, Ints] = (nowhere, np.zeros(len(codes), np.int64))
+    worst: tuple[Ints, Floats] = (nowhere, np.ones(len(codes)))
     if check:
         usable = (lowest >= 0) & (confidence <= 1 + PROBABILITY_TOLERANCE) & (confidence > 0)
         bad = _first_unusable(xp, probs, axis, usable | void)
@@ -163,7 +164,7 @@ def _first_unusable(xp: ModuleType, probs: Any, axis: int, usable: Any) -> tuple
     return pixel, reason
 
 
-def _worst_sum(xp: ModuleType, total: Any, void: Any) -> tuple[Ints, AnyArray]:
+def _worst_sum(xp: ModuleType, total: Any, void: Any) -> tuple[Ints, Floats]:
     """Return the pixel of each image whose sum is farthest from one, and that sum."""
     total = xp.where(void, xp.ones_like(total), total)
     flat = xp.reshape(total, (total.shape[0], -1))

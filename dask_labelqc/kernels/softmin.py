@@ -94,11 +94,11 @@ def _add_exactly(exponents, scores, weights, helper, lanes, state):  # type: ign
             low = ((weight - high) * (LOW / HIGH) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
             lanes[0, lane] += high
             lanes[1, lane] += low
-            weighted = weight * part[lane]
-            high = (weighted + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-            low = ((weighted - high) * (LOW / HIGH) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-            lanes[2, lane] += high
-            lanes[3, lane] += low
+            product = weight * part[lane]
+            coarse = (product + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+            fine = ((product - coarse) * (LOW / HIGH) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+            lanes[2, lane] += coarse
+            lanes[3, lane] += fine
     for sum_of in range(4):
         total = 0.0
         for lane in range(LANES):
@@ -117,13 +117,12 @@ def _accumulate_exactly(scores, temperature, states, wide, lanes):  # type: igno
             exponents, values = wide[0, :padded], wide[1, :padded]
             tile = row[start : start + count]
             for i in range(count):
-                value = np.float64(tile[i])
-                takes_part = value == value
-                value = value if value > 0.0 else 0.0
+                score = np.float64(tile[i])
+                value = score if score > 0.0 else 0.0
                 value = value if value < HIGHEST_SCORE else HIGHEST_SCORE
                 values[i] = value
                 # The weight of a pixel that takes part in nothing is rounded to zero.
-                exponents[i] = value * scale if takes_part else LOWEST_EXPONENT
+                exponents[i] = value * scale if score == score else LOWEST_EXPONENT
             for i in range(count, padded):
                 values[i], exponents[i] = 0.0, LOWEST_EXPONENT
             parts = wide[2, :padded], wide[3, :padded]

@@ -14,12 +14,13 @@ from cleanlab.segmentation.filter import find_label_issues as cleanlab_issues
 from cleanlab.segmentation.rank import get_label_quality_scores as cleanlab_scores
 
 from dask_labelqc.extent import Extent
-from dask_labelqc.method.parameters import make_parameters
 from dask_labelqc.method.summarize import summarize
 from dask_labelqc.pipeline.recorded import LISTS, to_arrays
 from dask_labelqc.segmentation import find_label_issues, get_label_quality_scores
 from tests.benchmarks.bench_memory import row
 from tests.benchmarks.table import Row, medians, print_rows
+from tests.method.summaries import parameters
+from tests.strategies import Case
 
 IMAGES, NUM_CLASSES, SIZE = 20, 21, 512
 FORMER_BYTES = 4 + 4 + 4 + 1 + 1
@@ -77,7 +78,7 @@ def hard_rows(runs: int) -> list[Row]:
 def record_row(runs: int) -> Row:
     """Weigh the record of a group of hard predictions against one that has all places."""
     labels, pred_probs = draw_hard(4)
-    params = make_parameters(labels.shape, labels.dtype, pred_probs.shape, pred_probs.dtype)
+    params = parameters(Case(labels, pred_probs))
     whole = Extent((0,) * labels.ndim, labels.shape)
     summary = summarize(whole, [whole], lambda _: (labels, pred_probs), params)
     candidates = summary.candidates.position.size + summary.candidates.agreeing.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import array_api_strict
@@ -14,11 +15,14 @@ __all__ = ["FRAMEWORKS", "differentiable", "interleaved", "placed_on"]
 
 FRAMEWORKS: dict[str, Callable[[np.ndarray], Any]] = {
     "numpy": np.asarray,
-    "strict": array_api_strict.asarray,
+    "strict": partial(array_api_strict.asarray, device=array_api_strict.Device("device1")),
     "torch": torch.tensor,
     "jax": jnp.asarray,
 }
-"""Makes an array of each from a NumPy array; JAX makes float32 of float64."""
+"""Makes an array of each from a NumPy array; JAX makes float32 of float64.
+
+Those that are strict lie on a device that nothing can be mixed with which does not.
+"""
 
 
 def interleaved(array: np.ndarray) -> Any:

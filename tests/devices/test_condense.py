@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_labelqc.devices.arrays import to_host
@@ -19,17 +19,22 @@ from dask_labelqc.errors import InputError
 from dask_labelqc.kernels.condensed import scan_condensed
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.kernels.summary import ScanOptions, scan_block
+from tests import reference
 from tests.devices.frameworks import FRAMEWORKS, differentiable, interleaved, placed_on
 from tests.devices.scans import assert_same
 from tests.strategies import Case, cases, make_case
 
-MAKERS = [*FRAMEWORKS.values(), interleaved, differentiable]
-NAMES = [*FRAMEWORKS, "interleaved", "differentiable"]
-IN_EACH = pytest.mark.parametrize("make", MAKERS, ids=NAMES)
+MAKERS = {**FRAMEWORKS, "interleaved": interleaved, "differentiable": differentiable}
+IN_EACH = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+IN_FRAMEWORKS = pytest.mark.parametrize("make", FRAMEWORKS.values(), ids=FRAMEWORKS)
+OF_ANY_SHAPE = {name: make for name, make in MAKERS.items() if name != "jax"}
+"""JAX compiles each step for each shape."""
 EVERYTHING = ScanOptions(bound=0.5, scores=True, predicted=True)
 BAD = [np.nan, np.inf, -np.inf, -0.25, 1.5]
 
-floats = cases(downsampling=False).filter(lambda case: case.pred_probs.dtype in ("f4", "f8"))
+floats = cases(downsampling=False).map(
+    lambda case: replace(case, pred_probs=reference.decode(case.pred_probs))
+)
 options = st.builds(
     ScanOptions,
     bound=st.sampled_from([0.0, 0.25, 0.505]),
@@ -55,20 +60,23 @@ def check(make: Callable[[np.ndarray], Any], case: Case, options: ScanOptions) -
     assert_same(scan_condensed(condensed, codes, options), expected)
 
 
-@IN_EACH
+@pytest.mark.parametrize("make", OF_ANY_SHAPE.values(), ids=OF_ANY_SHAPE)
 @given(case=floats, options=options)
 def test_probabilities(make: Any, case: Case, options: ScanOptions) -> None:
-    check(
-        make, replace(case, pred_probs=case.pred_probs.astype(case.pred_probs.dtype.name)), options
-    )
+    check(make, case, options)
 
 
-@IN_EACH
+@pytest.mark.parametrize("make", OF_ANY_SHAPE.values(), ids=OF_ANY_SHAPE)
 @given(case=floats, scale=st.sampled_from([0.0, 1.0, 30.0]))
-@settings(max_examples=8)
 def test_logits(make: Any, case: Case, scale: float) -> None:
-    logits = (scale * case.pred_probs).astype(case.pred_probs.dtype.name)
+    logits = (scale * case.pred_probs).astype(case.pred_probs.dtype)
     check(make, replace(case, pred_probs=logits), replace(EVERYTHING, from_logits=True))
+
+
+@given(st.integers(0, 2**16), st.sampled_from([1, 8, 2**20]), options, st.booleans())
+def test_jax(seed: int, resolution: int, options: ScanOptions, from_logits: bool) -> None:
+    case = make_case(seed, (2, 5, 7), 5, resolution=resolution, ignored=(3,), void=0.3)
+    check(FRAMEWORKS["jax"], case, replace(options, from_logits=from_logits))
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])
@@ -92,7 +100,7 @@ def _halved(make: Callable[[np.ndarray], Any], dtype: str, array: np.ndarray) ->
 
 
 @IN_EACH
-@pytest.mark.parametrize("num_classes", [2, 3, 21, 256, 257])
+@pytest.mark.parametrize("num_classes", [2, 256, 257])
 def test_the_lowest_class_of_those_that_tie(make: Any, num_classes: int) -> None:
     case = make_case(shape=(2, 33, 5), num_classes=num_classes, dtype="f4", resolution=2)
     even = np.full_like(case.pred_probs, 1 / num_classes)
@@ -101,9 +109,9 @@ def test_the_lowest_class_of_those_that_tie(make: Any, num_classes: int) -> None
         check(make, replace(case, pred_probs=probs.astype("f4")), EVERYTHING)
 
 
-@IN_EACH
+@IN_FRAMEWORKS
 @pytest.mark.parametrize("value", [*BAD, 0.0])
-@pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 2, 3, 4), (2, 3, 5, 7)])
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 2, 3, 4)])
 def test_the_first_unusable_pixel_and_why(make: Any, value: float, place: Any) -> None:
     case = make_case(dtype="f4")
     pixel = (place[0], slice(None), *place[2:])
@@ -119,7 +127,7 @@ def test_the_first_unusable_pixel_and_why(make: Any, value: float, place: Any) -
     assert found.unusable[0] == np.ravel_multi_index((place[0], *place[2:]), case.labels.shape)
 
 
-@IN_EACH
+@IN_FRAMEWORKS
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("k", [0, 2])
 def test_numbers_that_nobody_looks_at_change_nothing_else(make: Any, value: float, k: int) -> None:
@@ -144,8 +152,8 @@ def test_the_worst_sum_and_its_place() -> None:
     assert found.worst_sum == pytest.approx([0.25, 0.75])
 
 
-@pytest.mark.parametrize("axis", [-1, 2, 3])
-@IN_EACH
+@pytest.mark.parametrize("axis", [-1, 2])
+@IN_FRAMEWORKS
 def test_the_classes_along_another_axis(make: Any, axis: int) -> None:
     case = make_case(dtype="f4", num_classes=5)
     moved = np.ascontiguousarray(np.moveaxis(case.pred_probs, 1, axis))
@@ -156,9 +164,8 @@ def test_the_classes_along_another_axis(make: Any, axis: int) -> None:
 
 def test_logits_of_torch_are_put_through_its_own_softmax() -> None:
     logits = torch.randn(2, 21, 7, 5, generator=torch.Generator().manual_seed(0))
-    expected = torch.softmax(logits, dim=1)
-    found = probabilities(logits.to(torch.float64).to(torch.float32), from_logits=True)
-    assert found.numpy().tobytes() == expected.numpy().tobytes()
+    found = probabilities(logits, from_logits=True)
+    assert found.numpy().tobytes() == torch.softmax(logits, dim=1).numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -171,11 +178,9 @@ def test_integers_are_refused(name: str) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("from_logits", [False, True])
-@given(case=cases(downsampling=False))
-def test_on_a_gpu(dtype: str, from_logits: bool, case: Case) -> None:
-    case = replace(case, pred_probs=case.pred_probs.astype(dtype))
+@given(case=floats)
+def test_on_a_gpu(from_logits: bool, case: Case) -> None:
     check(placed_on("cuda"), case, replace(EVERYTHING, from_logits=from_logits))
 
 
@@ -193,7 +198,7 @@ def test_ties_on_a_gpu(num_classes: int) -> None:
 def test_memory_of_a_gpu_is_that_of_a_softmax() -> None:
     predictions = torch.rand(8, 21, 512, 512, device="cuda")
     codes = np.zeros((8, 512, 512), np.int32)
-    for from_logits, most in ((False, 0.75), (True, 1.75)):
+    for from_logits, most in ((False, 1), (True, 2)):
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         condense(predictions, codes, from_logits=from_logits)

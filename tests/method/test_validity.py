@@ -17,6 +17,7 @@ from dask_labelqc.method.validity import (
     named,
     prediction_error,
 )
+from tests.devices.frameworks import FRAMEWORKS
 
 BOX = Extent((4, 2, 0), (5, 4, 3))
 NAMES = {1: "road", 7: "car"}
@@ -58,12 +59,13 @@ def test_predictions_that_can_be_used_pass() -> None:
     check_predictions(-1, 0, np.zeros((1, 3, 2, 3)), BOX, parameters())
 
 
-def test_the_place_of_a_prediction_that_cannot_be_used() -> None:
+@pytest.mark.parametrize("make", FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_the_place_of_a_prediction_that_cannot_be_used(make: Any) -> None:
     stored = np.full((1, 3, 2, 3), 0.25, "f4")
     stored[0, 1, 1, 0] = np.nan
     message = r"class 1 \('road'\) is nan at image 4, pixel \(3, 0\); it must be finite"
     with pytest.raises(InputError, match=message):
-        check_predictions(3, NOT_FINITE, stored, BOX, parameters())
+        check_predictions(3, NOT_FINITE, make(stored), BOX, parameters())
 
 
 @pytest.mark.parametrize(

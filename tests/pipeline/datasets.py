@@ -109,7 +109,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 def check(output: Path, case: Case, **arguments: Any) -> xr.Dataset:
-    """Compare every output with the reference: equal but for the softmin, which is a float sum."""
+    """Compare every output with the reference: equal but for the softmin, of rounded weights."""
     expected = reference.audit(case.labels, case.pred_probs, **case.arguments, **arguments)
     found = xr.open_zarr(output)
     for name, variable in found.data_vars.items():

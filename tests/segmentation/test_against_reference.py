@@ -35,7 +35,7 @@ CASES = {
 
 
 def check(found: xr.Dataset, case: Case, **arguments: Any) -> None:
-    """Compare every output: equal but for the softmin score, which is a float sum."""
+    """Compare every output: equal but for the softmin, whose weights are rounded."""
     expected = reference.audit(case.labels, case.pred_probs, **case.arguments, **arguments)
     for name, variable in found.items():
         values = getattr(expected, str(name))

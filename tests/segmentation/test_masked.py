@@ -59,7 +59,7 @@ def assert_same(found: Any, expected: Any) -> None:
     alike = (found, expected) if isinstance(expected, tuple) else ((found,), (expected,))
     for a, b in zip(*alike, strict=True):
         assert type(np.asarray(a)) is np.ndarray
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)  # but for the softmin equal
+        np.testing.assert_array_equal(a, b)
 
 
 # Labels that were decoded to float
@@ -74,7 +74,7 @@ def test_nan_in_place_of_labels(container: Any, function: Any, tmp_path: Path) -
     with smallest_groups():
         found = computed(function(*arrays))
     if isinstance(found, xr.Dataset):
-        xr.testing.assert_allclose(rename(found), expected, rtol=0, atol=1e-12)
+        xr.testing.assert_equal(rename(found), expected)
     else:
         assert_same(found, expected)
 
@@ -197,7 +197,7 @@ def test_masked_arrays(container: Any, masked: Any, function: Any, tmp_path: Pat
         assert not isinstance(found.label_issues.values, np.ma.MaskedArray)
         if masked is masked_predictions:
             found, expected = (ds.drop_vars("predicted_label") for ds in (found, expected))
-        xr.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        xr.testing.assert_equal(found, expected)
     else:
         assert_same(found, expected)
 
@@ -225,7 +225,7 @@ def test_any_mask_is_as_good_as_an_ignored_label(case: Case, data: st.DataObject
     if data.draw(st.booleans()):
         labels, probs = da.from_array(labels, chunks=2), da.from_array(probs, chunks=2)
     found = computed(audit(labels, probs, **arguments))
-    xr.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    xr.testing.assert_equal(found, expected)
 
 
 def test_nothing_hidden_is_looked_at() -> None:
@@ -270,7 +270,7 @@ def test_fill_values_of_zarr_labels(dtype: Any, attributes: Any, zarr_format: An
     expected = audit(CASE.labels, CASE.pred_probs, ignore_index=9)
     for probs in (zarr_probs(), da.from_array(CASE.pred_probs, chunks=(1, 4, 6, 8))):
         found = audit(labels, probs).compute()
-        xr.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        xr.testing.assert_equal(found, expected)
 
 
 def test_zarr_and_xarray_agree_on_fill_values(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_no_warning_where_the_fill_value_is_no_class_or_ignored(
     labels = np.where(LOST, 0, CASE.labels)
     expected = function(labels, CASE.pred_probs)
     if isinstance(found, xr.Dataset):
-        xr.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        xr.testing.assert_equal(found, expected)
     else:
         assert_same(found, expected)
 
