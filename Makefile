@@ -126,7 +126,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks
 
 bench-scale: setup
-	$(BIN)/python -m tests.benchmarks scheduling object_store
+	$(BIN)/python -m tests.benchmarks scheduling object_store ragged
 
 # In a checkout without changes of its own. With TAG=v1.2.3 the version has to be that of the tag.
 dist: setup

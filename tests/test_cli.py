@@ -66,7 +66,7 @@ def test_version(command: tuple[str, ...]) -> None:
     "arguments",
     [
         ["audit"],
-        ["audit", "labels", "pred_probs"],
+        ["audit", "dataset"],
         ["audit", "a", "b", "c", "--treshold", "3"],
         ["audit", "a", "b", "c", "--downsample", "two"],
         ["audit", "a", "b", "c", "--validate", "some"],

@@ -22,6 +22,7 @@ def masks(plain: AnyArray, stored: zarr.Array[Any], lazy: da.Array, named: xr.Da
     find = segmentation.find_label_issues
     assert_type(find(plain, plain), BoolArray)
     assert_type(find([[[0]]], plain, downsample=2, ignore_index=[255]), BoolArray)
+    assert_type(find([plain], [plain]), BoolArray | list[BoolArray])
     assert_type(find(stored, stored), da.Array)
     assert_type(find(lazy, lazy), da.Array)
     assert_type(find(stored, plain), da.Array)
@@ -38,6 +39,7 @@ def masks(plain: AnyArray, stored: zarr.Array[Any], lazy: da.Array, named: xr.Da
 def scores(plain: AnyArray, stored: zarr.Array[Any], lazy: da.Array, named: xr.DataArray) -> None:
     score = segmentation.get_label_quality_scores
     assert_type(score(plain, plain, method="num_pixel_issues"), tuple[Floats, Floats])
+    assert_type(score([plain], [plain]), tuple[Floats, Floats | list[Floats]])
     assert_type(score(stored, stored), tuple[da.Array, da.Array])
     assert_type(score(plain, lazy), tuple[da.Array, da.Array])
     assert_type(score(named, plain), tuple[xr.DataArray, xr.DataArray])

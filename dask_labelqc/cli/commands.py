@@ -78,10 +78,11 @@ def labelqc() -> None:
 def audit(places: tuple[str, ...], **arguments: Any) -> None:
     """Find the label issues of a Zarr dataset and write them to Zarr.
 
-    DATASET is a Zarr group that holds the arrays labels and pred_probs; or name both. LABELS (N, *spatial) of images, or (N,) of examples, and PRED_PROBS (N, K, *spatial) or (N, K)
-    are Zarr arrays; images of every size are (pixels,) and (K, pixels), with a table of them in the
-    same group. OUTPUT is the Zarr group to make. A job that was killed goes on where it was when
-    it is started again with --resume.
+    DATASET is a Zarr group that holds the arrays labels and pred_probs; or name both. LABELS
+    (N, *spatial) of images, or (N,) of examples, and PRED_PROBS (N, K, *spatial) or (N, K) are Zarr
+    arrays; those of images of every size are (pixels,) and (K, pixels), with a table of the images
+    in the same group. OUTPUT is the Zarr group to make. A job that was killed goes on where it was
+    when it is started again with --resume.
     """
     from dask_labelqc import pipeline
 

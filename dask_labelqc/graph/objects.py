@@ -156,7 +156,9 @@ def reduce_objects(
 
 
 def along_images(function: Callable[[Any, Any], Any], objects: da.Array) -> da.Array:
-    """Combine the objects of each group of images, over the spatial axes."""
+    """Combine the objects of each group of images, over the spatial axes if there are any."""
+    if objects.ndim == 1:
+        return objects
     return _reduced(function, objects, tuple(range(1, objects.ndim)))
 
 

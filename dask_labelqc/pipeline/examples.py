@@ -352,7 +352,8 @@ def are_examples(
 ) -> bool:
     """Say if arrays are (N,) and (N, K), and not of one scene whose pixels have one dimension.
 
-    Nor are they where a table beside says which pixels are those of which image. Of a dimension that is called as a place is, it is a scene if the classes come first.
+    Nor are they where a table beside says which pixels are those of which image. Of a dimension
+    that is called as a place is, it is a scene if the classes come first.
     """
     given = open_array(labels, "labels", storage_options)
     predicted = open_array(pred_probs, "pred_probs", storage_options)

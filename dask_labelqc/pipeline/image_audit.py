@@ -62,9 +62,11 @@ def audit_zarr(
     ----------
     labels
         Integers (N, \*spatial), or floats that are whole numbers: path, URL or open Zarr array. NaN
-        and what its ``_FillValue`` and ``missing_value`` name take part in nothing.
+        and what its ``_FillValue`` and ``missing_value`` name take part in nothing. Of images of
+        every size those of all pixels, (pixels,), beside which there is a table of the images.
     pred_probs
-        Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions.
+        Probabilities (N, K, \*spatial), or in any order if both arrays name their dimensions; of
+        images of every size (K, pixels).
         Where coordinate arrays lie beside both, their labels say which positions belong together.
     output
         Path or URL of the Zarr group to make.

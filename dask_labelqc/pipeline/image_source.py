@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -12,16 +12,18 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from dask_labelqc.errors import InputError
-from dask_labelqc.extent import NO_GAPS, Extent, Gaps
-from dask_labelqc.images import ImageTable, Span, is_ragged, span_of_rows
+from dask_labelqc.extent import NO_GAPS, Gaps
+from dask_labelqc.images import ImageTable, Span, span_of_rows
 from dask_labelqc.pipeline.runs import touched
 from dask_labelqc.pipeline.stamps import Stamps, stamps_by
+from dask_labelqc.segmentation.stored_images import (
+    FlatImages,
+    flat_extent,
+    reading_spans,
+    table_of,
+)
 from dask_labelqc.storage.alignment import ClassDim
-from dask_labelqc.storage.arrays import BlockReader, StoreLocation, location, open_array, siblings
-from dask_labelqc.storage.class_names import class_names
-from dask_labelqc.storage.containers import labels_fill, stored_scale
-from dask_labelqc.storage.coordinates import class_labels, with_classes
+from dask_labelqc.storage.arrays import BlockReader, StoreLocation, location, open_array
 from dask_labelqc.typing import AnyArray, Ints, Shape
 
 __all__ = ["ImageSource", "SpanReads", "StoredImages", "open_stored_images", "table_beside"]
@@ -150,18 +152,9 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class StoredImages(ImageSource):
-    """Images in a Zarr group, on one flat axis of pixels, or anything that is laid out so.
+    """Images in a Zarr group, on one flat axis of pixels; see `segmentation.stored_images`."""
 
-    Attributes
-    ----------
-    reader
-        Of flat labels and predictions, which it takes for one scene of one dimension.
-    group
-        Where the table is.
-    """
-
-    reader: BlockReader
-    group: zarr.Group
+    images: FlatImages
     scale: float | None = None
     fill_labels: tuple[int, ...] = ()
     class_names: Mapping[int, str] = field(default_factory=dict, compare=False)
@@ -172,27 +165,31 @@ class StoredImages(ImageSource):
 
     @cached_property
     def table(self) -> ImageTable:  # type: ignore[override]
-        return ImageTable.read(self.group)
+        return self.images.table()
+
+    @property
+    def _reader(self) -> BlockReader:
+        return self.images.reader
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        return self.reader.shape[1]
+        return self._reader.shape[1]
 
     @property
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
-        return self.reader.pred_probs.dtype
+        return self._reader.pred_probs.dtype
 
     @property
     def labels_dtype(self) -> np.dtype[Any]:  # type: ignore[override]
-        return self.reader.labels.dtype
+        return self._reader.labels.dtype
 
     @property
     def chunk(self) -> int:
-        return self.reader.chunk[1]
+        return self._reader.chunk[1]
 
     @property
     def ahead(self) -> int:
-        return self.reader.ahead
+        return self._reader.ahead
 
     def read(self, image: int) -> tuple[AnyArray, AnyArray]:
         span = self.span(image, image + 1)
@@ -202,35 +199,27 @@ class StoredImages(ImageSource):
         return labels.reshape(shape), stored.reshape(-1, *shape)
 
     def span(self, first: int, stop: int) -> Span:
-        return span_of_rows(self.group, first, stop)
+        return span_of_rows(self.images.group, first, stop)
 
     @contextmanager
     def reading(self, span: Span, blocks: Iterable[Span]) -> Iterator[SpanReads]:
-        with self.reader.for_region(_flat(span), map(_flat, blocks)) as read:
-
-            def read_block(block: Span) -> tuple[AnyArray, AnyArray]:
-                labels, stored = read(_flat(block))
-                return labels[0], stored[0]
-
-            def gaps(block: Span) -> Gaps:
-                return _of_span(span, read.gaps(_flat(block)))
-
-            yield SpanReads(read_block, gaps)
+        with reading_spans(self._reader, span, blocks) as (read, gaps):
+            yield SpanReads(read, gaps)
 
     def read_labels(self, span: Span) -> AnyArray:
-        labels: AnyArray = self.reader.read_labels(_flat(span))[0]
+        labels: AnyArray = self._reader.read_labels(flat_extent(span))[0]
         return labels
 
     @property
     def arrays(self) -> Mapping[str, zarr.Array[Any]]:
-        return {"labels": self.reader.labels, "pred_probs": self.reader.pred_probs}
+        return {"labels": self._reader.labels, "pred_probs": self._reader.pred_probs}
 
     @property
     def places(self) -> Mapping[str, str]:
         return {name: location(array) for name, array in self.arrays.items()}
 
     def stamps(self, name: str, edges: Ints, images: Ints) -> Stamps | None:
-        array, lineup = self.arrays[name], self.reader.lineup
+        array, lineup = self.arrays[name], self._reader.lineup
         axis = (lineup.labels if name == "labels" else lineup.pred_probs).axes[-1]
         assert axis is not None
         length = (array.shards or array.chunks)[axis]
@@ -242,38 +231,15 @@ class StoredImages(ImageSource):
         return stamps_by(name, array, len(images), groups_of)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        return self.reader.lineup.fingerprint()
+        return self._reader.lineup.fingerprint()
 
     def coordinates(self) -> xr.Dataset:
-        classes = class_labels(self.reader.pred_probs, self.reader.lineup.class_dim)
-        return with_classes(xr.Dataset(), classes)
-
-
-def _flat(span: Span) -> Extent:
-    """Return where the pixels of consecutive images are in the one scene that all are stored as."""
-    start, stop = span.along
-    return Extent((0, start), (1, stop))
-
-
-def _of_span(span: Span, gaps: Gaps) -> Gaps:
-    """Return the same gaps as those of images; of those beyond the span only what it has."""
-
-    def images(region: Any) -> Span:
-        first, last = span.along
-        return span.run(max(region.start[1], first), min(region.stop[1], last))
-
-    return replace(
-        gaps,
-        labels=tuple(images(region) for region in gaps.labels),
-        pred_probs=tuple(replace(gap, extent=images(gap.extent)) for gap in gaps.pred_probs),
-    )
+        return self.images.coordinates()
 
 
 def table_beside(labels: StoreLocation, storage_options: Mapping[str, Any] | None = None) -> bool:
     """Say if labels are flat, with a table of images beside them."""
-    array = open_array(labels, "labels", storage_options)
-    group = siblings(array) if array.ndim == 1 else None
-    return group is not None and is_ragged(group)
+    return table_of(open_array(labels, "labels", storage_options)) is not None
 
 
 def open_stored_images(
@@ -283,30 +249,8 @@ def open_stored_images(
     storage_options: Mapping[str, Any] | None = None,
     class_dim: ClassDim = None,
 ) -> StoredImages:
-    """Open flat labels and predictions, beside the first of which there is a table of images.
-
-    Raises
-    ------
-    InputError
-        They have not as many pixels as the images of the table.
-    """
+    """Open flat labels and predictions, beside the first of which there is a table of images."""
     given = open_array(labels, "labels", storage_options)
     predicted = open_array(pred_probs, "pred_probs", storage_options)
-    group = siblings(given)
-    assert group is not None
-    reader = BlockReader.of(given, predicted, image_dim=False, class_dim=class_dim)
-    source = StoredImages(
-        reader,
-        group,
-        scale=stored_scale(predicted),
-        fill_labels=labels_fill(given),
-        class_names=class_names(given, predicted),
-    )
-    for name, shape in (("labels", reader.labels_shape), ("pred_probs", reader.shape)):
-        if shape[-1] != source.table.num_pixels:
-            raise InputError(
-                f"{name}: {shape[-1]} pixels are stored at {location(source.arrays[name])}, and "
-                f"the {source.table.num_images} images of the table beside the labels have "
-                f"{source.table.num_pixels}; was the store written to the end?"
-            )
-    return source
+    images = FlatImages.of(given, predicted, class_dim)
+    return StoredImages(images, **images.facts())

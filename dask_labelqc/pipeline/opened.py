@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -70,7 +71,7 @@ class ImageAudit:
         for name in (IMAGE_ID, self._image_dim):
             if name in self.dataset.variables:
                 values: AnyArray = self.dataset[name].values
-                return values.astype(np.str_) if name == IMAGE_ID else values
+                return np.array([str(i) for i in values]) if name == IMAGE_ID else values
         return np.arange(len(self))
 
     @cached_property
@@ -220,7 +221,10 @@ def open_audit(path: str | Path, *, storage_options: Mapping[str, Any] | None = 
     """
     try:
         store = open_store(path, storage_options)
-        dataset = xr.open_zarr(store)
+        with warnings.catch_warnings():
+            # That metadata are not consolidated, of what is no complete audit.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            dataset = xr.open_zarr(store)
     except (FileNotFoundError, GroupNotFoundError, NodeNotFoundError) as error:
         raise InputError(f"audit: there is no output of an audit at {str(path)!r}") from error
     return ImageAudit(dataset)

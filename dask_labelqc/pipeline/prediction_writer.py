@@ -33,6 +33,7 @@ from dask_labelqc.pipeline.output import output_store, writing
 from dask_labelqc.storage.coordinates import SPATIAL
 from dask_labelqc.storage.groups import consolidate
 from dask_labelqc.storage.objects import (
+    create_object,
     is_absent,
     list_names,
     read_object,
@@ -53,7 +54,7 @@ CHUNK_PIXELS = 2**20
 SHARD_CHUNKS = 16
 SHARD_BYTES = 2**28
 """That a shard of predictions takes at the most, before it is compressed: it is held whole."""
-PARTS, HEAD = "parts", ".json"
+PARTS, HEAD, BEGUN = "parts", ".json", "writer.json"
 HEADS_AT_ONCE = 16
 
 
@@ -144,16 +145,19 @@ class PredictionWriter:
             self._begin()
 
     def _begin(self) -> None:
+        """Be the first who writes here, or see that those before were begun alike."""
         about = {"num_classes": self._num_classes, "dtype": self._dtype.name}
-        if is_absent(self._store) or (found := read_object(self._store, "writer.json")) is None:
+        found = None if is_absent(self._store) else read_object(self._store, BEGUN)
+        if found is None:
             if not is_absent(self._store) and read_object(self._store, "zarr.json") is not None:
                 raise OutputError(
                     f"store: {self._url!r} is a Zarr group, finished or not of this; name a new "
                     "place"
                 )
-            write_object(self._store, "writer.json", json.dumps(about).encode())
-            return
-        had = json.loads(found)
+            if create_object(self._store, BEGUN, json.dumps(about).encode()):
+                return
+            found = read_object(self._store, BEGUN)
+        had = json.loads(found or b"{}")
         for name, value in about.items():
             if had.get(name) != value:
                 raise OutputError(
@@ -344,8 +348,8 @@ class PredictionWriter:
             if class_names is not None:
                 group.attrs["class_names"] = [str(name) for name in class_names]
             consolidate(group)
+            remove_object(self._store, BEGUN)  # first: then it is finished
             remove_folder(self._store, PARTS)
-            remove_object(self._store, "writer.json")
         return zarr.open_group(self._store, mode="r")
 
 

@@ -287,6 +287,8 @@ class RaggedInputs(Inputs):
 
     def carried(self) -> Carried:
         rows = self.source.table.variables()
+        dim, ids, _ = rows[IMAGE_ID]
+        rows[IMAGE_ID] = (dim, ids.astype(object), {})  # of NumPy's text Zarr 3 has no standard
         kept = {IMAGE_ID: rows[IMAGE_ID]} if self.regular else rows
         found = xr.Dataset(coords=kept).assign_coords(self.source.coordinates().coords)
         return Carried(found, {})
@@ -350,12 +352,9 @@ class RaggedInputs(Inputs):
 
     def needed(self, how: Painting, number: int) -> Sequence[int]:
         """Return the groups whose records tell what is in a chunk of the outputs, and its own."""
-        return [n for n in self._around(number) if n not in how.dropped]
-
-    def _around(self, number: int) -> range:
         first, stop = self._chunk_of(number)
-        groups = range(*touched(self.edges, first, stop)) if first < stop else range(number, number)
-        return range(min([number, *groups[:1]]), max([number, *groups[-1:]]) + 1)
+        groups = range(*touched(self.edges, first, stop)) if first < stop else range(0)
+        return sorted({number, *groups} - how.dropped)
 
     def _chunk_of(self, number: int) -> tuple[int, int]:
         """Return which pixels of the flat axis are those of a chunk of the outputs."""

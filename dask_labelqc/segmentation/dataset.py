@@ -15,6 +15,7 @@ from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.segmentation.image_lists import ImageLists
 from dask_labelqc.segmentation.in_memory import audit_inputs
 from dask_labelqc.segmentation.inputs import InMemory, Lazy, LikeLabels, normalize
+from dask_labelqc.segmentation.stored_images import LazyImages
 from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.containers import ArrayLike
 from dask_labelqc.storage.coordinates import (
@@ -61,7 +62,8 @@ def audit(
         Integers (N, \*spatial), one to three spatial dimensions; NumPy, Zarr, Dask or xarray. Also
         floats that are whole numbers. NaN, what a masked array masks, and what a Zarr array's
         ``_FillValue`` and ``missing_value`` name take part in nothing, as what is ignored. Or a
-        list of arrays (\*spatial) of different sizes.
+        list of arrays (\*spatial) of different sizes; or, of images of different sizes in Zarr, the
+        flat array of all pixels, beside which there is a table of images.
     pred_probs
         (N, K, \*spatial): probabilities in float16, float32 or float64, or uint8 or uint16 whose
         largest value (or the ``scale_factor`` in their attributes) means 1. Where both arrays
@@ -141,9 +143,12 @@ def audit(
         outputs=every_output(pixel_scores=pixel_scores, predicted_label=predicted_label),
     )
     inputs = normalize(labels, pred_probs, options, image_dim=image_dim, class_dim=class_dim)
-    if isinstance(inputs, ImageLists):
+    if isinstance(inputs, ImageLists | LazyImages):
         values = audit_inputs(inputs, batch_size, n_jobs, verbose)
-        return ragged_dataset(values, inputs.params, inputs.table, xr.Dataset())
+        coordinates = (
+            xr.Dataset() if isinstance(inputs, ImageLists) else inputs.source.coordinates()
+        )
+        return ragged_dataset(values, inputs.params, inputs.table, coordinates)
     check_dims(inputs.like.dims, inputs.like.lineup.one_scene)
     values = audit_inputs(inputs, batch_size, n_jobs, verbose)
     return _dataset(values, inputs, _carried(labels, pred_probs, inputs.like))

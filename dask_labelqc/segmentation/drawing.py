@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.limits import check_blocks
 from dask_labelqc.method.format import warn_of_fill
 from dask_labelqc.method.validity import check_whole
+from dask_labelqc.segmentation.image_lists import check_sizes, plain_images, sizes_differ
 from dask_labelqc.segmentation.inputs import as_dask
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, line_up
 from dask_labelqc.storage.containers import labels_fill, plain_array
@@ -54,14 +55,14 @@ class WorstImages:
     index, count
         int64 (m,): which images, and how many issues they have.
     masks
-        bool (m, H, W).
+        bool (m, H, W), or a list of m masks of different sizes.
     most
         How many are kept at the most.
     """
 
     index: Ints
     count: Ints
-    masks: BoolArray
+    masks: Any
     most: int
 
     @classmethod
@@ -71,6 +72,10 @@ class WorstImages:
         count = np.count_nonzero(masks, axis=(1, 2)).astype(np.int64)
         kept = np.argsort(-count, kind="stable")[:most]
         return cls(kept + start, count[kept], masks[kept], most)
+
+    def images(self) -> Iterator[tuple[int, BoolArray]]:
+        """Yield which images these are, and the mask of each."""
+        return zip(self.index.tolist(), self.masks, strict=True)
 
     def __add__(self, other: WorstImages) -> WorstImages:
         index = np.concatenate([self.index, other.index])
@@ -114,20 +119,27 @@ def draw_images(
 ) -> list[Figure]:
     """Draw and show a figure for each of the `top` worst images; see `summary.display_issues`."""
     plt = pyplot()
-    mask, given, predicted, ids = _seen(issues, labels, pred_probs, image_dim, class_dim)
+    if sizes_differ(issues, labels, pred_probs):
+        mask, given, predicted, ids = _listed(issues, labels, pred_probs)
+        worst: Any = _worst_of_list(mask, top)
+        num_images, num_classes = len(mask), len(predicted[0]) if predicted else MOST_CLASSES
+        fill: Shape = ()
+    else:
+        mask, given, predicted, ids = _seen(issues, labels, pred_probs, image_dim, class_dim)
+        _check_shapes(mask, given, predicted)
+        worst = worst_images(mask, top)
+        num_images = mask.shape[0]
+        num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
+        fill = labels_fill(labels)
+        warn_of_fill(fill, 0 if predicted is None else num_classes)
     ids = ids if image_ids is None else image_ids
-    _check_shapes(mask, given, predicted)
-    if ids is not None and len(ids) != mask.shape[0]:
-        raise InputError(f"image_ids: got {len(ids)} of them, there are {mask.shape[0]} images")
-    num_classes = MOST_CLASSES if predicted is None else predicted.shape[1]
-    fill = labels_fill(labels)
-    warn_of_fill(fill, 0 if predicted is None else num_classes)
-    worst = worst_images(mask, top)
+    if ids is not None and len(ids) != num_images:
+        raise InputError(f"image_ids: got {len(ids)} of them, there are {num_images} images")
     figures = []
     if class_names is not None and not (given is None and predicted is None):
         figures.append(_draw_legend(plt, class_names))
         show(figures[-1], **kwargs)
-    for image, flagged in zip(worst.index.tolist(), worst.masks, strict=True):
+    for image, flagged in worst.images():
         panels = []
         if given is not None:
             shown = _read(given, image)
@@ -176,6 +188,32 @@ def _seen(
     )
     ids = next((list(index) for index in found if index is not None), None)
     return issues, labels, pred_probs, ids
+
+
+def _listed(
+    issues: Any, labels: Any, pred_probs: Any
+) -> tuple[list[AnyArray], list[AnyArray] | None, list[AnyArray] | None, None]:
+    """Return lists of images of every size, checked; that they have ids is not known."""
+    named = {"issues": issues, "labels": labels, "pred_probs": pred_probs}
+    lists = {name: plain_images(a, name) for name, a in named.items() if a is not None}
+    mask = lists.pop("issues")
+    for i, image in enumerate(mask):
+        if image.ndim != 2 or image.dtype != np.bool_:
+            raise InputError(
+                f"issues: image {i} has shape {image.shape} and dtype {image.dtype}; it must be "
+                "bool (H, W)"
+            )
+    for name, images in lists.items():
+        check_sizes(name, images, mask)
+    return mask, lists.get("labels"), lists.get("pred_probs"), None
+
+
+def _worst_of_list(masks: Sequence[BoolArray], most: int) -> WorstImages:
+    """Return the images of a list with the most issues, most first, ties by index."""
+    count = np.array([np.count_nonzero(np.ma.filled(mask, False)) for mask in masks], np.int64)
+    kept = np.argsort(-count, kind="stable")[:most]
+    chosen = [np.ma.filled(masks[i], False) for i in kept]
+    return WorstImages(kept, count[kept], chosen, most)
 
 
 def _check_shapes(issues: Any, labels: Any, pred_probs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -15,9 +15,10 @@ import numpy as np
 import zarr
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.extent import Extent
+from dask_labelqc.extent import Extent, Region
 from dask_labelqc.graph.arrays import as_blocks
 from dask_labelqc.graph.objects import from_blocks, reduce_objects
+from dask_labelqc.images import ImageTable
 from dask_labelqc.kernels.flagged import count_pairs, select_class
 from dask_labelqc.kernels.labels import VOID, encode_labels
 from dask_labelqc.kernels.predictions import without_masked
@@ -27,6 +28,7 @@ from dask_labelqc.method.parameters import Parameters
 from dask_labelqc.method.validity import check_whole
 from dask_labelqc.plan import Plan, plan_blocks
 from dask_labelqc.segmentation.gaps import look_for_gaps
+from dask_labelqc.segmentation.image_lists import check_sizes, plain_images, sizes_differ
 from dask_labelqc.segmentation.inputs import as_dask
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.containers import labels_fill
@@ -34,13 +36,13 @@ from dask_labelqc.storage.layout import Layout
 from dask_labelqc.storage.together import lined_up
 from dask_labelqc.typing import AnyArray, BoolArray, Ints, Shape
 
-__all__ = ["FlaggedPixels", "normalize_flagged"]
+__all__ = ["FlaggedImages", "FlaggedPixels", "normalize_flagged"]
 
 MEMORY_BLOCK_PIXELS = 2**21
 REGION_BYTES = 64 * 2**20
 """Predictions that one task reads at the most, where the storage chunks are smaller."""
 
-ReadExtent: TypeAlias = Callable[[Extent], AnyArray]
+ReadExtent: TypeAlias = Callable[[Any], AnyArray]
 """Reads the predictions (n, K, *spatial) of an extent."""
 
 
@@ -160,6 +162,67 @@ class FlaggedPixels:
         return _in_blocks(layout, self.pred_probs, chunks)
 
 
+@dataclass(frozen=True)
+class FlaggedImages:
+    """Masks, labels (*spatial) and predictions (K, *spatial) of images of every size, in lists."""
+
+    issues: Sequence[BoolArray]
+    labels: Sequence[AnyArray]
+    pred_probs: Sequence[AnyArray]
+    table: ImageTable
+
+    @classmethod
+    def of(cls, issues: Any, labels: Any, pred_probs: Any) -> FlaggedImages:
+        """Check three lists.
+
+        Raises
+        ------
+        InputError
+            Naming the argument and the image.
+        """
+        mask, given, predicted = (
+            plain_images(images, name)
+            for name, images in (("issues", issues), ("labels", labels), ("pred_probs", pred_probs))
+        )
+        check_sizes("issues", mask, given)
+        check_sizes("pred_probs", predicted, given)
+        for i, (flags, probs) in enumerate(zip(mask, predicted, strict=True)):
+            if flags.dtype != np.bool_:
+                raise InputError(f"issues: image {i} has dtype {flags.dtype}, it must be bool")
+            if probs.ndim != given[i].ndim + 1 or len(probs) != len(predicted[0]):
+                raise InputError(
+                    f"pred_probs: image {i} has shape {probs.shape}, it must be (K, *spatial) with "
+                    "the K of all images"
+                )
+        table = ImageTable.of(range(len(given)), [labels.shape for labels in given])
+        return cls(mask, given, predicted, table)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.pred_probs[0])
+
+    def matrix(self) -> Ints:
+        """Count the flagged pixels of each pair of given and predicted class, int64 (K, K)."""
+        nothing = np.zeros((self.num_classes,) * 2, np.int64)
+        matrix: Ints = sum(self._map(_count_extent), start=nothing)
+        return matrix
+
+    def of_class(self, wanted: BoolArray) -> list[BoolArray]:
+        """Return the masks of the flagged pixels whose given or predicted class is wanted."""
+        return [selected[0] for selected in self._map(partial(_select_extent, wanted))]
+
+    def _map(self, function: Callable[..., Any]) -> Iterator[Any]:
+        """Yield the function of each image, on the threads of this process."""
+
+        def call(i: int) -> Any:
+            probs = self.pred_probs[i][None]
+            arrays = self.issues[i][None], self.labels[i][None], lambda _: probs
+            return _with_plain(function, (), self.num_classes, self.table.span(i, i + 1), *arrays)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            yield from pool.map(call, range(self.table.num_images))
+
+
 def _in_blocks(layout: Layout, array: Any, chunks: tuple[tuple[int, ...], ...]) -> da.Array:
     """Return an array as it is seen, in these blocks."""
     return as_blocks(array if layout.is_plain else as_dask(layout, array), chunks)
@@ -184,7 +247,7 @@ def _with_plain(
     function: Callable[..., Any],
     fill_labels: tuple[int, ...],
     num_classes: int,
-    extent: Extent,
+    extent: Region,
     issues: BoolArray,
     labels: AnyArray,
     read: ReadExtent,
@@ -203,7 +266,7 @@ def _with_plain(
     return function(extent, issues, labels, lambda _: stored)
 
 
-def _count_extent(extent: Extent, issues: BoolArray, labels: Ints, read: ReadExtent) -> Ints | int:
+def _count_extent(extent: Region, issues: BoolArray, labels: Ints, read: ReadExtent) -> Ints | int:
     """Count the pairs of an extent; 0 where nothing is flagged, and nothing is read."""
     if not issues.any():
         return 0
@@ -213,7 +276,7 @@ def _count_extent(extent: Extent, issues: BoolArray, labels: Ints, read: ReadExt
 
 
 def _select_extent(
-    wanted: BoolArray, extent: Extent, issues: BoolArray, labels: Ints, read: ReadExtent
+    wanted: BoolArray, extent: Region, issues: BoolArray, labels: Ints, read: ReadExtent
 ) -> BoolArray:
     if not issues.any():
         return np.zeros(issues.shape, np.bool_)
@@ -222,7 +285,7 @@ def _select_extent(
     return selected
 
 
-def _check(position: int, extent: Extent) -> None:
+def _check(position: int, extent: Region) -> None:
     if position >= 0:
         image, pixel = extent.place(position)
         raise InputError(
@@ -238,7 +301,7 @@ def normalize_flagged(
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> FlaggedPixels:
+) -> FlaggedPixels | FlaggedImages:
     """Check the three arrays, and say how they will be read.
 
     Raises
@@ -246,6 +309,8 @@ def normalize_flagged(
     InputError
         Naming the argument, what it is, and what it may be.
     """
+    if sizes_differ(issues, labels, pred_probs):
+        return FlaggedImages.of(issues, labels, pred_probs)
     pixels = {"issues": issues, "labels": labels}
     (mask, given, predicted), lineup = lined_up(pixels, pred_probs, image_dim, class_dim)
     shape = lineup.pred_probs.shape(predicted.shape)

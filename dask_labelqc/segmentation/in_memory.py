@@ -24,19 +24,20 @@ from dask_labelqc.method.sequence import Selection, select
 from dask_labelqc.method.summarize import Candidates
 from dask_labelqc.segmentation.image_lists import ImageLists
 from dask_labelqc.segmentation.inputs import InMemory, Lazy
+from dask_labelqc.segmentation.stored_images import LazyImages
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["audit_inputs"]
 
 
 def audit_inputs(
-    inputs: InMemory | ImageLists | Lazy,
+    inputs: InMemory | ImageLists | Lazy | LazyImages,
     batch_size: int | None,
     n_jobs: int | None,
     verbose: bool,
 ) -> dict[str, Any]:
     """Return the outputs of an audit by name: computed of what is in memory, else lazy."""
-    if isinstance(inputs, Lazy):
+    if isinstance(inputs, Lazy | LazyImages):
         return inputs.audit(batch_size)
     return audit_in_memory(inputs, batch_size, n_jobs, verbose)
 

@@ -29,6 +29,7 @@ from dask_labelqc.plan import GROUP_BYTES, Plan, plan_blocks
 from dask_labelqc.segmentation.gaps import look_for_gaps
 from dask_labelqc.segmentation.image_lists import ImageLists, sizes_differ
 from dask_labelqc.segmentation.lazy import lazy_audit
+from dask_labelqc.segmentation.stored_images import LazyImages, table_of
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup
 from dask_labelqc.storage.arrays import BlockReader
 from dask_labelqc.storage.class_names import class_names
@@ -231,7 +232,7 @@ def normalize(
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> InMemory | ImageLists | Lazy:
+) -> InMemory | ImageLists | Lazy | LazyImages:
     """Check the inputs, and say how they will be read.
 
     Raises
@@ -241,6 +242,12 @@ def normalize(
     """
     if sizes_differ(labels, pred_probs):
         return ImageLists.of(labels, pred_probs, options)
+    if (
+        isinstance(labels, zarr.Array)
+        and isinstance(pred_probs, zarr.Array)
+        and table_of(labels) is not None
+    ):
+        return LazyImages.of(labels, pred_probs, options, class_dim)
     (given, predicted), lineup = lined_up({"labels": labels}, pred_probs, image_dim, class_dim)
     params = parameters_of(labels, pred_probs, lineup, options, (given, predicted))
     like = LikeLabels.of(labels, lineup)

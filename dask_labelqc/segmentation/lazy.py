@@ -36,6 +36,7 @@ def lazy_audit(
     chunks: tuple[tuple[int, ...], ...],
     params: Parameters,
     again: Again,
+    images: tuple[int, ...] | None = None,
 ) -> dict[str, da.Array]:
     """Build the graph on top of the summaries of all regions; return the outputs by name.
 
@@ -49,8 +50,10 @@ def lazy_audit(
         Of the audit.
     again
         How to summarize a region again, for the case that needs it.
+    images
+        How many images regions have, of images of every size, whose pixels are on one axis.
     """
-    audit = _LazyAudit(summaries, chunks, params, again)
+    audit = _LazyAudit(summaries, chunks, params, again, images or chunks[0])
     return {output.name: audit.output(output) for output in params.outputs}
 
 
@@ -67,8 +70,10 @@ class _LazyAudit:
         chunks: tuple[tuple[int, ...], ...],
         params: Parameters,
         again: Again,
+        images: tuple[int, ...],
     ) -> None:
         self._summaries, self._chunks, self._params = summaries, chunks, params
+        self._image_chunks = (images,)
         self._method = PixelMethod(params)
         self._graph = LazyGraph(lambda _: summaries, again)
         self._together = partial(combined_parts, params)
@@ -90,7 +95,7 @@ class _LazyAudit:
             dense = partial(_dense, output.name)
             return to_blocks(dense, self._summaries, self._chunks, dtype)
         if output.over == "image":
-            return to_blocks(_itself, self._finished(output), self._chunks[:1], dtype)
+            return to_blocks(_itself, self._finished(output), self._image_chunks, dtype)
         shape = output.shape(self._params)
         whole = tuple((n,) for n in shape)
         return to_blocks(_itself, self._finished(output), whole, dtype, new_axes=len(shape))

@@ -20,7 +20,7 @@ from dask_labelqc.storage.alignment import ClassDim, ImageDim
 from dask_labelqc.storage.arrays import open_array, siblings
 from dask_labelqc.storage.class_names import class_names as names_in
 from dask_labelqc.storage.class_names import names_of_audit
-from dask_labelqc.storage.containers import ArrayLike, LazyArray, PlainArray
+from dask_labelqc.storage.containers import ArrayLike, ImageList, LazyArray, PlainArray
 from dask_labelqc.typing import BoolArray, Ints
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def display_issues(
     Parameters
     ----------
     issues
-        Boolean mask (N, H, W): NumPy, Zarr, Dask or xarray.
+        Boolean mask (N, H, W): NumPy, Zarr, Dask or xarray; or a list of masks of different sizes,
+        and so are the others.
     labels
         Integers (N, H, W): also draw the given labels.
     pred_probs
@@ -133,8 +134,9 @@ def common_label_issues(
     Parameters
     ----------
     issues
-        Boolean mask (N, \*spatial): NumPy, Zarr, Dask or xarray. Or an audit: the path or URL of
-        its output, or its xarray Dataset; `labels` and `pred_probs` are left out then.
+        Boolean mask (N, \*spatial): NumPy, Zarr, Dask or xarray; or a list of masks of different
+        sizes, and so are the others. Or an audit: the path or URL of its output, or its xarray
+        Dataset; `labels` and `pred_probs` are left out then.
     labels
         Integers (N, \*spatial). Issues whose label is no class are left out.
     pred_probs
@@ -208,6 +210,16 @@ def filter_by_class(
 @overload
 def filter_by_class(
     class_index: int | Sequence[int],
+    issues: ImageList,
+    labels: ImageList,
+    pred_probs: ImageList,
+    **dims: Unpack[Dims],
+) -> BoolArray | list[BoolArray]: ...
+
+
+@overload
+def filter_by_class(
+    class_index: int | Sequence[int],
     issues: PlainArray,
     labels: PlainArray,
     pred_probs: PlainArray,
@@ -243,7 +255,7 @@ def filter_by_class(
     *,
     image_dim: ImageDim = None,
     class_dim: ClassDim = None,
-) -> BoolArray | da.Array | xr.DataArray:
+) -> BoolArray | list[BoolArray] | da.Array | xr.DataArray:
     r"""Return the label issues whose given or predicted class is a certain one.
 
     Agrees with ``cleanlab.segmentation.summary.filter_by_class``.
@@ -262,7 +274,7 @@ def filter_by_class(
     -------
     mask
         Boolean (N, \*spatial): NumPy if all inputs are, otherwise a lazy Dask array; an
-        xarray.DataArray if `issues` are one.
+        xarray.DataArray if `issues` are one; a list of lists of images of different sizes.
 
     Raises
     ------
@@ -277,7 +289,7 @@ def filter_by_class(
     >>> filter_by_class(1, issues, labels, pred_probs)
     array([[[ True, False,  True]]])
     """
-    flagged = normalize_flagged(
+    flagged: Any = normalize_flagged(
         issues, labels, pred_probs, image_dim=image_dim, class_dim=class_dim
     )
     wanted = np.zeros(flagged.num_classes, np.bool_)
@@ -285,7 +297,7 @@ def filter_by_class(
         if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < wanted.size:
             raise InputError(f"class_index: got {k!r}, it must be in 0..{wanted.size - 1}")
         wanted[k] = True
-    mask: BoolArray | da.Array = flagged.of_class(wanted)
+    mask: BoolArray | list[BoolArray] | da.Array = flagged.of_class(wanted)
     return issues.copy(data=mask) if isinstance(issues, xr.DataArray) else mask
 
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import zarr
@@ -23,7 +23,15 @@ from zarr.buffer.cpu import NDBuffer, buffer_prototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dask_labelqc.allocator import keep_freed_memory
-from dask_labelqc.storage.codecs import Decode, decoder_of, take
+from dask_labelqc.storage.codecs import (
+    NO_CHUNK,
+    Decode,
+    decoder_of,
+    index_bytes,
+    shard_decoder_of,
+    shard_index,
+    take,
+)
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["ChunkReader", "ask", "chunk_key", "fill_value"]
@@ -33,6 +41,8 @@ T = TypeVar("T")
 Selection: TypeAlias = tuple[Any, ...]
 """A slice, or ascending positions, for each axis."""
 
+INDICES = 64
+"""Of shards, that are remembered."""
 SPARE = 1024
 """Bytes that a chunk which cannot be compressed may take more than its own, and a 64th of them."""
 
@@ -107,11 +117,16 @@ class ChunkReader:
         keep_freed_memory()
         self.array = array
         self.absent: set[str] = set()
-        self._decode = decoder_of(array)
         self._stored, self._decoded = _Memory(), _Memory()
         store = array.store_path.store
         # Not those that are derived from it: they may do more when they are read from.
         self._folder = str(store.root) if type(store) is LocalStore else None
+        self._shards: _Shards | None = None
+        if array.shards is not None and self._folder is not None:
+            self._decode = shard_decoder_of(array)
+            self._shards = _Shards(array, self._folder)
+        else:
+            self._decode = decoder_of(array)
 
     def read_into(self, box: Selection, target: AnyArray) -> None:
         """Read a box into memory of its shape, C-contiguous."""
@@ -139,20 +154,27 @@ class ChunkReader:
             return False
         axes = zip(parts, self.array.shape, self.array.chunks, strict=True)
         found = list(itertools.product(*(list(_along(*axis)) for axis in axes)))
-        keys = [chunk_key(self.array, tuple(place for place, _, _ in chunk)) for chunk in found]
+        chunks = [tuple(place for place, _, _ in chunk) for chunk in found]
         places = [target[tuple(outer for _, outer, _ in chunk)] for chunk in found]
         inner = [tuple(inside for _, _, inside in chunk) for chunk in found]
-        if self._folder is None:
-            sources: list[Any] = ask(self.array, partial(_get, keys=keys)) if keys else []
-        else:
-            sources = [f"{self._folder}/{key}" for key in keys]
         try:
+            keys, sources = self._sources(chunks)
             return all(map(self._put, keys, sources, places, inner))
         except (RuntimeError, ValueError):  # of numcodecs; Zarr will say what it is
             return False
 
+    def _sources(self, chunks: Sequence[Shape]) -> tuple[list[str], Sequence[Any]]:
+        """Return the keys of the objects that chunks are in, and where to read each."""
+        if self._shards is not None:
+            found = [self._shards.find(chunk) for chunk in chunks]
+            return [key for key, _ in found], [source for _, source in found]
+        keys = [chunk_key(self.array, chunk) for chunk in chunks]
+        if self._folder is None:
+            return keys, ask(self.array, partial(_get, keys=keys)) if keys else []
+        return keys, [_Run(f"{self._folder}/{key}") for key in keys]
+
     def _put(
-        self, key: str, source: str | Buffer | None, place: AnyArray, inside: tuple[slice, ...]
+        self, key: str, source: _Run | Buffer | None, place: AnyArray, inside: tuple[slice, ...]
     ) -> bool:
         """Decode a chunk into its place; return False if it is not what it should be."""
         chunks = self.array.chunks
@@ -165,26 +187,27 @@ class ChunkReader:
                 if whole:
                     place[...] = chunk[inside]
         if whole is None:
-            self.absent.add(key)
+            if source is not LEFT_OUT:
+                self.absent.add(key)
             place[...] = fill_value(self.array)
         return whole is not False
 
-    def _read(self, source: str | Buffer | None, target: AnyArray) -> bool | None:
-        """Decode a file, or the bytes of an object; return None if there is none."""
+    def _read(self, source: _Run | Buffer | None, target: AnyArray) -> bool | None:
+        """Decode what is in a file, or the bytes of an object; return None if there is none."""
         assert self._decode is not None
-        if source is None:
+        if source is None or source is LEFT_OUT:
             return None
-        if isinstance(source, str):
+        if isinstance(source, _Run):
             return self._read_file(source, self._decode, target)
         return self._decode(memoryview(source.as_buffer_like()).cast("B"), target)
 
-    def _read_file(self, path: str, decode: Decode, target: AnyArray) -> bool | None:
+    def _read_file(self, run: _Run, decode: Decode, target: AnyArray) -> bool | None:
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open(run.path, "rb", buffering=0) as file:
                 if decode is take:
-                    return _fill(file, target.reshape(-1).view(np.uint8)) == target.nbytes
+                    return _fill(file, run, target.reshape(-1).view(np.uint8)) == target.nbytes
                 with self._stored.of(target.nbytes + target.nbytes // 64 + SPARE) as memory:
-                    size = _fill(file, memory)
+                    size = _fill(file, run, memory)
                     if size is None:
                         return False
                     return decode(memory.data[:size], target)
@@ -192,11 +215,63 @@ class ChunkReader:
             return None
 
 
-def _fill(file: Any, memory: AnyArray) -> int | None:
-    """Read a file into memory, and return its size; None if there is not so much memory."""
-    size = os.fstat(file.fileno()).st_size
-    if size > memory.nbytes:
+class _Run(NamedTuple):
+    """Bytes of a file: all, or from a first on so many."""
+
+    path: str
+    start: int = 0
+    size: int | None = None
+
+
+LEFT_OUT = _Run("")
+"""A chunk that its shard leaves out, as it holds nothing but the fill value."""
+
+
+class _Shards:
+    """Where the chunks of an array lie in its shards; each shard is asked once.
+
+    Several threads may share it: at worst two ask the same.
+    """
+
+    def __init__(self, array: zarr.Array[Any], folder: str) -> None:
+        assert array.shards is not None
+        self._array, self._folder = array, folder
+        self._each = tuple(s // c for s, c in zip(array.shards, array.chunks, strict=True))
+        self._indices: dict[str, AnyArray | None] = {}
+
+    def find(self, chunk: Shape) -> tuple[str, _Run | None]:
+        """Return the key of the shard of a chunk, and where the chunk is; None without a shard."""
+        shard, within = zip(*map(divmod, chunk, self._each), strict=True)
+        key = chunk_key(self._array, shard)
+        path = f"{self._folder}/{key}"
+        if key not in self._indices:
+            while len(self._indices) >= INDICES:
+                self._indices.pop(next(iter(self._indices)), None)
+            self._indices[key] = self._read(path)
+        index = self._indices[key]
+        if index is None:
+            return key, None
+        start, size = (int(number) for number in index[within])
+        return key, LEFT_OUT if start == NO_CHUNK else _Run(path, start, size)
+
+    def _read(self, path: str) -> AnyArray | None:
+        size = index_bytes(self._each)
+        try:
+            with open(path, "rb", buffering=0) as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - size, 0))
+                return shard_index(file.read(size), self._each)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+
+def _fill(file: Any, run: _Run, memory: AnyArray) -> int | None:
+    """Read a part of a file into memory, and return its size; None if it does not fit there."""
+    left = os.fstat(file.fileno()).st_size - run.start
+    size = left if run.size is None else run.size
+    if size > memory.nbytes or size > left:
         return None
+    if run.start:
+        file.seek(run.start)
     view, done = memory.data, 0
     while done < size:
         got = file.readinto(view[done:size])

@@ -6,18 +6,28 @@ decoding. Those of numcodecs, which it calls, can write where they are told.
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 import zarr
 from numcodecs import blosc, zstd
-from zarr.codecs import BloscCodec, BytesCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
-from dask_labelqc.typing import AnyArray
+from dask_labelqc.typing import AnyArray, Shape
 
-__all__ = ["Decode", "decoder_of", "take"]
+__all__ = [
+    "NO_CHUNK",
+    "Decode",
+    "decoder_of",
+    "index_bytes",
+    "shard_decoder_of",
+    "shard_index",
+    "take",
+]
 
 Decode: TypeAlias = Callable[[memoryview, AnyArray], bool]
 """Decodes bytes into contiguous memory, and says whether they were as many as that holds.
@@ -25,13 +35,21 @@ Decode: TypeAlias = Callable[[memoryview, AnyArray], bool]
 Where it returns False, or raises what numcodecs raises, the memory may have anything in it.
 """
 
+NO_CHUNK = 2**64 - 1
+"""Where a chunk lies that is not in its shard."""
+INDEX_END = 4
+"""Bytes of the checksum after the index of a shard."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def decoder_of(array: zarr.Array[Any]) -> Decode | None:
     """Return how to decode a whole chunk of an array; None if Zarr has to."""
-    if not _is_plain(array):
+    if array.shards is not None or not _is_plain(array):
         return None
+    return _decoder_of(array)
+
+
+def _decoder_of(array: zarr.Array[Any]) -> Decode | None:
     match array.compressors:
         case ():
             return take
@@ -42,10 +60,45 @@ def decoder_of(array: zarr.Array[Any]) -> Decode | None:
     return None
 
 
+def shard_decoder_of(array: zarr.Array[Any]) -> Decode | None:
+    """Return how to decode a chunk that lies in a shard; None if Zarr has to.
+
+    Where the chunks lie is told at the end of the shard, as `shard_index` reads it.
+    """
+    sharding = getattr(array.metadata, "codecs", (None,))[0]
+    if not isinstance(sharding, ShardingCodec) or sharding.index_location.value != "end":
+        return None
+    match tuple(sharding.index_codecs):
+        case (BytesCodec(endian=endian), Crc32cCodec()) if endian and endian.value == "little":
+            return _decoder_of(array) if _is_plain(array) else None
+    return None
+
+
+def shard_index(stored: bytes, shape: Shape) -> AnyArray:
+    """Return where the chunks of a shard lie, uint64 (*shape, 2): the first byte, and how many.
+
+    Raises
+    ------
+    ValueError
+        It is damaged.
+    """
+    import google_crc32c
+
+    content, checksum = stored[:-INDEX_END], stored[-INDEX_END:]
+    if google_crc32c.value(content) != int.from_bytes(checksum, "little"):
+        raise ValueError("the index of a shard is damaged")
+    return np.frombuffer(content, "<u8").reshape(*shape, 2)
+
+
+def index_bytes(shape: Shape) -> int:
+    """Return how many bytes the index of a shard of so many chunks takes."""
+    return 16 * math.prod(shape) + INDEX_END
+
+
 def _is_plain(array: zarr.Array[Any]) -> bool:
-    """Say if a chunk is one object of numbers in C order and of this machine's byte order."""
+    """Say if a chunk is numbers in C order and of this machine's byte order."""
     dtype = array.dtype
-    if array.shards is not None or array.filters or array.order != "C":
+    if array.filters or array.order != "C":
         return False
     if dtype.kind not in "biuf" or not dtype.isnative:
         return False

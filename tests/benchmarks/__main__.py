@@ -17,6 +17,7 @@ BENCHMARKS = (
     "inspector",
     "job",
     "scale",
+    "ragged",
     "object_store",
     "scheduling",
     "classification",

@@ -87,5 +87,5 @@ def test_what_is_no_audit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no output of an audit at"):
         open_audit(tmp_path / "nothing")
     path = write_ragged(tmp_path / "in", ragged_case(SHAPES))
-    with pytest.raises(InputError, match="it has no image_score, .* no complete audit of images"):
+    with pytest.raises(InputError, match=r"it has no image_score, .* no complete audit of images"):
         open_audit(path)

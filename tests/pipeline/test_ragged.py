@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from click.testing import CliRunner
 from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore
 
+from dask_labelqc.cli import labelqc
 from dask_labelqc.errors import InputError
 from dask_labelqc.images import ImageTable
 from dask_labelqc.method.outputs import every_output
@@ -97,15 +99,15 @@ def test_against_the_reference(
 
 
 @examples(8)
-@given(cases(), st.sampled_from([1, 300, 10**9]))
+@given(cases(), st.sampled_from([1, 300, 10**9]), st.sampled_from([1, 5, 20]))
 def test_images_of_one_size_are_those_of_a_regular_dataset(
-    tmp_path_factory: pytest.TempPathFactory, case: Case, group_bytes: int
+    tmp_path_factory: pytest.TempPathFactory, case: Case, group_bytes: int, chunk: int
 ) -> None:
-    """Groups that cut no image give the same to the bit, the softmin included."""
+    """To the bit, also the scores of images that groups cut."""
     path, ragged = tmp_path_factory.mktemp("regular"), regular_case(case)
     stored = write_case(path / "in", case)
     regular = audit(stored, path / "out", **DENSE, **case.arguments).open()
-    write_ragged(path / "flat", ragged, chunk=int(np.prod(ragged.shapes[0])))
+    write_ragged(path / "flat", ragged, chunk)
     flat = audit_ragged(path / "flat", path / "ragged", group_bytes=group_bytes, **case.arguments)
     for name, variable in regular.data_vars.items():
         values = flat[name].values.reshape(variable.shape)
@@ -259,3 +261,40 @@ def test_a_store_that_was_not_written_to_the_end(tmp_path: Path) -> None:
     ragged_case(SHAPES[:-1]).table.write(zarr.open_group(path, mode="r+"))
     with pytest.raises(InputError, match=r"labels: 119 pixels .* 5 images .* have 103"):
         audit_ragged(path, tmp_path / "out")
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    case = ragged_case(SHAPES)
+    path = write_ragged(tmp_path / "in", case)
+
+    def invoke(*arguments: Any) -> str:
+        result = CliRunner().invoke(labelqc, [str(a) for a in arguments])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.stdout.split())
+
+    assert "images 6 of 1 x 2 to 6 x 6 pixels pixels 119 classes 4" in invoke("info", path)
+    quiet = "--workers=0", "--quiet"
+    assert "images 6 pixels 119" in invoke("audit", path, tmp_path / "out", *quiet)
+    invoke("audit", path / "labels", path / "pred_probs", tmp_path / "other", *quiet)
+    assert files(tmp_path / "out") == files(tmp_path / "other")
+    check_ragged(xr.open_zarr(tmp_path / "out"), case)
+
+
+def test_chunks_of_outputs_that_are_far_from_their_groups(tmp_path: Path) -> None:
+    """Large images first: the chunks of the small ones are painted from groups far behind."""
+    case = ragged_case([(9, 9)] * 3 + [(1, 2)] * 40, mistakes=0.5)
+    check_ragged(run_held(Held.of(case), tmp_path / "held", 1), case)
+
+
+def test_predictions_that_are_not_in_the_store(tmp_path: Path) -> None:
+    path = write_ragged(tmp_path / "in", ragged_case(SHAPES), 9)
+    (path / "pred_probs/c/0/4").unlink()  # pixels 36 to 44, of image 1, which begins at 12
+    with pytest.raises(InputError, match=r"probabilities are 0 at image 1, pixel \(4, 4\)"):
+        audit_ragged(path, tmp_path / "out")
+
+
+def test_labels_that_are_not_in_the_store(tmp_path: Path) -> None:
+    path = write_ragged(tmp_path / "in", ragged_case(SHAPES), 9)
+    (path / "labels/c/5").unlink()  # pixels 45 to 53, of images 1 to 3
+    with pytest.warns(UserWarning, match="1 of 14 chunks .* read as class 0, in images 1 to 3;"):
+        audit_ragged(path, tmp_path / "out", group_bytes=10**9)

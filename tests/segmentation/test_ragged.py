@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dask_labelqc.errors import InputError
-from dask_labelqc.segmentation import audit, find_label_issues, get_label_quality_scores
-from tests.ragged import PER_PIXEL, RaggedCase, check_ragged, ragged_case, ragged_cases
+from dask_labelqc.segmentation import (
+    audit,
+    common_label_issues,
+    display_issues,
+    filter_by_class,
+    find_label_issues,
+    get_label_quality_scores,
+)
+from tests.ragged import (
+    PER_PIXEL,
+    RaggedCase,
+    check_ragged,
+    ragged_case,
+    ragged_cases,
+    write_ragged,
+)
 from tests.strategies import Case
 
 SHAPES = [(3, 4), (7, 5), (1, 2), (6, 6)]
@@ -113,3 +130,73 @@ def test_errors_name_the_image() -> None:
 def test_a_factor_that_does_not_divide() -> None:
     with pytest.raises(InputError, match=r"2 does not divide the shape \(3, 4\) of '0'"):
         find_label_issues(CASE.labels, CASE.pred_probs, downsample=2, **QUIET)
+
+
+def test_summaries_of_lists() -> None:
+    """Those of the images are those of all their pixels in a row."""
+    masks = find_label_issues(CASE.labels, CASE.pred_probs, **QUIET)
+    lists = masks, CASE.labels, CASE.pred_probs
+    row = [np.concatenate([image.ravel() for image in masks])[None], CASE.flat.labels]
+    expected = common_label_issues(*row, CASE.flat.pred_probs, verbose=False)
+    assert common_label_issues(*lists, verbose=False).equals(expected)
+    assert len(expected) > 3
+    chosen = filter_by_class([1, 3], *lists)
+    wanted = filter_by_class([1, 3], *row, CASE.flat.pred_probs)
+    assert isinstance(chosen, list)
+    for image, other in zip(chosen, CASE.images(wanted[0]), strict=True):
+        np.testing.assert_array_equal(image, other, strict=True)
+
+
+def test_pictures_of_lists() -> None:
+    masks = find_label_issues(CASE.labels, CASE.pred_probs, **QUIET)
+    figures = display_issues(
+        masks, labels=CASE.labels, pred_probs=CASE.pred_probs, top=2, image_ids=list("abcd")
+    )
+    counts = np.array([mask.sum() for mask in masks])
+    names = ["abcd"[i] for i in np.argsort(-counts, kind="stable")[:2]]
+    titles = [figure.axes[2].get_title() for figure in figures]
+    assert titles == [f"Image {name}: label issues (red)" for name in names]
+    with pytest.raises(InputError, match="image_ids: got 3 of them, there are 4 images"):
+        display_issues(masks, image_ids=list("abc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "image", "message"),
+    [
+        ("issues", 1, np.ones((7, 5)), "issues: image 1 has dtype float64, it must be bool"),
+        ("labels", 0, np.ones((3, 3), "u1"), "issues: image 0 has shape"),
+        ("pred_probs", 2, np.ones((3, 1, 2)), r"image 2 has shape \(3, 1, 2\), it must be \(K"),
+    ],
+)
+def test_lists_of_issues_that_do_not_fit(
+    name: str, index: int, image: np.ndarray, message: str
+) -> None:
+    lists: dict[str, Any] = {"labels": list(CASE.labels), "pred_probs": list(CASE.pred_probs)}
+    lists["issues"] = [np.zeros(shape, bool) for shape in SHAPES]
+    lists[name][index] = image
+    with pytest.raises(InputError, match=message):
+        common_label_issues(**lists)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_lazily_from_a_store(batch_size: int | None, tmp_path: Path) -> None:
+    path = write_ragged(tmp_path / "in", CASE)
+    arrays = zarr.open_array(path / "labels"), zarr.open_array(path / "pred_probs")
+    found = audit(*arrays, pixel_scores=True, predicted_label=True, batch_size=batch_size)
+    assert all(isinstance(found[name].data, da.Array) for name in ("label_issues", "image_score"))
+    check_ragged(found.compute(scheduler="sync"), CASE)
+    assert found.width.values.tolist() == [width for _, width in SHAPES]
+    mask = find_label_issues(*arrays, batch_size=batch_size, **QUIET)
+    np.testing.assert_array_equal(mask, found.label_issues)
+    scores, pixels = get_label_quality_scores(*arrays, batch_size=batch_size, **QUIET)
+    np.testing.assert_array_equal(scores, found.image_score)
+    np.testing.assert_array_equal(pixels, found.pixel_scores)
+
+
+def test_lazily_downsampled(tmp_path: Path) -> None:
+    case = ragged_case([(4, 6), (8, 2), (2, 2)], 3, mistakes=0.6)
+    path = write_ragged(tmp_path / "in", case)
+    arrays = zarr.open_array(path / "labels"), zarr.open_array(path / "pred_probs")
+    mask = find_label_issues(*arrays, downsample=2, batch_size=1, **QUIET)
+    expected = find_label_issues(case.labels, case.pred_probs, downsample=2, **QUIET)
+    np.testing.assert_array_equal(mask, np.concatenate([image.ravel() for image in expected]))

@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, TransposeCodec, ZstdC
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from dask_labelqc.storage.chunks import ChunkReader, chunk_key
-from dask_labelqc.storage.codecs import decoder_of
+from dask_labelqc.storage.codecs import decoder_of, shard_decoder_of
 
 V3: dict[str, dict[str, Any]] = {
     "zstd": {"compressors": ZstdCodec(level=1)},
@@ -91,6 +91,23 @@ def test_what_is_decoded_here(kind: str) -> None:
     if kind in V3 and kind != "F":
         sharded = create({}, kind, (6, 4), chunks=(2, 4), shards=(4, 4), dtype="f4")
         assert decoder_of(sharded) is None
+        assert (shard_decoder_of(sharded) is None) == (kind in BY_ZARR)
+
+
+def test_a_shard_is_asked_once_where_its_chunks_are(tmp_path: Path) -> None:
+    array = create(LocalStore(tmp_path), "zstd", (8, 4), chunks=(2, 4), shards=(4, 4), dtype="f4")
+    array[2:4] = 1  # of the first shard a chunk is left out, and the other shard is not there
+    reader = ChunkReader(array)
+    expected = array[...]
+    assert (read(reader, (slice(0, 8), slice(0, 4))) == expected).all()
+    assert reader.absent == {chunk_key(array, (1, 0))}
+    path = tmp_path / chunk_key(array, (0, 0))
+    whole = path.read_bytes()
+    # It is not looked for again where a chunk is.
+    path.write_bytes(whole[:-4] + bytes(4))
+    assert (read(reader, (slice(2, 4), slice(1, 3))) == 1).all()
+    with pytest.raises(ValueError, match="checksum"):  # Zarr's own word
+        read(array, (slice(2, 4), slice(0, 4)))
 
 
 @pytest.mark.parametrize("local", [False, True])
