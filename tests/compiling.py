@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from dask_labelqc.object_detection import from_lists
 from dask_labelqc.object_detection.filter import find_label_issues
 from dask_labelqc.segmentation import audit
 from tests.classification.examples import draw_examples
+from tests.inspectors.recording import record
 from tests.object_detection.boxes import make_lists
 from tests.strategies import make_case
 
@@ -32,6 +34,11 @@ def images(**keywords: Any) -> None:
 def logits(dtype: str) -> None:
     case = make_case()
     audit(case.labels, case.pred_probs.astype(dtype), from_logits=True)
+
+
+def recorded(dtype: str) -> None:
+    with TemporaryDirectory() as folder:
+        record(Path(folder, "output"), make_case(dtype=dtype))
 
 
 def examples() -> None:
@@ -60,6 +67,8 @@ PARTS: list[Callable[[], None]] = [
     partial(logits, "f4"),
     partial(logits, "f8"),
     examples,
+    partial(recorded, "f4"),
+    partial(recorded, "f8"),
     images,
 ]
 """What takes longest comes first."""

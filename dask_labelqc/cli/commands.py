@@ -281,7 +281,7 @@ def _run(
     ):
         if client is not None and client.dashboard_link and not quiet:
             click.echo(f"Dask dashboard: {plain(client.dashboard_link)}", err=True)
-        said = JOBS[str(click.get_current_context().info_name)]
+        said = JOBS.get(str(click.get_current_context().info_name), STOPPED)
         with end_on_signals(lambda: said):  # without closing the cluster, whose workers are busy
             progress = progress_for(not quiet, console)
             n_jobs = threads if client is None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ FORM = 1
 WHAT = "segmentation"
 FLUSH_BYTES = 64 * 2**20
 FLUSH_IMAGES = 4096
+STACKED, STACKED_PIXELS = 64, 2**14
+"""How many images of a list are scanned together, which copies them, and the pixels of each."""
 MOST_PIXELS = 2**31
 """Of an image: their probabilities add up to 63 bits."""
 
@@ -306,10 +309,33 @@ def _batches(
         return []
     if together:
         return [(names, np.asanyarray(on_host(labels)), _array(predictions))]
+    given = [np.asanyarray(on_host(image)) for image in labels]
+    predicted = [_array(image) for image in predictions]
     return [
-        ([name], np.asanyarray(on_host(given))[None], _array(predicted)[None, ...])
-        for name, given, predicted in zip(names, labels, predictions, strict=True)
-    ]
+        ([names[i] for i in alike], _stacked([given[i] for i in alike]),
+         _stacked([predicted[i] for i in alike]))
+        for alike in _alike(given, predicted)
+    ]  # fmt: skip
+
+
+def _alike(labels: Sequence[AnyArray], predictions: Sequence[Any]) -> list[list[int]]:
+    """Put small images together that can be one batch: what is done for each would cost more."""
+    groups: dict[Any, list[int]] = {}
+    seen: Counter[Any] = Counter()
+    for i, (given, predicted) in enumerate(zip(labels, predictions, strict=True)):
+        kind = given.shape, given.dtype, tuple(predicted.shape), str(predicted.dtype)
+        masked = any(isinstance(array, np.ma.MaskedArray) for array in (given, predicted))
+        alone = masked or given.size > STACKED_PIXELS
+        groups.setdefault(i if alone else (kind, seen[kind] // STACKED), []).append(i)
+        seen[kind] += 1
+    return list(groups.values())
+
+
+def _stacked(images: Sequence[Any]) -> Any:
+    """Return a batch of images of one size."""
+    if len(images) == 1:
+        return images[0][None, ...]
+    return array_namespace(*images).stack(images)
 
 
 def _array(predictions: Any) -> Any:

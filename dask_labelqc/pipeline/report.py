@@ -195,9 +195,9 @@ def summary_of(report: Report, told: Callable[[Advice], str] = str) -> dict[str,
 
 
 def _read(report: Report) -> str:
-    seconds = report.seconds.get("summarize", 0)
-    rate = f", {report.bytes_read / seconds / 1e9:.2f} GB/s" if seconds else ""
-    return f"{format_bytes(report.bytes_read)}{rate}"
+    seconds, size = report.seconds.get("summarize", 0), report.bytes_read
+    rate = f", {size / seconds / 1e9:.2f} GB/s" if seconds and size else ""
+    return f"{format_bytes(size)}{rate}"
 
 
 def _seconds(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,8 @@ class Recordable(Protocol):
 
 
 T = TypeVar("T", bound=Recordable)
+
+log = logging.getLogger(__name__)
 
 
 def open_ledger(output: str | Path, storage_options: Mapping[str, Any] | None = None) -> Ledger:
@@ -113,6 +116,13 @@ class Recorder(Generic[T]):
         self._waiting: list[T] = []
         self._items = self._bytes = 0
         self._lock = threading.RLock()
+
+    def __del__(self) -> None:
+        if getattr(self, "_waiting", None) and self._process == os.getpid():
+            log.warning(
+                "%d items were taken in and never put on record: the inspector was not closed",
+                self._items,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {n: v for n, v in vars(self).items() if n not in ("_lock", "_waiting")}

@@ -149,6 +149,24 @@ def test_what_cannot_be_written_is_kept(
     assert inspector(tmp_path / "out", CASE).missing(IDS) == IDS[1:]
 
 
+def test_what_never_gets_on_record_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inspecting = inspector(tmp_path / "out", CASE)
+    put(inspecting, CASE, [0, 1])
+    copy = pickle.loads(pickle.dumps(inspecting))
+    del copy
+    assert not caplog.text
+    del inspecting
+    assert "2 items were taken in and never put on record" in caplog.text
+    put_on_record = inspector(tmp_path / "out", CASE)
+    put(put_on_record, CASE, [0, 1])
+    put_on_record.close()
+    caplog.clear()
+    del put_on_record
+    assert not caplog.text
+
+
 def test_it_takes_nothing_once_it_is_closed(inspecting: SegmentationInspector) -> None:
     inspecting.close()
     inspecting.close()
