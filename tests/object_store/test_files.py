@@ -28,6 +28,8 @@ def options(s3: Server) -> dict[str, Any]:
 def test_formats(s3: Server, bucket: Path) -> None:
     """Those that need more than a whole file: their heads, parts of them, or two places."""
     base, stores = f"s3://{bucket.name}", {"storage_options": options(s3)}
+    volumes, _ = make(VOLUMES)
+    written.niftis(bucket / "nii", volumes)
     written.geotiffs(bucket / "geo", PROBS)
     written.panoptic(bucket / "panoptic.json", LABELS)
     written.zarr_group(bucket / "probs.zarr", PROBS)
@@ -42,8 +44,6 @@ def test_formats(s3: Server, bucket: Path) -> None:
         window = (slice(2, 5), slice(1, 4))
         np.testing.assert_array_equal(predicted.read("a", window), PROBS["a"][:, 2:5, 1:4])
         assert predicted.form("a").shape == PROBS["a"].shape
-    volumes, _ = make(VOLUMES)
-    written.niftis(bucket / "nii", volumes)
     np.testing.assert_array_equal(images.labels(f"{base}/nii", **stores).read("a"), volumes["a"])
 
 
@@ -75,7 +75,7 @@ def test_what_is_not_there(s3: Server, bucket: Path) -> None:
     base, stores = f"s3://{bucket.name}", {"storage_options": options(s3)}
     with pytest.raises(InputError, match=r"^labels: 's3://bucket/none/\*.png' has no files"):
         images.labels(f"{base}/none/*.png", **stores)
-    reader = images.labels(f"{base}/masks", **stores)
-    (bucket / "masks/a.png").unlink()
-    with pytest.raises(InputError, match=r"^labels: s3://bucket/masks/a.png is not there"):
-        reader.read("a")
+    reader = images.labels([f"{base}/masks/a.png", f"{base}/masks/other.png"], **stores)
+    np.testing.assert_array_equal(reader.read("a"), LABELS["a"])
+    with pytest.raises(InputError, match=r"^labels: s3://bucket/masks/other.png is not there"):
+        reader.read("other")

@@ -363,3 +363,20 @@ def test_what_is_in_files_and_would_be_read(tmp_path: Path) -> None:
     assert rows["labels"] == "6 images of 6 sizes, 1 x 2 to 6 x 6"
     assert rows["images"] == "6 of 1 x 2 to 6 x 6 pixels"
     assert rows["classes"] == "4"
+
+
+def test_volumes(tmp_path: Path) -> None:
+    case = ragged_case([(3, 4, 2), (2, 5, 3)], mistakes=0.3)
+    labels, probs = images(case)
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    affine[:3, 3] = [10, 20, 30]
+    small = {id: image.astype(np.uint8) for id, image in labels.items()}
+    places = {
+        "labels": written.niftis(tmp_path / "y", small, affine=affine),
+        "pred_probs": written.niftis(tmp_path / "p", probs, ".nii", affine=affine),
+    }
+    run(tmp_path / "out", places)
+    check(tmp_path / "out", case)
+    image = dask_labelqc.open_audit(tmp_path / "out").image("image-1")
+    assert image.label_issues.dims == ("z", "y", "x")
+    assert [image[dim].values[1] for dim in ("z", "y", "x")] == [12, 23, 34]
