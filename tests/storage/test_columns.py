@@ -28,10 +28,10 @@ def of_items(items: list[list[int]], number: int = 0) -> Columns:
 
 
 def items_of(columns: Columns) -> list[list[int]]:
-    ends = np.cumsum(columns.counts["box"])[:-1]
+    ends = np.cumsum(columns.counts["box"])
     assert columns.values["boxes"].shape == (len(columns.values["classes"]), 4)
     assert (columns.values["boxes"][:, 0] * 4 == columns.values["classes"]).all()
-    return [part.tolist() for part in np.split(columns.values["classes"], ends)]
+    return [part.tolist() for part in np.split(columns.values["classes"], ends)[:-1]]
 
 
 LISTS = st.lists(st.lists(st.integers(0, 200), max_size=4), min_size=1, max_size=6)
