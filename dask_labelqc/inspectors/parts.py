@@ -204,7 +204,7 @@ class _Read:
     sums: Sequence[WorstSum]
 
     @classmethod
-    def of(cls, facts: Sequence[ImageFacts], assigned: dict[str, AnyArray]) -> _Read:
+    def of(cls, facts: Sequence[ImageFacts], assigned: Mapping[str, AnyArray]) -> _Read:
         joined, counts = ImageFacts.joined(facts), assigned["counts"]
         numbers = assigned["numbers"]
         sums = []
