@@ -27,8 +27,8 @@ from dask_labelqc.pipeline.lease import CHECKPOINT
 from dask_labelqc.pipeline.stages import JobStages
 from dask_labelqc.storage.ledger import Ledger
 from dask_labelqc.storage.objects import read_ranges, write_object
-from dask_labelqc.storage.packing import pack, unpack
-from dask_labelqc.storage.records import Record, Records, to_bytes
+from dask_labelqc.storage.packing import Record, pack, to_bytes, unpack
+from dask_labelqc.storage.records import Records
 from dask_labelqc.typing import AnyArray, Ints
 
 __all__ = [

@@ -31,8 +31,7 @@ from dask_labelqc.storage.objects import (
     read_ranges,
     write_object,
 )
-from dask_labelqc.storage.packing import pack, unpack
-from dask_labelqc.storage.records import Record, to_bytes
+from dask_labelqc.storage.packing import Record, pack, to_bytes, unpack
 from dask_labelqc.typing import AnyArray
 
 __all__ = ["FOLDER", "HASH_BYTES", "Entry", "Ledger", "writer_name"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,41 +22,14 @@ from zarr.storage import LocalStore
 from dask_labelqc.storage.ahead import reading_ahead, reads_ahead
 from dask_labelqc.storage.chunks import chunk_key
 from dask_labelqc.storage.fence import FencedStore
+from dask_labelqc.storage.packing import Record, to_bytes
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["Record", "Records", "to_bytes"]
+__all__ = ["Records"]
 
 REMOVED_AT_ONCE = 16
 STRINGS, CHECKSUM = VLenBytes(), CRC32C(location="end")
 """As Zarr encodes the one byte string of a chunk."""
-
-
-class Record(Mapping[str, AnyArray]):
-    """Arrays by name, each made when it is asked for.
-
-    Raises ValueError if the bytes are not those of a record.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        start = 4 + int.from_bytes(data[:4])
-        self._about: dict[str, tuple[str, tuple[int, ...], int]] = {}
-        for name, dtype, shape in json.loads(data[4:start]):
-            self._about[name] = (dtype, tuple(shape), start)
-            start += np.dtype(dtype).itemsize * math.prod(shape)
-        if start != len(data):
-            raise ValueError(f"a record of {start} bytes has {len(data)}")
-
-    def __getitem__(self, name: str) -> AnyArray:
-        dtype, shape, start = self._about[name]
-        array = np.frombuffer(self._data, dtype, math.prod(shape), start)
-        return array.reshape(shape).copy()  # aligned, and not held by the others
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._about)
-
-    def __len__(self) -> int:
-        return len(self._about)
 
 
 Found: TypeAlias = Record | None
@@ -152,12 +123,3 @@ class Records:
 
         with reading_ahead(numbered, numbers, reads_ahead(self.array.store)) as records:
             yield records
-
-
-def to_bytes(arrays: Mapping[str, AnyArray]) -> bytes:
-    """Return arrays as bytes: what they are, and then what is in them.
-
-    Of a hundred thousand small records, NumPy's own format would take most of the time.
-    """
-    about = json.dumps([(name, a.dtype.str, a.shape) for name, a in arrays.items()]).encode()
-    return b"".join([len(about).to_bytes(4), about, *(a.tobytes() for a in arrays.values())])
