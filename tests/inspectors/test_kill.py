@@ -57,7 +57,7 @@ def check_killed(begun: Path, path: Path) -> None:
     shutil.copytree(begun, whole)
     finish(whole)
     runs = []
-    for i in range(1, 100, STRIDE):
+    for i in range(1, 170, STRIDE):
         shutil.copytree(begun, path / f"out{i}")
         runs.append({"output": str(path / f"out{i}"), "kill_at": i})
     again = [{"output": run["output"]} for run in runs]
