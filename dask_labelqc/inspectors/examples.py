@@ -17,7 +17,7 @@ from dask_labelqc.classification.options import ExampleFormat, ScoreOptions
 from dask_labelqc.classification.recorded import EXAMPLE, scan_of_facts, with_all
 from dask_labelqc.classification.scan import RUN, Keeping, learned_of_runs, scan_bound
 from dask_labelqc.classification.statistics import ExampleStatistics
-from dask_labelqc.classification.validity import warn_of_sum
+from dask_labelqc.classification.validity import warn_if_none, warn_of_sum
 from dask_labelqc.errors import InputError
 from dask_labelqc.inspectors.lay_down import Finishing, Layout, Ordered, laid_down, widest_form
 from dask_labelqc.kernels.examples import ExampleScan
@@ -230,6 +230,7 @@ class RecordedExamples(ExampleInputs):
 
     def _warn(self, statistics: ExampleStatistics) -> None:
         warn_of_sum(self.worst_sum, self.examples.form.sum_tolerance)
+        warn_if_none(statistics.class_count)
 
 
 class _Reads:
