@@ -213,7 +213,9 @@ def check_arguments(arguments: list[str]) -> None:
 
     name, *rest = arguments
     with contextlib.suppress(click.exceptions.Exit):  # --help
-        labelqc.commands[name].make_context(name, rest)
+        # Within the group: a command remembers the names of its option for help.
+        group = click.Context(labelqc, **labelqc.context_settings)
+        labelqc.commands[name].make_context(name, rest, parent=group)
 
 
 @contextlib.contextmanager

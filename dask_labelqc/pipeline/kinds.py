@@ -40,6 +40,8 @@ def are_examples(
     predicted = open_array(pred_probs, "pred_probs", storage_options)
     if given.ndim != 1 or table_beside(given):
         return False
+    if predicted.ndim > 3:
+        return False  # whose labels lack their dimensions
     if predicted.ndim != 2:
         raise InputError(
             f"pred_probs: got shape {predicted.shape}; for labels of shape {given.shape} it must "

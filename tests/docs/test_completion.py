@@ -43,7 +43,7 @@ def bash(home: Path, code: str) -> str:
     ("line", "completed"),
     [
         ("dask labelqc inf", "info"),
-        ("dask labelqc au", "audit audit-boxes"),
+        ("dask labelqc au", "audit audit-boxes audit-files"),
         ("dask labelqc audit --val", "--validate"),
         ("dask labelqc audit --validate ''", "full labels none"),
         ("dask labelqc audit x", ""),

@@ -99,7 +99,7 @@ def block(code: str, language: str = "sh", mark: str = "", *words: str) -> Block
     ("code", "said"),
     [
         ("dask labelqc audit a b c --no-such-option # kubectl", "No such option"),
-        ("dask labelqc audit a b # kubectl", "Missing parameter: output"),
+        ("dask labelqc finish # kubectl", "Missing parameter: output"),
         ("kubectl apply --filename deploy/kubernetes/none.yaml", "is not there"),
         ('pip install ".[none]" # kubectl', "no such extras"),
         ("make nothing # kubectl", "no such target"),

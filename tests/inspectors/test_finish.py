@@ -212,7 +212,7 @@ def test_opened_by_its_ids(tmp_path: Path) -> None:
     assert opened.table.index.tolist() == names(case)
     worst = opened.worst(1).index[0]
     whole = xr.open_zarr(tmp_path / "out")
-    number = int(whole.image_score.argmin())
+    number = int(whole.image_score.values.argmin())
     assert worst == names(case)[number]
     np.testing.assert_array_equal(
         opened.image(worst).label_issues.values, whole.label_issues[number].values

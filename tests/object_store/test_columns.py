@@ -34,7 +34,7 @@ def test_finished_added_to_and_finished_again(
         with made.inspector(output, flush=3, storage_options=options) as inspector:
             made.put(inspector, items)
         report = finish(output, client=client, n_jobs=None, storage_options=options)
-    report.open().load().to_zarr(tmp_path / "found", consolidated=True)
+    report.open().load().to_zarr(tmp_path / "found", consolidated=False)
     assert xr.open_zarr(tmp_path / "found").sizes
     same_answers(tmp_path / "found", made.stored(tmp_path))
     listed = list_names(open_store(output, options), "records")

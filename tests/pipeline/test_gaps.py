@@ -84,7 +84,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     arguments = ["audit", *map(str, stored), str(tmp_path / "out"), "--workers=0", "--quiet"]
     result = CliRunner().invoke(labelqc, arguments)
     assert result.exit_code == 0
-    assert result.stderr == f"Warning: {LABELS}\nWarning: {CLASSES}\n"
+    labels = LABELS.replace("ignore_index=0", "--ignore-index 0")
+    assert result.stderr == f"Warning: {labels}\nWarning: {CLASSES}\n"
 
 
 def test_keep_going_past_logits_that_are_not_there(tmp_path: Path) -> None:

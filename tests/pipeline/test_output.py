@@ -16,6 +16,7 @@ import zarr
 
 from dask_labelqc.errors import BlockError, LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
+from dask_labelqc.pipeline.recorded import FORM
 from dask_labelqc.storage.fence import FencedStore
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.pipeline.progress import Stop
@@ -238,7 +239,7 @@ def test_damaged_before_resume(
     check(half, CASE)
 
 
-@pytest.mark.parametrize("form", [None, 3])
+@pytest.mark.parametrize("form", [None, FORM + 1])
 def test_records_of_another_form_are_not_read(
     form: int | None, stored: Stored, half: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -247,7 +248,7 @@ def test_records_of_another_form_are_not_read(
     checkpoint.attrs.put(attributes | ({} if form is None else {"form": form}))
     assert audit(stored, half, resume=True).num_resumed == 0
     (message,) = (r.message for r in caplog.records if "form" in r.message)
-    assert f"records (form {form or 1}) this one, with form 2, does not read" in message
+    assert f"records (form {form or 1}) this one, with form {FORM}, does not read" in message
     assert message.endswith("all 6 groups are audited again")
     check(half, CASE)
 
