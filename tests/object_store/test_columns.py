@@ -23,6 +23,7 @@ def conditional() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.filterwarnings("ignore:Consolidated metadata:zarr.errors.ZarrUserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_finished_added_to_and_finished_again(
     kind: str, client: Client, conditional: Server, tmp_path: Path
@@ -34,7 +35,7 @@ def test_finished_added_to_and_finished_again(
         with made.inspector(output, flush=3, storage_options=options) as inspector:
             made.put(inspector, items)
         report = finish(output, client=client, n_jobs=None, storage_options=options)
-    report.open().load().to_zarr(tmp_path / "found", consolidated=False)
+    report.open().load().to_zarr(tmp_path / "found", consolidated=True)
     assert xr.open_zarr(tmp_path / "found").sizes
     same_answers(tmp_path / "found", made.stored(tmp_path))
     listed = list_names(open_store(output, options), "records")
