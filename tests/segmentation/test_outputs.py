@@ -44,6 +44,10 @@ def highest_of_images(scan: Any) -> Any:
     return np.nan_to_num(scan.dense_score, nan=0.0).max(axis=1)
 
 
+def no_highest(num_images: int, params: Any) -> Any:
+    return np.zeros(num_images)
+
+
 def highest(mine: Any, other: Any, params: Any) -> Any:
     return np.maximum(mine, other)
 
@@ -76,7 +80,7 @@ ADDED = {
         "image",
         np.float64,
         "...",
-        part("block", "image", highest_of_images, highest, np.zeros),
+        part("block", "image", highest_of_images, highest, no_highest),
         np.sqrt,
     ),
     "class_wrong": Output(
