@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ class Processes:
         return self.file.exists() and self.file.read_text().rstrip().endswith("}")
 
     def client(self) -> Client:
+        finish_garbage()
         return Client(scheduler_file=str(self.file), set_as_default=False)
 
     def add_workers(
@@ -118,6 +120,14 @@ def processes(path: Path, *options: str, **environment: str) -> Iterator[Process
         started.close()
 
 
+def finish_garbage() -> None:
+    """Let clusters that were dropped close here.
+
+    In the thread of a new event loop they would wait for that loop itself, and it would not start.
+    """
+    gc.collect()
+
+
 @contextmanager
 def forking() -> Iterator[None]:
     """Let Dask start the processes of this machine as forks, which takes no time."""
@@ -142,6 +152,7 @@ def local_cluster(
     The children are forks, unless `fresh`: then all their memory is their own. Tests that follow
     in this process run on it only if they are to, by `default`.
     """
+    finish_garbage()
     if processes:
         options = {"env": dict(os.environ)} | options  # what forks have is that of the server
     with (
