@@ -12,6 +12,8 @@ from typing import Any
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
+import dask_labelqc
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for pictures.py
 
@@ -42,6 +44,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 
 # The reference follows from the code: each module's `__all__` is what is public of it.
+# What the package shows itself has its page there.
+autosummary_context = {"at_top": dask_labelqc.__all__}
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True

@@ -223,5 +223,10 @@ class LabelInspector(TwoPassInspector):
         ----------
         ids
             Texts or whole numbers.
+
+        Returns
+        -------
+        list of str
+            Their ids as texts.
         """
         return self._records().records.missing(texts_of_ids(ids))

@@ -125,7 +125,13 @@ class Reader:
         return {"reader": type(self).__name__}
 
     def forms(self, ids: Sequence[str]) -> Iterator[Form | InputError]:
-        """Yield the form of each image, or why it cannot be read."""
+        """Yield the form of each image, or why it cannot be read.
+
+        Yields
+        ------
+        Form or InputError
+            In the order of the ids.
+        """
         with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
             yield from pool.map(self.try_form, ids)
 

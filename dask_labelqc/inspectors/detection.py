@@ -185,6 +185,11 @@ class DetectionInspector:
         ----------
         ids
             Texts or whole numbers.
+
+        Returns
+        -------
+        list of str
+            Their ids as texts.
         """
         return self._recorder.missing(texts_of_ids(ids))
 

@@ -274,6 +274,11 @@ class SegmentationInspector:
         ----------
         ids
             Texts or whole numbers.
+
+        Returns
+        -------
+        list of str
+            Their ids as texts.
         """
         return self._recorder.missing(texts_of_ids(ids))
 

@@ -81,7 +81,7 @@ class ImageAudit:
 
     @cached_property
     def shapes(self) -> AnyArray:
-        """int64 (N, d): the sides of each image."""
+        """Sides of each image, int64 (N, d)."""
         if self._ragged:
             sides = [name for name in sides_of() if name in self.dataset.variables]
             return np.stack([self.dataset[name].values for name in sides], axis=1)
@@ -134,6 +134,11 @@ class ImageAudit:
         ----------
         image_id
             What it is called in the table; its number where images have no names.
+
+        Returns
+        -------
+        xarray.Dataset
+            Along the image's own dimensions, with its coordinates.
 
         Raises
         ------
