@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dask_labelqc.arguments import (
     check_flag,
@@ -14,6 +14,7 @@ from dask_labelqc.arguments import (
     positive_integer,
     texts_of_ids,
 )
+from dask_labelqc.inspectors.recording import Recording
 from dask_labelqc.object_detection.batches import GivenBoxes, PredictedBoxes, block_of
 from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.recorded import recorded_boxes
@@ -29,7 +30,7 @@ FLUSH_BYTES = 64 * 2**20
 FLUSH_IMAGES = 4096
 
 
-class DetectionInspector:
+class DetectionInspector(Recording):
     """Audit the boxes of images while a model predicts.
 
     What the audit needs of an image is its boxes, given and predicted: 16 bytes for each, and its
@@ -157,41 +158,6 @@ class DetectionInspector:
         block = block_of(names, given, predicted, self.num_classes)
         if names:
             self._recorder.add(recorded_boxes(names, block, self.num_classes))
-
-    def flush(self) -> None:
-        """Put all that waits on record.
-
-        Raises
-        ------
-        StoreError, OutputError
-            It cannot be written; it is kept, and written with what follows.
-        """
-        self._recorder.flush()
-
-    def close(self) -> None:
-        """Put all that waits on record, and take nothing more."""
-        self._recorder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def missing(self, ids: Any) -> list[str]:
-        """Return which of these images are neither on record nor waiting for that, in their order.
-
-        Parameters
-        ----------
-        ids
-            Texts or whole numbers.
-
-        Returns
-        -------
-        list of str
-            Their ids as texts.
-        """
-        return self._recorder.missing(texts_of_ids(ids))
 
 
 def _plain(options: BoxScoreOptions) -> dict[str, Any]:

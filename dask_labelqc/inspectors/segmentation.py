@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -25,6 +25,7 @@ from dask_labelqc.errors import Advice, InputError, LabelQCWarning
 from dask_labelqc.extent import Extent
 from dask_labelqc.inspectors.arguments import check_bound, check_class_axis
 from dask_labelqc.inspectors.facts import ImageFacts, facts_of_scan, stored_dtype
+from dask_labelqc.inspectors.recording import Recording
 from dask_labelqc.kernels.labels import encode_labels
 from dask_labelqc.kernels.predictions import without_masked
 from dask_labelqc.method.outputs import every_output
@@ -47,7 +48,7 @@ MOST_PIXELS = 2**31
 """Of an image: their probabilities add up to 63 bits."""
 
 
-class SegmentationInspector:
+class SegmentationInspector(Recording):
     r"""Audit the labels of images while a model predicts, without storing predictions.
 
     What the audit needs of an image is a small record; `update` makes it, and puts the records of
@@ -246,41 +247,6 @@ class SegmentationInspector:
             if message is not None and not self._warned:
                 self._warned = True
                 warnings.warn(message, LabelQCWarning, stacklevel=5)
-
-    def flush(self) -> None:
-        """Put all that waits on record.
-
-        Raises
-        ------
-        StoreError, OutputError
-            It cannot be written; it is kept, and written with what follows.
-        """
-        self._recorder.flush()
-
-    def close(self) -> None:
-        """Put all that waits on record, and take nothing more."""
-        self._recorder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def missing(self, ids: Any) -> list[str]:
-        """Return which of these images are neither on record nor waiting for that, in their order.
-
-        Parameters
-        ----------
-        ids
-            Texts or whole numbers.
-
-        Returns
-        -------
-        list of str
-            Their ids as texts.
-        """
-        return self._recorder.missing(texts_of_ids(ids))
 
 
 @dataclass(frozen=True)

@@ -98,27 +98,7 @@ class AuditCallback(Callback):
     ) -> None:
         self._take(trainer, batch, outputs)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._take(trainer, batch, outputs)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._take(trainer, batch, outputs)
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
