@@ -26,7 +26,7 @@ from dask_labelqc.errors import (
     advise,
 )
 from dask_labelqc.pipeline.identity import is_alive, own_identity
-from dask_labelqc.storage.fence import Claim, FencedStore
+from dask_labelqc.storage.fence import Claim, FencedStore, close_desk, open_desk
 from dask_labelqc.storage.objects import (
     create_object,
     list_names,
@@ -163,6 +163,8 @@ def _claim(store: Store, url: str) -> Lease:
             raise _held(url, _parsed(read_object(store, _key(before[0]))))
         for number in numbers:
             _remove(store, _key(number))
+        if not open_desk(store, Claim(CLAIMS, key, content)):
+            raise _held(url, _parsed(read_object(store, key)))
         return Lease(store, url, key, content)
 
 
@@ -235,6 +237,7 @@ def _beat(key: str) -> str:
 
 
 def _remove(store: Store, key: str) -> None:
+    close_desk(store, key)
     remove_object(store, _beat(key))
     remove_object(store, key)
 

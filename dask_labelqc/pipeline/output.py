@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from zarr.errors import (
     NodeNotFoundError,
     ZarrUserWarning,
 )
-from zarr.storage import LocalStore
 
 from dask_labelqc.errors import InputError, OutputError, advise
 from dask_labelqc.pipeline.changes import InputStamps
@@ -48,8 +46,6 @@ __all__ = [
     "state_of",
     "writing",
 ]
-
-PARTIAL = re.compile(r"zarr\..*\.partial")
 
 log = logging.getLogger(__name__)
 REPLACE = advise("{overwrite} replaces it", overwrite=True)
@@ -232,8 +228,6 @@ def open_output(
 def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -> zarr.Group:
     if found is not None:
         _clear(found)
-    elif isinstance(inside := getattr(store, "inside", store), LocalStore):
-        _drop_partial(inside.root)
     # Deletes whatever is there, but for the claims.
     attributes: dict[str, Any] = {"status": "unfinished", FINGERPRINT: to_text(wanted)}
     return zarr.open_group(store, mode="w", attributes=attributes)
@@ -298,16 +292,8 @@ def _existing(url: str | Path, store: Store, beside: Container[str]) -> zarr.Gro
 
 def _holds_others(store: Store, beside: Container[str]) -> bool:
     """Say if there is more in a place without a group than an audit that was hardly begun."""
-    found = (name for name in list_names(store, "") if name not in beside)
-    names = [name for name in found if not PARTIAL.fullmatch(name)]
+    names = [name for name in list_names(store, "") if name not in beside]
     return names != [] and (names != [CHECKPOINT] or list_names(store, CHECKPOINT) != ["claims"])
-
-
-def _drop_partial(path: Path) -> None:
-    """Delete what Zarr leaves behind if it is killed in the very first write of a group."""
-    for file in path.iterdir():
-        if PARTIAL.fullmatch(file.name):
-            file.unlink()
 
 
 def _check_same(url: str | Path, group: zarr.Group, wanted: Fingerprint, resume: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,10 +19,10 @@ from zarr.storage import LocalStore, WrapperStore
 
 from dask_labelqc.errors import StoreError, TakenOverError
 from dask_labelqc.storage.ledger import FOLDER
-from dask_labelqc.storage.objects import object_bytes, remove_object
+from dask_labelqc.storage.objects import object_bytes, read_object
 from dask_labelqc.storage.stores import RemoteStore, file_tag
 
-__all__ = ["Claim", "FencedStore"]
+__all__ = ["Claim", "FencedStore", "close_desk", "open_desk"]
 
 DELETED_AT_ONCE = 16
 """Objects of a remote store that are deleted between two looks at the claim."""
@@ -45,15 +47,41 @@ class Claim:
     content: bytes
 
 
+def open_desk(store: Store, claim: Claim) -> bool:
+    """Make the folder that the holder of a claim writes its files in; say if it holds it still."""
+    if not isinstance(store, LocalStore):
+        return True
+    with suppress(FileNotFoundError):
+        os.mkdir(_desk(store, claim.key))
+    if read_object(store, claim.key) == claim.content:
+        return True
+    close_desk(store, claim.key)
+    return False
+
+
+def close_desk(store: Store, key: str) -> None:
+    """Take that folder away in one step: from then on the holder of the claim changes no file."""
+    if isinstance(store, LocalStore):
+        desk = _desk(store, key)
+        closed = desk.with_suffix(".closed")
+        with suppress(FileNotFoundError):
+            desk.rename(closed)
+        shutil.rmtree(closed, ignore_errors=True)
+
+
+def _desk(store: LocalStore, key: str) -> Path:
+    return store.root / f"{key}.desk"
+
+
 class FencedStore(WrapperStore[Store]):
     """Looks at the claim before it writes or deletes anything; what was reads as ever.
 
     What inspectors have put down beside an output is no job's to delete.
 
     A process that sleeps while its output is given to another job writes nothing when it wakes up.
-    On disk a file is written whole under another name, then the claim is looked at, then the file
-    gets its name: what is left is the time between two system calls. In an object store it is that
-    of one request.
+    On disk a file is written in a folder of the claim's own, its desk, and moved from there to its
+    place; what is deleted is moved there first. Whoever takes the output over takes the desk away,
+    and no such move can happen after that. In an object store the time of one request is left.
 
     Attributes
     ----------
@@ -113,31 +141,69 @@ class FencedStore(WrapperStore[Store]):
 
     def put_file(self, key: str, data: Any) -> None:
         """Write a file in this thread: to ask Zarr's to would cost as much as a small file."""
-        # Two looks: folders that are gone are not to come back, and nothing is to be replaced.
         root = self._root
         self._check_file(root)
-        path, temporary = root / key, f"{key}.{uuid.uuid4().hex}.partial"
+        file = self._on_desk()
         try:
-            file = root / temporary
             tag = _write_file(file, data)
-            self._check_file(root)
-            file.replace(path)
+            self._move(file, key)
         except BaseException:
-            remove_object(self._store, temporary)
+            with suppress(OSError):
+                file.unlink()
+            self._check_desk()
             raise
         self._note(key, tag)
 
     def remove_file(self, key: str) -> None:
         """Delete a file, in this thread, if there is one."""
-        self._check_file(self._root)
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(self._root / key)
+        root = self._root
+        self._check_file(root)
+        self._remove(root / key)
         self.written.pop(key, None)
+
+    def _remove(self, path: Path | str) -> None:
+        file = self._on_desk()
+        try:
+            os.rename(path, file)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_desk()
+        else:
+            with suppress(FileNotFoundError):  # taken away with the desk
+                file.unlink()
+
+    def _move(self, file: Path, key: str) -> None:
+        """Move a file from the desk to its place, and folders that are missing there likewise."""
+        root = self._root
+        while True:
+            try:
+                file.replace(root / key)
+                return
+            except FileNotFoundError:
+                if not file.exists():
+                    raise
+            for parent in reversed(Path(key).parents):
+                if not (root / parent).exists():
+                    folder = self._on_desk()
+                    folder.mkdir()
+                    try:
+                        folder.rename(root / parent)
+                    except OSError as error:
+                        folder.rmdir()
+                        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                            raise
+
+    def _on_desk(self) -> Path:
+        return self._desk / uuid.uuid4().hex
 
     @property
     def _root(self) -> Path:
         assert isinstance(self._store, LocalStore)
         return self._store.root
+
+    @property
+    def _desk(self) -> Path:
+        assert isinstance(self._store, LocalStore)
+        return _desk(self._store, self._claim.key)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write an object unless there is one."""
@@ -149,6 +215,9 @@ class FencedStore(WrapperStore[Store]):
 
     async def delete(self, key: str) -> None:
         """Delete an object if there is one."""
+        if self.has_files:
+            await asyncio.to_thread(self.remove_file, key)
+            return
         await self._check(key)
         await self._store.delete(key)
         self.written.pop(key, None)
@@ -173,7 +242,7 @@ class FencedStore(WrapperStore[Store]):
                 continue
             for file in sorted(files, key=lambda name: name == "zarr.json"):
                 self._check_file(root)
-                os.unlink(os.path.join(folder, file))
+                self._remove(os.path.join(folder, file))
             with suppress(OSError):  # what is spared is in it
                 os.rmdir(folder)
 
@@ -196,6 +265,10 @@ class FencedStore(WrapperStore[Store]):
             found = None
         self._compare(found)
 
+    def _check_desk(self) -> None:
+        if not self._desk.is_dir():
+            self._compare(None)
+
     def _compare(self, found: bytes | None) -> None:
         if found != self._claim.content:
             raise TakenOverError(
@@ -204,13 +277,8 @@ class FencedStore(WrapperStore[Store]):
 
 
 def _write_file(path: Path, data: Any) -> str:
-    """Write a new file, in a folder that may have to be made; return its tag."""
-    try:
-        file = path.open("xb", buffering=0)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("xb", buffering=0)
-    with file:
+    """Write a new file; return its tag."""
+    with path.open("xb", buffering=0) as file:
         rest = memoryview(data).cast("B")
         while rest.nbytes:
             rest = rest[file.write(rest) :]

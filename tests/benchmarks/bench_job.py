@@ -74,7 +74,7 @@ def write_mask(path: Path, target: Path) -> None:
 @contextmanager
 def workers_of_the_command() -> Iterator[Client]:
     """Yield a client of two workers that `dask worker` has started, with Dask's defaults."""
-    with tempfile.TemporaryDirectory() as folder, processes(Path(folder)) as cluster:
+    with tempfile.TemporaryDirectory() as folder, processes(Path(folder, "cluster")) as cluster:
         cluster.add_workers(1, "--nworkers", "2", nanny=True)
         with cluster.client() as client:
             client.wait_for_workers(2, timeout=60)

@@ -17,6 +17,7 @@ import zarr
 from dask_labelqc.errors import BlockError, LabelQCError, OutputError
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.pipeline.recorded import FORM
+from dask_labelqc.storage import fence
 from dask_labelqc.storage.fence import FencedStore
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
 from tests.pipeline.progress import Stop
@@ -319,18 +320,18 @@ def test_no_space(
     """The disk is full after some writes; with room again the job finishes, with the same bytes."""
     audit(stored, tmp_path / "whole", write_pixel_scores=True)
     written = 0
-    put_file = FencedStore.put_file
+    write_file = fence._write_file
 
-    def limited(self: Any, key: Any, data: Any) -> None:
+    def limited(path: Path, data: Any) -> str:
         nonlocal written
         written += 1
         if written > room:
-            put_file(self, f"{key}.partial", data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, "No space left on device", key)
-        put_file(self, key, data)
+            write_file(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        return write_file(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FencedStore, "put_file", limited)
+        patch.setattr(fence, "_write_file", limited)
         with pytest.raises(LabelQCError, match="No space left on device") as raised:
             audit(stored, tmp_path / "out", write_pixel_scores=True, n_jobs=client_uses_threads)
     assert isinstance(raised.value, OutputError if room in (1, 31) else BlockError)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dask_labelqc.errors import InputError, OutputError
-from dask_labelqc.storage.fence import Claim, FencedStore
+from dask_labelqc.storage.fence import Claim, FencedStore, open_desk
 from dask_labelqc.storage.ledger import FOLDER, HASH_BYTES, NAME, Ledger, writer_name
 from dask_labelqc.storage.objects import remove_folder, write_object
 from dask_labelqc.storage.stores import open_store
@@ -105,6 +105,7 @@ def test_no_job_deletes_records(ledger: Ledger) -> None:
     write(ledger, "w-000000", ["a"])
     claim = Claim("checkpoint/claims", "checkpoint/claims/000000", b"mine")
     write_object(ledger.store, claim.key, claim.content)
+    assert open_desk(ledger.store, claim)
     fenced = FencedStore(ledger.store, claim)
     for key in ("zarr.json", "label_issues/c/0"):
         write_object(fenced, key, b"1")
