@@ -10,6 +10,7 @@ What is about the start of Python itself, its imports or its allocator, needs `s
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import runpy
 import signal
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -111,6 +112,22 @@ def run(*command: object, timeout: float = 240, **options: Any) -> Ran:
         with Fork(*command, out=out, err=err, **options) as process:
             status = process.wait(timeout)
         return Ran(status, out.read_text(), err.read_text())
+
+
+def status_of_fork(function: Callable[[], object]) -> int:
+    """Call a function in a fork of this process; return its exit status, negative for a signal."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    faulthandler.dump_traceback_later(120, exit=True)  # one that hangs says where
+    try:
+        function()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _become(

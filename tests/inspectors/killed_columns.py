@@ -7,13 +7,12 @@ runs. Prints JSON: the exit status of each, negative for a signal.
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.forks import run
+from tests.forks import run, status_of_fork
 from tests.inspectors.columns import finish, make
 from tests.pipeline.killing import die_at_write
 
@@ -43,22 +42,8 @@ def _run(kind: str, output: str, kill_at: int, finishing: bool) -> None:
             made.put(inspector, left[first : first + 3])
 
 
-def _fork(run: dict[str, Any]) -> int:
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
-    try:
-        _run(**run)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
 def main() -> None:
-    print(json.dumps([_fork(run) for run in json.loads(sys.argv[1])]))
+    print(json.dumps([status_of_fork(partial(_run, **each)) for each in json.loads(sys.argv[1])]))
 
 
 if __name__ == "__main__":

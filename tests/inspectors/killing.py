@@ -6,16 +6,14 @@ runs. Prints JSON: the exit status of each run, negative for a signal.
 
 from __future__ import annotations
 
-import faulthandler
 import json
-import os
 import sys
-import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.forks import run
+from tests.forks import run, status_of_fork
 from tests.inspectors.recording import finish, inspector, names, put
 from tests.pipeline.killing import die_at_write
 from tests.strategies import Case, make_case
@@ -59,23 +57,8 @@ def _run(output: str, kill_at: int = 0, images: Sequence[int] = ()) -> None:
         finish(Path(output))
 
 
-def _fork(run: dict[str, Any]) -> int:
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
-    faulthandler.dump_traceback_later(60, exit=True)  # a run that hangs says where
-    try:
-        _run(**run)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
 def main() -> None:
-    print(json.dumps([_fork(run) for run in json.loads(sys.argv[1])]))
+    print(json.dumps([status_of_fork(partial(_run, **each)) for each in json.loads(sys.argv[1])]))
 
 
 if __name__ == "__main__":

@@ -7,18 +7,16 @@ Prints JSON: the exit status of each run, negative for a signal; the first that 
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.forks import Fork, run
+from tests.forks import Fork, run, status_of_fork
 from tests.pipeline.datasets import Stored
 
 
@@ -107,25 +105,10 @@ def _run(
         run(n_jobs=2, client=client, **arguments)
 
 
-def _fork(run: dict[str, Any]) -> int:
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
-    faulthandler.dump_traceback_later(120, exit=True)  # a run that hangs says where
-    try:
-        _run(**run)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
 def main() -> None:
     statuses = []
     for each in json.loads(sys.argv[1]):
-        statuses.append(_fork(each))
+        statuses.append(status_of_fork(partial(_run, **each)))
         if "kill_at" in each and statuses[-1] == 0:
             break
     print(json.dumps(statuses))
