@@ -19,6 +19,7 @@ from zarr.storage import LocalStore
 from dask_labelqc.errors import BlockError, OutputError, TakenOverError
 from dask_labelqc.pipeline import lease
 from dask_labelqc.pipeline.identity import is_alive, own_identity
+from dask_labelqc.storage.fence import close_desk
 from tests.clusters import wait_for
 from tests.forks import ROOT
 from tests.pipeline.datasets import Stored, audit, check, files, write_case
@@ -227,6 +228,7 @@ def test_a_process_of_another_namespace(fast: None, stored: Stored, half: Path) 
 def take_over(output: Path) -> None:
     """As another job does that finds this one gone."""
     (output / lease.CLAIMS / "000001").write_text(json.dumps({"id": "y"} | own_identity()))
+    close_desk(LocalStore(output), f"{lease.CLAIMS}/000000")
     (output / lease.CLAIMS / "000000").unlink()
 
 
