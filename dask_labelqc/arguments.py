@@ -54,13 +54,13 @@ def number_of_threads(n_jobs: Any) -> int:
     return positive_integer("n_jobs", os.cpu_count() or 1 if n_jobs is None else n_jobs)
 
 
-def texts_of_ids(ids: Any, name: str = "ids") -> list[str]:
+def texts_of_ids(ids: Any, name: str = "ids", *, repeated: bool = False) -> list[str]:
     """Return ids as texts; whole numbers are written in decimal digits.
 
     Raises
     ------
     InputError
-        One is neither a text nor a whole number, or one stands for two items.
+        One is neither a text nor a whole number, or stands for two items and may not be repeated.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def texts_of_ids(ids: Any, name: str = "ids") -> list[str]:
         raise InputError(
             f"{name}: got {ids!r}, it must be a sequence of texts or whole numbers"
         ) from None
-    if len(set(found)) < len(found):
+    if not repeated and len(set(found)) < len(found):
         twice = [value for value, count in Counter(found).items() if count > 1]
         raise InputError(
             f"{name}: {', '.join(map(repr, twice[:SHOWN]))}{', ...' * (len(twice) > SHOWN)} "
@@ -87,6 +87,13 @@ def texts_of_ids(ids: Any, name: str = "ids") -> list[str]:
 
 def _text(value: Any, place: int, name: str) -> str:
     if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{name}: got {value!r} at {place}, which cannot be written as UTF-8; give that "
+                "item another id"
+            ) from None
         return value
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # a tensor of one number
@@ -140,4 +147,9 @@ def names_of_classes(
                 f"class_names: got {k!r}: {named_as!r}, it must be a class of 0..{num_classes - 1} "
                 "and its name"
             )
+    twice = [named_as for named_as, count in Counter(class_names.values()).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"class_names: {twice[0]!r} is the name of several classes, of one it must be"
+        )
     return {int(k): class_names[k] for k in sorted(class_names)}

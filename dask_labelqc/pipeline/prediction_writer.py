@@ -1,20 +1,18 @@
 """Keep the predictions of a model, batch by batch, as a dataset that an audit reads.
 
-Batches become parts: one object each with what was put into it, and a small one that says so once
-the first is whole. Any number of processes make them side by side, none waits for another, and what
-a process that was killed had not yet put into one is all that is lost. In the end one process lays
-the parts out as arrays, every shard of which it writes once.
+Batches become records: objects with what was put into them, each written whole. Any number of
+processes make them side by side, none waits for another, and what a process that was killed had not
+yet put into one is all that is lost. In the end one process lays the records out as arrays, every
+shard of which it writes once.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -23,17 +21,23 @@ import numpy as np
 import zarr
 from array_api_compat import array_namespace
 
-from dask_labelqc.arguments import positive_integer
+from dask_labelqc.arguments import (
+    check_flag,
+    names_of_classes,
+    number_of_classes,
+    positive_integer,
+    texts_of_ids,
+)
 from dask_labelqc.devices.arrays import in_memory, to_host
 from dask_labelqc.devices.condense import probabilities
-from dask_labelqc.errors import InputError, OutputError
-from dask_labelqc.images import IMAGE, IMAGE_ID, PIXEL, ImageTable
+from dask_labelqc.errors import InputError, LabelQCError, OutputError
 from dask_labelqc.kernels.tiles import PROBABILITY_TOLERANCE
+from dask_labelqc.pipeline.lease import hold
 from dask_labelqc.pipeline.output import output_store, writing
-from dask_labelqc.storage.coordinates import SPATIAL
+from dask_labelqc.pipeline.prediction_layout import BEGUN, LABELS_DTYPE, SHAPE, JoinedImages
 from dask_labelqc.storage.groups import consolidate
+from dask_labelqc.storage.ledger import FOLDER, HASH_BYTES, PARAMETERS, PREDICTIONS, Ledger
 from dask_labelqc.storage.objects import (
-    create_object,
     is_absent,
     list_names,
     read_object,
@@ -41,32 +45,125 @@ from dask_labelqc.storage.objects import (
     remove_object,
     write_object,
 )
-from dask_labelqc.storage.packing import pack, unpack
-from dask_labelqc.typing import AnyArray, Shape
+from dask_labelqc.storage.packing import pack
+from dask_labelqc.storage.recorder import Recorder
+from dask_labelqc.typing import AnyArray
 
 __all__ = ["PredictionWriter", "StoredDtype"]
 
 StoredDtype = Literal["uint8", "uint16", "float16", "float32"]
 
+FORM = 1
+"""Of the records; those of another form say something else by the same names."""
 PART_BYTES = 2**26
-"""Of labels and predictions of a part, as they are stored but for their compression."""
-CHUNK_PIXELS = 2**20
-SHARD_CHUNKS = 16
-SHARD_BYTES = 2**28
-"""That a shard of predictions takes at the most, before it is compressed: it is held whole."""
-PARTS, HEAD, BEGUN = "parts", ".json", "writer.json"
-HEADS_AT_ONCE = 16
+"""Of labels and predictions of a record, as they are stored but for their compression."""
+PART_IMAGES = 2**14
+FINISHING = f"{FOLDER}/finishing"
+"""Is there from when the records are counted that are to be laid out."""
 
 
 @dataclass(frozen=True)
-class _Head:
-    """What is in a part; it is written when the part is whole."""
+class _Images:
+    r"""Images that wait for a record: labels (\*spatial), and predictions (K, \*spatial)."""
 
-    name: str
-    ids: list[str]
-    shapes: list[list[int]]
-    labels_dtype: str
-    sizes: tuple[int, int]
+    ids: Sequence[str]
+    labels: Sequence[AnyArray]
+    stored: Sequence[AnyArray]
+    begun: int
+
+    @property
+    def hashes(self) -> AnyArray:
+        """Of what each is, however wide the dtype of its labels."""
+        digests = [
+            hashlib.blake2b(repr(labels.shape).encode(), digest_size=HASH_BYTES)
+            for labels in self.labels
+        ]
+        for digest, labels, stored in zip(digests, self.labels, self.stored, strict=True):
+            digest.update(labels.astype(np.int64).data)
+            digest.update(np.ascontiguousarray(stored).data)
+        found = np.frombuffer(b"".join(digest.digest() for digest in digests), np.uint8)
+        return found.reshape(-1, HASH_BYTES)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(image.nbytes for image in (*self.labels, *self.stored))
+
+    def follows(self, other: _Images) -> bool:
+        return self.labels[0].ndim == other.labels[0].ndim
+
+    def joined_with(self, others: Sequence[_Images]) -> _Images:
+        parts = [self, *others]
+        ids, labels, stored = (
+            [image for part in parts for image in getattr(part, name)]
+            for name in ("ids", "labels", "stored")
+        )
+        return _Images(ids, labels, stored, self.begun)
+
+    def head(self) -> dict[str, AnyArray]:
+        dtype = np.result_type(*{image.dtype for image in self.labels})
+        shapes = np.array([image.shape for image in self.labels])
+        return {BEGUN: np.array(self.begun), SHAPE: shapes, LABELS_DTYPE: np.zeros(0, dtype)}
+
+    def body(self) -> dict[str, AnyArray]:
+        dtype = self.head()[LABELS_DTYPE].dtype
+        given = np.concatenate([image.astype(dtype).reshape(-1) for image in self.labels])
+        flat = [image.reshape(len(image), -1) for image in self.stored]
+        return {"labels": pack(given), "pred_probs": pack(np.concatenate(flat, axis=1))}
+
+
+class _Recorder(Recorder[_Images]):
+    """Puts images on record as long as nobody lays them out."""
+
+    def flush(self) -> None:
+        self._own()
+        with self._lock:
+            if self._waiting:
+                self.check_unfinished("put on record", within=False)
+                super().flush()
+                # Who began to finish meanwhile may have counted the records before.
+                self.check_unfinished("put on record for sure", within=False)
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        self.check_unfinished("looked up")
+        return super().missing(ids)
+
+    def check_unfinished(self, what: str, *, within: bool = True) -> None:
+        """Raise OutputError if the records are laid out, or, not `within` that, if they are being.
+
+        Parameters
+        ----------
+        what
+            That cannot be done with images.
+        within
+            Whether it may be done meanwhile.
+        """
+        store = self._ledger.store
+        if self._ledger.parameters() is None:
+            raise OutputError(
+                f"store: {str(store)!r} is finished, no more images can be {what}; name a new place"
+            )
+        if not within and read_object(store, FINISHING) is not None:
+            raise OutputError(
+                f"store: {str(store)!r} is being finished, no more images can be {what}; name a "
+                "new place, or where that was killed, call finish() again"
+            )
+
+    @contextmanager
+    def finishing(self, url: str) -> Iterator[Ledger]:
+        """Give the records to be laid out, alone; after that there are none, and no writers."""
+        self.flush()
+        self.check_unfinished("finished")
+        store = self._ledger.store
+        with hold(store, url):
+            self.check_unfinished("finished")  # by who held it before
+            write_object(store, FINISHING, b"")
+            try:
+                yield self._ledger
+            except InputError:  # nothing was laid out
+                remove_object(store, FINISHING)
+                raise
+            remove_object(store, PARAMETERS)  # first: then it is finished
+            remove_folder(store, FOLDER)
 
 
 class PredictionWriter:
@@ -129,41 +226,25 @@ class PredictionWriter:
         part_bytes: int = PART_BYTES,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if positive_integer("num_classes", num_classes) < 2:
-            raise InputError(f"num_classes: got {num_classes}, it must be 2 or more")
+        self._num_classes = number_of_classes("num_classes", num_classes)
         if dtype not in get_args(StoredDtype):
             allowed = ", ".join(get_args(StoredDtype))
             raise InputError(f"dtype: got {dtype!r}, it must be one of {allowed}")
-        self._url, self._num_classes, self._dtype = str(store), num_classes, np.dtype(dtype)
-        self._part_bytes = positive_integer("part_bytes", part_bytes)
-        self._store = output_store(store, storage_options)
-        # In the order in which writers began; each has its own names, so that none overwrites.
-        self._name, self._parts = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}", 0
-        self._held: list[tuple[str, AnyArray, AnyArray]] = []
-        self._bytes = 0
-        with writing(self._url):
-            self._begin()
-
-    def _begin(self) -> None:
-        """Be the first who writes here, or see that those before were begun alike."""
-        about = {"num_classes": self._num_classes, "dtype": self._dtype.name}
-        found = None if is_absent(self._store) else read_object(self._store, BEGUN)
-        if found is None:
-            if not is_absent(self._store) and read_object(self._store, "zarr.json") is not None:
-                raise OutputError(
-                    f"store: {self._url!r} is a Zarr group, finished or not of this; name a new "
-                    "place"
-                )
-            if create_object(self._store, BEGUN, json.dumps(about).encode()):
-                return
-            found = read_object(self._store, BEGUN)
-        had = json.loads(found or b"{}")
-        for name, value in about.items():
-            if had.get(name) != value:
-                raise OutputError(
-                    f"store: {self._url!r} was begun with {name}={had.get(name)!r}, now it is "
-                    f"{value!r}; name a new place, or go on as it was begun"
-                )
+        self._url, self._dtype = str(store), np.dtype(dtype)
+        with _of_store(self._url):
+            _check_place(store, storage_options)
+            self._recorder = _Recorder(
+                store,
+                {
+                    "form": FORM,
+                    "what": PREDICTIONS,
+                    "num_classes": self._num_classes,
+                    "dtype": self._dtype.name,
+                },
+                flush_items=PART_IMAGES,
+                flush_bytes=positive_integer("part_bytes", part_bytes),
+                storage_options=storage_options,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -190,7 +271,8 @@ class PredictionWriter:
         Parameters
         ----------
         ids
-            What each image is called, as text.
+            What each image is called, texts or whole numbers. An image that comes again, as from a
+            sampler that pads, counts once; it must be the same.
         labels
             Integers (n, \*spatial), or a list of arrays (\*spatial): NumPy, torch, JAX, CuPy.
         pred_probs, logits
@@ -200,27 +282,29 @@ class PredictionWriter:
         Raises
         ------
         InputError
-            What is given does not fit; names the image.
+            What is given does not fit, and nothing of the batch is taken; names the image.
         OutputError
-            It cannot be written.
+            It cannot be written, or it is finished.
         """
         if (pred_probs is None) == (logits is None):
             raise InputError("pred_probs, logits: give one of them")
-        names, predictions = [str(i) for i in ids], logits if pred_probs is None else pred_probs
+        names = texts_of_ids(ids, repeated=True)
+        predictions = logits if pred_probs is None else pred_probs
         if not len(names) == len(labels) == len(predictions):
             raise InputError(
                 f"ids, labels, predictions: got {len(names)}, {len(labels)} and "
                 f"{len(predictions)} of them; they must be as many"
             )
+        _check_unmasked(names, labels, predictions)
         stored = self._stored(names, predictions, from_logits=pred_probs is None)
-        for name, given, predicted in zip(names, labels, stored, strict=True):
-            # A copy: who predicts uses the memory of a batch again.
-            image = np.array(to_host(given))
-            _check_image(name, image, predicted, self._num_classes)
-            self._held.append((name, image, predicted))
-            self._bytes += image.nbytes + predicted.nbytes
-            if self._bytes >= self._part_bytes:
-                self._flush()
+        # Copies: who predicts uses the memory of a batch again.
+        given = [np.array(to_host(image)) for image in labels]
+        images = list(zip(names, given, stored, strict=True))
+        for image in images:
+            _check_image(*image, self._num_classes)
+        with _of_store(self._url):
+            for name, image, predicted in images:
+                self._recorder.add(_Images([name], [image], [predicted], time.time_ns()))
 
     def _stored(
         self, names: Sequence[str], predictions: Any, *, from_logits: bool
@@ -267,59 +351,26 @@ class PredictionWriter:
                     f"0 as {self._dtype}; where there are so many classes, dtype='uint16'"
                 )
 
-    def _flush(self) -> None:
-        """Write what is held as a part: its content, then what says that it is whole."""
-        if not self._held:
-            return
-        ids, labels, stored = zip(*self._held, strict=True)
-        dtype = np.result_type(*{image.dtype for image in labels})
-        given = pack(np.concatenate([image.astype(dtype).reshape(-1) for image in labels]))
-        predicted = pack(
-            np.concatenate([image.reshape(self._num_classes, -1) for image in stored], axis=1)
-        )
-        name = f"{self._name}-{self._parts:06d}"
-        shapes = [list(image.shape) for image in labels]
-        sizes = given.nbytes, predicted.nbytes
-        head = _Head(name, list(ids), shapes, dtype.str, sizes)
-        with writing(self._url):
-            content = given.tobytes() + predicted.tobytes()
-            write_object(self._store, f"{PARTS}/{name}", content)
-            write_object(self._store, f"{PARTS}/{name}{HEAD}", json.dumps(asdict(head)).encode())
-        self._parts += 1
-        self._held, self._bytes = [], 0
-
     def close(self) -> None:
         """Write what is held; the writer may go on after that."""
-        self._flush()
+        with _of_store(self._url):
+            self._recorder.flush()
 
     def missing(self, ids: Iterable[Any]) -> list[str]:
         """Return those of some ids, in their order, that no process has written.
 
         What this writer holds counts as written.
         """
-        there = {name for head in self._heads() for name in head.ids}
-        there |= {name for name, _, _ in self._held}
-        return [name for name in map(str, ids) if name not in there]
-
-    def _heads(self) -> list[_Head]:
-        """Return what is in each part that is whole, in the order of the writers."""
-        names = sorted(n for n in list_names(self._store, PARTS) if n.endswith(HEAD))
-
-        def read(name: str) -> _Head:
-            data = read_object(self._store, f"{PARTS}/{name}")
-            assert data is not None
-            return _Head(**json.loads(data))
-
-        with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
-            return list(pool.map(read, names))
+        with _of_store(self._url):
+            return self._recorder.missing(texts_of_ids(ids, repeated=True))
 
     def finish(
         self, *, regular: bool = False, class_names: Sequence[str] | None = None
     ) -> zarr.Group:
         """Lay out what all processes have written as a dataset; one of them does this, at the end.
 
-        An image that was written twice is there once, as it was written first. Killed on the way,
-        this is done again.
+        An image that was written twice, the same, is there once. Killed on the way, this is done
+        again; once it is done, nothing can be written here any more.
 
         Parameters
         ----------
@@ -337,20 +388,70 @@ class PredictionWriter:
         Raises
         ------
         InputError
-            There are no images, or they have not one size and it is to be regular.
+            There are no images, one was written twice and not the same, they have not one size and
+            it is to be regular, or the names are not those of K classes.
         OutputError
-            It cannot be written.
+            It is finished, or another process is finishing it; or it cannot be written.
         """
-        self._flush()
-        with writing(self._url):
-            joined = _Joined.of(self._store, self._heads(), self._num_classes, self._dtype)
+        check_flag("regular", regular)
+        names = names_of_classes(class_names, self._num_classes)
+        with _of_store(self._url), self._recorder.finishing(self._url) as ledger:
+            joined = JoinedImages.of(ledger, self._num_classes, self._dtype)
+            if regular:
+                joined.check_regular()
             group = joined.write(regular)
-            if class_names is not None:
-                group.attrs["class_names"] = [str(name) for name in class_names]
+            if names:
+                group.attrs["class_names"] = [
+                    names.get(k, str(k)) for k in range(self._num_classes)
+                ]
             consolidate(group)
-            remove_object(self._store, BEGUN)  # first: then it is finished
-            remove_folder(self._store, PARTS)
-        return zarr.open_group(self._store, mode="r")
+        return zarr.open_group(ledger.store, mode="r")
+
+
+@contextmanager
+def _of_store(url: str) -> Iterator[None]:
+    """Say which store cannot be written; what is an output elsewhere is called a store here."""
+    try:
+        with writing(url):
+            yield
+    except LabelQCError as error:
+        error.message = error.message.replace("output: ", "store: ", 1)
+        raise
+
+
+def _check_place(url: str | Path, storage_options: Mapping[str, Any] | None) -> None:
+    """Raise OutputError if there is something else than records of predictions."""
+    store = output_store(url, storage_options)
+    there = [] if is_absent(store) else list_names(store, "")
+    if not there or read_object(store, PARAMETERS) is not None:
+        return
+    if "zarr.json" not in there:
+        others = [name for name in there if name != FOLDER and not name.endswith(".partial")]
+        if others:
+            raise OutputError(
+                f"store: {str(url)!r} exists and has other files; name a new place for it"
+            )
+        return
+    found = set(zarr.open_group(store, mode="r"))
+    if {"labels", "pred_probs", "image_id"} <= found:
+        raise OutputError(
+            f"store: {str(url)!r} is finished, no more images can be written; name a new place. "
+            "What is there is its image_id"
+        )
+    raise OutputError(f"store: {str(url)!r} is a Zarr group of something else; name a new place")
+
+
+def _check_unmasked(names: Sequence[str], labels: Any, predictions: Any) -> None:
+    """Raise InputError for the first image with masked pixels, which a store would not know of."""
+    for what, images in (("labels", labels), ("pred_probs", predictions)):
+        parts = images if isinstance(images, list | tuple) else [images]
+        if not any(np.ma.is_masked(part) for part in parts):
+            continue
+        name = next(n for n, image in zip(names, images, strict=True) if np.ma.is_masked(image))
+        raise InputError(
+            f"{what}: {name!r} has masked pixels, and masks are not stored; give these pixels a "
+            "label of their own, such as 255, and audit with ignore_index of it"
+        )
 
 
 def _check_image(name: str, labels: AnyArray, stored: AnyArray, num_classes: int) -> None:
@@ -364,162 +465,5 @@ def _check_image(name: str, labels: AnyArray, stored: AnyArray, num_classes: int
             f"pred_probs: {name!r} has shape {stored.shape}, it must be "
             f"{(num_classes, *labels.shape)}: the classes, and the shape of its labels"
         )
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """The images of all parts, each once."""
-
-    store: Any
-    heads: Sequence[_Head]
-    table: ImageTable
-    kept: Sequence[Sequence[int]]
-    num_classes: int
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def of(
-        cls, store: Any, heads: Sequence[_Head], num_classes: int, dtype: np.dtype[Any]
-    ) -> _Joined:
-        seen: set[str] = set()
-        kept: list[list[int]] = []
-        for head in heads:
-            kept.append([])
-            for i, name in enumerate(head.ids):
-                if name not in seen:
-                    seen.add(name)
-                    kept[-1].append(i)
-        chosen = [(head, i) for head, of_head in zip(heads, kept, strict=True) for i in of_head]
-        dims = {len(head.shapes[i]) for head, i in chosen}
-        if len(dims) > 1:
-            raise InputError(f"labels: got images of {sorted(dims)} dimensions, they must be alike")
-        shapes = np.array([head.shapes[i] for head, i in chosen] or np.zeros((0, 2)))
-        table = ImageTable.of([head.ids[i] for head, i in chosen], shapes)
-        return cls(store, heads, table, kept, num_classes, dtype)
-
-    @cached_property
-    def labels_dtype(self) -> np.dtype[Any]:
-        return np.result_type(*{np.dtype(head.labels_dtype) for head in self.heads})
-
-    def write(self, regular: bool) -> zarr.Group:
-        """Write both arrays and the table."""
-        shape = self.table.regular
-        if regular and shape is None:
-            by_size = np.argsort(self.table.shapes.prod(axis=1))[[0, -1]]
-            sizes = [tuple(self.table.shapes[i].tolist()) for i in by_size]
-            raise InputError(
-                f"regular: images have different sizes, such as {sizes[0]} and "
-                f"{sizes[1]}; leave it out"
-            )
-        group = zarr.open_group(self.store, mode="a")
-        labels, pred_probs = self._arrays(group, shape if regular else None)
-        length = labels.shards or labels.chunks
-        start = 0
-        for given, predicted in self._runs(length[0] if not regular else length[0] * self._pixels):
-            here = slice(start, start + given.size)
-            if regular:
-                images = slice(start // self._pixels, (start + given.size) // self._pixels)
-                sides = labels.shape[1:]
-                labels[images] = given.reshape(-1, *sides)
-                whole = predicted.reshape(self.num_classes, -1, *sides)
-                pred_probs[images] = np.moveaxis(whole, 0, 1)
-            else:
-                labels[here] = given
-                pred_probs[:, here] = predicted
-            start += given.size
-        if regular:
-            self.table.write_column(group, IMAGE_ID)
-        else:
-            self.table.write(group)
-        return group
-
-    @property
-    def _pixels(self) -> int:
-        """Of an image, where all have one size."""
-        return int(self.table.shapes[0].prod())
-
-    def _arrays(
-        self, group: zarr.Group, regular: Shape | None
-    ) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
-        """Create both arrays: chunks of all classes, in shards that a process can hold."""
-        pixel_bytes = self.num_classes * self.dtype.itemsize
-        whole = self.table.num_pixels
-        shards = max(min(SHARD_CHUNKS, SHARD_BYTES // (CHUNK_PIXELS * pixel_bytes)), 1)
-        sides: Shape = () if regular is None else regular[1:]
-        dims = (PIXEL,) if regular is None else (IMAGE, *SPATIAL[-len(sides) :])
-        each = 1 if regular is None else self._pixels
-        length = whole // each
-        chunk = min(max(CHUNK_PIXELS // each, 1), length)
-        shards = chunk * min(shards, -(-length // chunk))
-
-        def with_classes(first: Any, sides: Sequence[Any], classes: Any) -> tuple[Any, ...]:
-            """Put the classes first where pixels are in a row, else after the images."""
-            return (classes, first) if regular is None else (first, classes, *sides)
-
-        create: Any = partial(
-            group.create_array,
-            overwrite=True,
-            # What is not there reads as class 0, of which an audit warns.
-            config={"write_empty_chunks": True},
-        )
-        labels = create(
-            "labels",
-            shape=(length, *sides),
-            dtype=self.labels_dtype,
-            chunks=(chunk, *sides),
-            shards=(shards, *sides),
-            dimension_names=dims,
-        )
-        pred_probs = create(
-            "pred_probs",
-            shape=with_classes(length, sides, self.num_classes),
-            dtype=self.dtype,
-            chunks=with_classes(chunk, sides, self.num_classes),
-            shards=with_classes(shards, sides, self.num_classes),
-            dimension_names=with_classes(dims[0], dims[1:], "class"),
-            attributes=_scale(self.dtype),
-        )
-        return labels, pred_probs
-
-    def _runs(self, length: int) -> Iterator[tuple[AnyArray, AnyArray]]:
-        """Yield labels (S,) and predictions (K, S) of all pixels, so many at a time."""
-        held: list[tuple[AnyArray, AnyArray]] = []
-        size = 0
-        for part in self._contents():
-            held.append(part)
-            size += part[0].size
-            while size >= length:
-                given, predicted = _concatenated(held)
-                yield given[:length], predicted[:, :length]
-                held, size = [(given[length:], predicted[:, length:])], size - length
-        if size:
-            yield _concatenated(held)
-
-    def _contents(self) -> Iterator[tuple[AnyArray, AnyArray]]:
-        """Yield the images of each part that are kept."""
-        for head, kept in zip(self.heads, self.kept, strict=True):
-            if not kept:
-                continue
-            data = read_object(self.store, f"{PARTS}/{head.name}")
-            if data is None or len(data) != sum(head.sizes):
-                raise OutputError(f"store: the part {head.name} is not what was written")
-            content = np.frombuffer(data, np.uint8)
-            given = unpack(content[: head.sizes[0]], np.dtype(head.labels_dtype))
-            predicted = unpack(content[head.sizes[0] :], self.dtype).reshape(self.num_classes, -1)
-            if len(kept) < len(head.ids):
-                here = ImageTable.of(head.ids, head.shapes).some(kept)
-                index = here.flat_index(np.arange(here.size))
-                given, predicted = given[index], predicted[:, index]
-            yield given.astype(self.labels_dtype, copy=False), predicted
-
-
-def _scale(dtype: np.dtype[Any]) -> dict[str, float]:
-    """Return the attributes by which integers become probabilities."""
-    return {"scale_factor": 1 / np.iinfo(dtype).max} if dtype.kind == "u" else {}
-
-
-def _concatenated(parts: Sequence[tuple[AnyArray, AnyArray]]) -> tuple[AnyArray, AnyArray]:
-    if len(parts) == 1:
-        return parts[0]
-    labels, stored = zip(*parts, strict=True)
-    return np.concatenate(labels), np.concatenate(stored, axis=1)
+    if not labels.size:
+        raise InputError(f"labels: {name!r} has shape {labels.shape}; it must have pixels")

@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from zarr.errors import ContainsGroupError, NodeNotFoundError, NodeTypeValidationError
 
-from dask_labelqc.errors import InputError, StoreError
+from dask_labelqc.errors import InputError, LabelQCError, StoreError
 from dask_labelqc.extent import Extent, Gaps, name_images
 from dask_labelqc.storage.ahead import AHEAD, reads_ahead
 from dask_labelqc.storage.alignment import ClassDim, ImageDim, Lineup, line_up
@@ -25,6 +25,7 @@ from dask_labelqc.storage.chunks import ChunkReader
 from dask_labelqc.storage.coordinates import output_dims, output_image_dim
 from dask_labelqc.storage.dimensions import describe, dimension_names, siblings
 from dask_labelqc.storage.gaps import gaps_of, watched
+from dask_labelqc.storage.ledger import PREDICTIONS, Ledger
 from dask_labelqc.storage.reading import decoding, reading_extents
 from dask_labelqc.storage.stores import open_store, store_url
 from dask_labelqc.typing import AnyArray, Shape
@@ -76,7 +77,8 @@ def open_array(
     try:
         return zarr.open_array(store, mode="r")
     except (FileNotFoundError, NodeNotFoundError) as error:
-        raise InputError(f"{name}: there is no Zarr array at {str(source)!r}") from error
+        begun = _begun(str(source), storage_options)
+        raise InputError(f"{name}: there is no Zarr array at {str(source)!r}{begun}") from error
     except StoreError as error:
         raise InputError(f"{name}: {error}") from error
     except (ContainsGroupError, NodeTypeValidationError) as error:
@@ -90,6 +92,17 @@ def open_array(
         raise InputError(
             f"{name}: the metadata of the Zarr array at {str(source)!r} are damaged: {error}"
         ) from error
+
+
+def _begun(source: str, storage_options: Mapping[str, Any] | None) -> str:
+    """Say if an array is not there because nobody has laid out yet what was written."""
+    with suppress(LabelQCError, OSError, ValueError):
+        store = open_store(source.rstrip("/").rpartition("/")[0], storage_options)
+        if (Ledger(store).parameters() or {}).get("what") == PREDICTIONS:
+            return (
+                ", a PredictionWriter has begun it; when all images are written, call its finish()"
+            )
+    return ""
 
 
 def _what_it_is(source: Any) -> str:

@@ -34,11 +34,21 @@ from dask_labelqc.storage.objects import (
 from dask_labelqc.storage.packing import Record, pack, to_bytes, unpack
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["FOLDER", "HASH_BYTES", "Entry", "Ledger", "writer_name"]
+__all__ = [
+    "FOLDER",
+    "HASH_BYTES",
+    "PARAMETERS",
+    "PREDICTIONS",
+    "Entry",
+    "Ledger",
+    "writer_name",
+]
 
 FOLDER = "records"
 """In an output."""
 PARAMETERS = f"{FOLDER}/parameters.json"
+PREDICTIONS = "predictions"
+"""What records are of that become a dataset themselves."""
 NAME = re.compile(r"[\w-]+-\d{6,}")
 PREFIX = struct.Struct("<8sIIQI")
 """A mark, and the bytes and the checksum of the head and of the body."""
