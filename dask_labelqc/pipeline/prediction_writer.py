@@ -303,8 +303,8 @@ class PredictionWriter:
         for image in images:
             _check_image(*image, self._num_classes)
         with _of_store(self._url):
-            for name, image, predicted in images:
-                self._recorder.add(_Images([name], [image], [predicted], time.time_ns()))
+            for name, labeled, predicted in images:
+                self._recorder.add(_Images([name], [labeled], [predicted], time.time_ns()))
 
     def _stored(
         self, names: Sequence[str], predictions: Any, *, from_logits: bool

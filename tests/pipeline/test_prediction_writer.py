@@ -415,7 +415,7 @@ def test_an_audit_of_what_is_not_finished(tmp_path: Path) -> None:
 def test_arguments_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dtype: got 'int8', it must be one of uint8, uint16"):
         PredictionWriter(tmp_path / "in", 4, "int8")
-    with pytest.raises(InputError, match="num_classes: got 1, it must be 2 or more"):
+    with pytest.raises(InputError, match="num_classes: got 1, it must be an integer of 2 or more"):
         PredictionWriter(tmp_path / "in", 1)
     with pytest.raises(InputError, match="images: none was written"):
         PredictionWriter(tmp_path / "in", 4).finish()
