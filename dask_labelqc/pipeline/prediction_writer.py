@@ -151,11 +151,12 @@ class _Recorder(Recorder[_Images]):
     @contextmanager
     def finishing(self, url: str) -> Iterator[Ledger]:
         """Give the records to be laid out, alone; after that there are none, and no writers."""
-        self.flush()
         self.check_unfinished("finished")
         store = self._ledger.store
         with hold(store, url):
             self.check_unfinished("finished")  # by who held it before
+            remove_object(store, FINISHING)  # of who was killed
+            self.flush()
             write_object(store, FINISHING, b"")
             try:
                 yield self._ledger
@@ -436,7 +437,7 @@ def _check_place(url: str | Path, storage_options: Mapping[str, Any] | None) -> 
     if {"labels", "pred_probs", "image_id"} <= found:
         raise OutputError(
             f"store: {str(url)!r} is finished, no more images can be written; name a new place. "
-            "What is there is its image_id"
+            "The images that are there are in its image_id"
         )
     raise OutputError(f"store: {str(url)!r} is a Zarr group of something else; name a new place")
 

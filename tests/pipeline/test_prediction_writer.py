@@ -242,9 +242,10 @@ def test_nothing_is_written_to_a_finished_store(tmp_path: Path) -> None:
         for refused in (writer.finish, lambda w=writer: w.missing(IDS)):
             with pytest.raises(OutputError, match=r"^store: .* is finished, no more images can be"):
                 refused()
-    for refused in (waiting.close, waiting.finish):
-        with pytest.raises(OutputError, match="is finished, no more images can be put on record"):
-            refused()
+    with pytest.raises(OutputError, match="is finished, no more images can be put on record"):
+        waiting.close()
+    with pytest.raises(OutputError, match="is finished, no more images can be finished"):
+        waiting.finish()
     first.close()  # of nothing, as where the writer is a context
     small = PredictionWriter(tmp_path / "other", 4, part_bytes=1)
     write(small, IDS[0])
@@ -307,8 +308,8 @@ def test_a_finish_that_was_killed_is_done_again(
         with pytest.raises(ZeroDivisionError):
             writer.finish()
     with pytest.raises(OutputError, match=r"is being finished, .* call finish\(\) again"):
-        write(PredictionWriter(tmp_path / "in", 4, part_bytes=1), IDS[0])
-    PredictionWriter(tmp_path / "in", 4).finish()
+        write(again := PredictionWriter(tmp_path / "in", 4, part_bytes=1), IDS[0])
+    again.finish()  # with what was refused
     assert files(tmp_path / "in") == files(tmp_path / "whole")
 
 
