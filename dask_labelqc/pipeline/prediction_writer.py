@@ -177,7 +177,8 @@ class PredictionWriter:
     Several processes may write to one store, each with a writer of its own. What a process has
     written is there for good once `close` has returned, or a part was full; one that was killed is
     started again with the images that are `missing`. When all are there, one process calls
-    `finish`.
+    `finish`. Threads may share a writer; a copy of it, in a process that was forked or by pickle,
+    is a writer of its own that holds nothing.
 
     Parameters
     ----------
