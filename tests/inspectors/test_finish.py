@@ -217,3 +217,15 @@ def test_opened_by_its_ids(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         opened.image(worst).label_issues.values, whole.label_issues[number].values
     )
+
+
+@pytest.mark.parametrize("lost", ["label_issues/c", "label_issues", "image_score"])
+def test_a_finished_output_of_which_something_was_deleted(lost: str, tmp_path: Path) -> None:
+    """It is written again."""
+    record(tmp_path / "out", CASE)
+    assert finish(tmp_path / "out").num_issues > 0
+    before = files(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / lost)
+    assert finish(tmp_path / "out").num_resumed == 0
+    assert files(tmp_path / "out") == before
+    assert finish(tmp_path / "out").num_resumed > 0
