@@ -187,7 +187,8 @@ def _fill(stages: JobStages, job: Job, output: str | Path, known: InputStamps) -
     with writing(output):
         check_written(job.output)
         small = [name for name, *_ in results.small]
-        objects = count_objects(job.output, {*job.arrays, *small, *carried.coordinates.variables})
+        beside = map(str, carried.coordinates.variables)
+        objects = count_objects(job.output, {*job.arrays, *small, *beside})
         about = {**about_inputs, OBJECTS: to_text(objects)}
         attributes = portable_attributes({**results.attributes, **about})
         finish_output(job.output, attributes, sorted(not_audited))
