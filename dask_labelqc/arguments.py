@@ -13,6 +13,7 @@ from dask_labelqc.errors import InputError
 
 __all__ = [
     "check_flag",
+    "check_unicode",
     "names_of_classes",
     "number_of_classes",
     "number_of_threads",
@@ -54,13 +55,25 @@ def number_of_threads(n_jobs: Any) -> int:
     return positive_integer("n_jobs", os.cpu_count() or 1 if n_jobs is None else n_jobs)
 
 
-def texts_of_ids(ids: Any, name: str = "ids", *, repeated: bool = False) -> list[str]:
+def check_unicode(name: str, text: str) -> None:
+    """Raise InputError if a text cannot be written as UTF-8: of a file's name in other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name}: {text!r} is no Unicode text, as the name of a file that is not in UTF-8; "
+            "rename it"
+        ) from None
+
+
+def texts_of_ids(ids: Any, name: str = "ids", *, unique: bool = False) -> list[str]:
     """Return ids as texts; whole numbers are written in decimal digits.
 
     Raises
     ------
     InputError
-        One is neither a text nor a whole number, or stands for two items and may not be repeated.
+        One is neither a text nor a whole number, or no Unicode; or, if they are to be `unique`, one
+        stands for two items.
 
     Examples
     --------
@@ -76,24 +89,19 @@ def texts_of_ids(ids: Any, name: str = "ids", *, repeated: bool = False) -> list
         raise InputError(
             f"{name}: got {ids!r}, it must be a sequence of texts or whole numbers"
         ) from None
-    if not repeated and len(set(found)) < len(found):
+    if unique and len(set(found)) < len(found):
         twice = [value for value, count in Counter(found).items() if count > 1]
+        stand = "stands" if len(twice) == 1 else "stand"
         raise InputError(
             f"{name}: {', '.join(map(repr, twice[:SHOWN]))}{', ...' * (len(twice) > SHOWN)} "
-            "stands for more than one item; each must have an id of its own"
+            f"{stand} for more than one item; each must have an id of its own"
         )
     return found
 
 
 def _text(value: Any, place: int, name: str) -> str:
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{name}: got {value!r} at {place}, which cannot be written as UTF-8; give that "
-                "item another id"
-            ) from None
+        check_unicode(name, value)
         return value
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # a tensor of one number

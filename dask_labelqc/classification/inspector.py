@@ -55,7 +55,7 @@ class LabelInspector(TwoPassInspector):
     verbose
         Say on the standard error how many examples an answer is based on.
     quality_score_kwargs, num_issue_kwargs
-        As in `find_label_issues_batched`.
+        As in `find_label_issues_batched`; what is in them are arguments of `audit_examples_zarr`.
     n_jobs
         Threads for each batch; None: one for each core.
     class_names
@@ -194,6 +194,14 @@ class LabelInspector(TwoPassInspector):
                 "score_label_quality() for two passes"
             )
         return self._recorder
+
+    def _check_passes(self) -> None:
+        if self._recorder is not None:
+            raise InputError(
+                "output: this inspector puts records in its output, in one pass: update() takes "
+                "batches in, and finish_audit() makes the audit; for two passes make one without "
+                "an output"
+            )
 
     def flush(self) -> None:
         """Put all that waits on record.

@@ -14,7 +14,7 @@ from dask_labelqc.classification.recorded import recorded
 from dask_labelqc.classification.statistics import ExampleStatistics
 from dask_labelqc.errors import Advice, InputError
 from dask_labelqc.storage.columns import Columns
-from dask_labelqc.storage.recorder import Recorder
+from dask_labelqc.storage.recorder import Recorder, check_repeated
 from dask_labelqc.typing import Floats
 
 __all__ = ["EXAMPLES", "EXAMPLE_FORM", "ExampleRecorder"]
@@ -110,6 +110,8 @@ class ExampleRecorder:
 
         options = self._options.scan(float("inf"))
         statistics, found = scanned(batch, 0, options, threads, named)
-        worst, self._stored = statistics.worst_sum, stored
-        self.records.add(recorded(names, batch, found, worst, self._options))
+        columns = recorded(names, batch, found, statistics.worst_sum, self._options)
+        check_repeated([columns])
+        self._stored = stored
+        self.records.add(columns)
         return statistics, batch.form.sum_tolerance

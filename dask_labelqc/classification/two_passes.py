@@ -83,6 +83,7 @@ class TwoPassInspector:
 
     def update_confident_thresholds(self, labels: Any, pred_probs: Any) -> None:
         """Learn from the labels (n,) and predictions (n, K) of one more batch."""
+        self._check_passes()
         batch = batch_of(labels, pred_probs, self.num_class)
         if batch is None:
             return
@@ -147,6 +148,7 @@ class TwoPassInspector:
         InputError
             None has been seen.
         """
+        self._check_passes()
         if self.examples_processed_thresh < 1:
             raise InputError(
                 "confident thresholds: no examples have been seen; "
@@ -175,6 +177,7 @@ class TwoPassInspector:
         InputError
             They were not stored.
         """
+        self._check_passes()
         if not self.store_results:
             raise InputError(
                 "store_results: it is False, so scores are only returned by "
@@ -269,7 +272,11 @@ class TwoPassInspector:
             if not self._warned:
                 self._warned = warn_of_sum(statistics.worst_sum, tolerance, stacklevel=4)
 
+    def _check_passes(self) -> None:
+        """Raise InputError if this inspector is not for two passes."""
+
     def _check_scored(self) -> None:
+        self._check_passes()
         if self.examples_processed_quality < 1:
             raise InputError(
                 "label issues: no labels have been scored; call score_label_quality() first"

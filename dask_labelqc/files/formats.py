@@ -303,6 +303,8 @@ class Npy(FileFormat):
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0
         shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+        if dtype.hasobject:
+            raise InputError("holds pickled objects; save an array of numbers")
         return Form(self._classes_first_of(shape), dtype)
 
     def read(self, file: BinaryIO, window: Window | None = None) -> AnyArray:

@@ -23,7 +23,7 @@ from dask_labelqc.files.formats import (
     needed,
 )
 from dask_labelqc.files.parquet import ParquetImages
-from dask_labelqc.files.places import WILD, Files, Locations, find_files, suffix_of
+from dask_labelqc.files.places import Files, Locations, find_files, is_pattern, suffix_of
 from dask_labelqc.files.reader import ImageReader, OwnReader, Reader
 from dask_labelqc.files.zarr_groups import ZarrImages, holds_arrays
 
@@ -177,7 +177,7 @@ def _open(
             class_axis=class_axis,
             storage_options=storage_options,
         )
-    folder = isinstance(location, str | Path) and not ending.strip(".") and not WILD.search(first)
+    folder = isinstance(location, str | Path) and not ending.strip(".") and not is_pattern(first)
     maybe = folder or ending == ".zarr" or ".zarr/" in first
     if format == "zarr" or (format is None and maybe and holds_arrays(first, storage_options)):
         return ZarrImages(first, side, class_axis, storage_options)

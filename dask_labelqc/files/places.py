@@ -18,11 +18,12 @@ from typing import Any, BinaryIO, TypeAlias
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
+from dask_labelqc.arguments import check_unicode
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.storage.objects import list_keys, list_tags, open_object, read_object, tag_of
 from dask_labelqc.storage.stores import RemoteStore, open_store
 
-__all__ = ["Files", "Locations", "find_files", "one_file", "suffix_of"]
+__all__ = ["Files", "Locations", "find_files", "is_pattern", "one_file", "suffix_of"]
 
 Locations: TypeAlias = "str | Path | Sequence[str | Path]"
 """A folder, a pattern with * or {id}, a file, or several files."""
@@ -178,11 +179,10 @@ def find_files(
     if not isinstance(location, str | Path):
         return _listed(side, [_absolute(str(one)) for one in location], storage_options)
     text = _absolute(str(location))
-    wild = WILD.search(text)
+    root, wild = _cut(text)
     if wild is None and suffix_of(text) in suffixes:
         return _listed(side, [text], storage_options)
-    root = text.rstrip("/") if wild is None else text[: text.rindex("/", 0, wild.start())]
-    pattern = None if wild is None else _expression(text[len(root) + 1 :])
+    pattern = None if wild is None else _expression(wild)
     store = open_store(root, storage_options)
     if wild is None and isinstance(store, LocalStore) and not store.root.is_dir():
         raise InputError(f"{side}: {str(location)!r} is not there")
@@ -196,6 +196,24 @@ def find_files(
         if tag:
             tags[key] = tag
     return _one_each(side, str(location), Files(store, root, {}, tags), found)
+
+
+def is_pattern(location: str) -> bool:
+    """Say if a path or URL names several files by a pattern."""
+    return _cut(_absolute(location))[1] is not None
+
+
+def _cut(text: str) -> tuple[str, str | None]:
+    """Return the folder that a path or URL begins with, and the pattern below it, if there is one.
+
+    What is there by that name is no pattern, whatever is in the name.
+    """
+    names = text.split("/")
+    for i, name in enumerate(names):
+        folder = "/".join(names[:i])
+        if WILD.search(name) and not ("://" not in text and Path(folder, name).exists()):
+            return folder, "/".join(names[i:])
+    return text.rstrip("/"), None
 
 
 def _listed(side: str, urls: Sequence[str], storage_options: Mapping[str, Any] | None) -> Files:
@@ -229,6 +247,7 @@ def _one_each(side: str, location: str, files: Files, found: Mapping[str, Sequen
     if not found:
         raise InputError(f"{side}: {location!r} has no files that an audit can read")
     for id, keys in found.items():
+        check_unicode(side, keys[0])
         if len(keys) > 1:
             raise InputError(
                 f"{side}: {keys[0]!r} and {keys[1]!r} in {files.place} are both of the image "

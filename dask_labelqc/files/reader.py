@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from dask_labelqc.arguments import check_unicode
 from dask_labelqc.errors import InputError, StoreError
 from dask_labelqc.files.geometry import Geometry
 from dask_labelqc.typing import AnyArray, Shape
@@ -159,6 +160,8 @@ class OwnReader(Reader):
     def __init__(self, reader: ImageReader, side: str) -> None:
         self.reader, self.side = reader, side
         self.ids = [str(id) for id in reader.ids]
+        for id in self.ids:
+            check_unicode(side, id)
         self.class_names = dict(getattr(reader, "class_names", {}))
 
     def read(self, id: str, window: Window | None = None) -> AnyArray:

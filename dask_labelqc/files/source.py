@@ -163,6 +163,7 @@ class FileSource:
                 f"pred_probs: {reader.name(id)} has {len(values)} classes, others have "
                 f"{self.num_classes}"
             )
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype != self.dtype:
             raise InputError(
                 f"pred_probs: {reader.name(id)} has {values.dtype}, others have {self.dtype}"
@@ -278,9 +279,15 @@ def _first_form(reader: Reader, ids: Sequence[str], keep_going: bool) -> Form:
             if form.dtype is None:
                 image = reader.read(id)
                 form = replace(form, shape=image.shape, dtype=image.dtype)
-            if form.shape:
-                return form
-            raise InputError(f"{reader.side}: {reader.name(id)} has one number")
+            if not form.shape:
+                raise InputError(f"{reader.side}: {reader.name(id)} has one number")
+            if reader.side == "pred_probs" and form.shape[0] < 2:
+                raise InputError(
+                    f"pred_probs: {reader.name(id)} has shape {form.shape}, K = {form.shape[0]} "
+                    "classes; it must be (K, *spatial) with 2 classes or more, and class_axis says "
+                    "which axis that of the classes is"
+                )
+            return form
         except InputError as error:
             if not keep_going:
                 raise

@@ -15,7 +15,7 @@ import numpy as np
 from dask_labelqc.arguments import texts_of_ids
 from dask_labelqc.errors import InputError, advise
 from dask_labelqc.images import ImageTable
-from dask_labelqc.storage.ledger import Entry, Ledger
+from dask_labelqc.storage.ledger import FOLDER, Entry, Ledger
 from dask_labelqc.typing import AnyArray, Ints
 
 __all__ = ["Catalog", "Order", "read_catalog", "read_manifest", "read_order"]
@@ -84,11 +84,11 @@ def read_manifest(manifest: Iterable[Any] | str | Path | None) -> list[str] | No
         return None
     if isinstance(manifest, str | Path):
         try:
-            lines = Path(manifest).read_text(encoding="utf-8").splitlines()
+            lines = Path(manifest).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"manifest: {str(manifest)!r} cannot be read: {error}") from error
         manifest = [line for line in lines if line]
-    found = texts_of_ids(manifest, "manifest")
+    found = texts_of_ids(manifest, "manifest", unique=True)
     if not found:
         raise InputError("manifest: it names no image")
     return found
@@ -209,14 +209,20 @@ def _check_alike(first: Entry, entry: Entry) -> None:
         mine, other = entry.head[name], first.head[name]
         if name == "shape" and mine.shape[1] != other.shape[1]:
             raise InputError(
-                f"output: the {what} of {entry.writer} have {mine.shape[1]} dimensions, those of "
-                f"{first.writer} have {other.shape[1]}; they need outputs of their own"
+                f"output: the {what} of {_record(entry)} have {mine.shape[1]} dimensions, those of "
+                f"{_record(first)} have {other.shape[1]}; delete the records of one kind, and put "
+                "their images on record in an output of their own"
             )
         if name != "shape" and mine.dtype != other.dtype:
             raise InputError(
-                f"output: the {what} of {entry.writer} are {mine.dtype}, those of {first.writer} "
-                f"{other.dtype}; the {what} of one audit must have one dtype"
+                f"output: the {what} of {_record(entry)} are {mine.dtype}, those of "
+                f"{_record(first)} {other.dtype}; the {what} of one audit must have one dtype: "
+                "delete the records of one kind, and predict their images again"
             )
+
+
+def _record(entry: Entry) -> str:
+    return f"the record {FOLDER}/{entry.name}, which is of {_some(entry.ids, 'image')},"
 
 
 def _in_manifest(seen: _Seen, manifest: Sequence[str], allow_missing: bool, item: str) -> list[str]:
@@ -234,10 +240,10 @@ def _in_manifest(seen: _Seen, manifest: Sequence[str], allow_missing: bool, item
         )
         if names
     ]
+    both = advise(f"{{allow_missing}} audits the {item}s that are in both", allow_missing=True)
     if said:
         raise InputError(
-            f"manifest: {'; '.join(said)}",
-            advise(f"{{allow_missing}} audits the {item}s that are in both", allow_missing=True),
+            f"manifest: {'; '.join(said)}", both if len(missing) < len(manifest) else None
         )
     return list(manifest)
 

@@ -19,7 +19,7 @@ from dask_labelqc.object_detection.batches import GivenBoxes, PredictedBoxes, bl
 from dask_labelqc.object_detection.options import BoxScoreOptions
 from dask_labelqc.object_detection.recorded import recorded_boxes
 from dask_labelqc.storage.columns import Columns
-from dask_labelqc.storage.recorder import Recorder
+from dask_labelqc.storage.recorder import Recorder, check_repeated
 
 __all__ = ["BOXES", "BOX_FORM", "DetectionInspector"]
 
@@ -157,7 +157,9 @@ class DetectionInspector(Recording):
         names = texts_of_ids(ids)
         block = block_of(names, given, predicted, self.num_classes)
         if names:
-            self._recorder.add(recorded_boxes(names, block, self.num_classes))
+            found = recorded_boxes(names, block, self.num_classes)
+            check_repeated([found])
+            self._recorder.add(found)
 
 
 def _plain(options: BoxScoreOptions) -> dict[str, Any]:

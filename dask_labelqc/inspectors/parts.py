@@ -212,7 +212,8 @@ class _Read:
             if numbers[worst.image] >= 0:
                 shape = tuple(joined.images["shape"][worst.image].tolist())
                 pixel = (int(i) for i in np.unravel_index(worst.position, shape))
-                place = (int(numbers[worst.image]), *pixel)
+                named: Any = repr(joined.ids[worst.image])  # for the message
+                place = (named, *pixel)
                 sums.append(WorstSum(worst.deviation, place, worst.total))
         only = joined if counts.all() else joined.only(counts)
         return cls(only, numbers[counts], assigned["offsets"][counts], sums)

@@ -32,7 +32,7 @@ from dask_labelqc.method.outputs import every_output
 from dask_labelqc.method.parameters import Options, Parameters
 from dask_labelqc.method.statistics import WorstSum
 from dask_labelqc.method.validity import check_labels, check_predictions, wrong_sum
-from dask_labelqc.storage.recorder import Recorder
+from dask_labelqc.storage.recorder import Recorder, check_repeated
 from dask_labelqc.typing import AnyArray, Shape
 
 __all__ = ["FORM", "WHAT", "SegmentationInspector"]
@@ -40,6 +40,7 @@ __all__ = ["FORM", "WHAT", "SegmentationInspector"]
 FORM = 1
 """Of the records; those of another form say something else by the same names."""
 WHAT = "segmentation"
+BOUND = "; if that is meant, make inspectors with bound=1: to finish may need what others leave out"
 FLUSH_BYTES = 64 * 2**20
 FLUSH_IMAGES = 4096
 STACKED, STACKED_PIXELS = 64, 2**14
@@ -144,6 +145,7 @@ class SegmentationInspector(Recording):
         )
         self._warned = False
         self._dtype: np.dtype[Any] | None = None
+        self._ndim: int | None = None
 
     def update(self, ids: Any, labels: Any, *, logits: Any = None, pred_probs: Any = None) -> None:
         r"""Take in the labels and the predictions of some images.
@@ -174,6 +176,7 @@ class SegmentationInspector(Recording):
         argument = "pred_probs" if logits is None else "logits"
         batches = _batches(names, labels, predictions, argument)
         found = [self._scanned(*batch, argument) for batch in batches]
+        check_repeated(found)
         for facts in found:
             self._recorder.add(facts)
 
@@ -235,6 +238,13 @@ class SegmentationInspector(Recording):
                 f"pred_probs: got dtype {dtype} after {self._dtype}; the predictions of one audit "
                 "must have one dtype"
             )
+        ndim = labels.ndim - 1
+        self._ndim = self._ndim or ndim
+        if ndim != self._ndim:
+            raise InputError(
+                f"labels: got images of {ndim} dimensions after those of {self._ndim}; the images "
+                "of one audit must have as many, put others on record in an output of their own"
+            )
         return params
 
     def _warn(self, facts: ImageFacts, extent: _Batch, params: Parameters) -> None:
@@ -246,7 +256,8 @@ class SegmentationInspector(Recording):
             message = wrong_sum(found, params.sum_tolerance)
             if message is not None and not self._warned:
                 self._warned = True
-                warnings.warn(message, LabelQCWarning, stacklevel=5)
+                more = "" if self._bound == 1 else BOUND
+                warnings.warn(f"{message}{more}", LabelQCWarning, stacklevel=5)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dask_labelqc.files.description import describe
 from dask_labelqc.files.opening import Images, is_known_file
 from dask_labelqc.files.opening import labels as labels_reader
 from dask_labelqc.files.opening import pred_probs as pred_probs_reader
-from dask_labelqc.files.places import WILD
+from dask_labelqc.files.places import is_pattern
 from dask_labelqc.files.resolution import Interpolation, Resolution
 from dask_labelqc.files.source import open_source
 from dask_labelqc.images import ImageTable
@@ -277,7 +277,7 @@ def describe_files(labels: Images, pred_probs: Images | None = None, **how: Any)
 
 def are_files(location: str, storage_options: Mapping[str, Any] | None = None) -> bool:
     """Say if a path or URL names files with images, and not a Zarr array or group."""
-    if WILD.search(location) or is_known_file(location):
+    if is_pattern(location) or is_known_file(location):
         return True
     try:
         names = list_names(open_store(location, storage_options), "")

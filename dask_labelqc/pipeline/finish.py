@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -14,12 +14,25 @@ from dask_labelqc.errors import OutputError, advise
 from dask_labelqc.pipeline.lease import CHECKPOINT
 from dask_labelqc.storage.fence import FencedStore
 from dask_labelqc.storage.groups import consolidate
-from dask_labelqc.storage.objects import tag_of
+from dask_labelqc.storage.objects import list_tags, tag_of
 
-__all__ = ["INPUTS", "check_written", "finish_output", "tidy_output", "write_small"]
+__all__ = [
+    "INPUTS",
+    "OBJECTS",
+    "check_written",
+    "count_objects",
+    "finish_output",
+    "lost_arrays",
+    "tidy_output",
+    "write_small",
+]
 
 NOT_AUDITED = "not_audited"
 INPUTS = "inputs"
+OBJECTS = "num_objects"
+"""The attribute that says how many objects each array of a complete output is stored as."""
+PARTIAL = ".partial"
+"""Ends the names of what a killed writer leaves."""
 LOOKED_AT_ONCE = 16
 
 
@@ -53,6 +66,28 @@ def check_written(group: zarr.Group) -> None:
             "writes there",
             advise("end that, then {resume} goes on from here", resume=True),
         )
+
+
+def count_objects(group: zarr.Group, names: Iterable[str]) -> dict[str, int]:
+    """Count the objects that arrays are stored as; without those whose store does not tell."""
+
+    def count(name: str) -> int | None:
+        listed = list_tags(group.store, name)
+        return None if listed is None else sum(not key.endswith(PARTIAL) for key, _ in listed)
+
+    in_order = sorted(names)
+    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+        counts = zip(in_order, pool.map(count, in_order), strict=True)
+        return {name: number for name, number in counts if number is not None}
+
+
+def lost_arrays(group: zarr.Group, had: Mapping[str, int] | None) -> list[str]:
+    """Return the arrays of a complete output that lack objects which they had.
+
+    A chunk without an issue is not stored, so that a chunk is not there says nothing by itself.
+    """
+    had = had or {}
+    return [name for name, number in count_objects(group, had).items() if number < had[name]]
 
 
 def finish_output(

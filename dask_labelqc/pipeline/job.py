@@ -18,7 +18,9 @@ from dask_labelqc.pipeline.changes import InputStamps
 from dask_labelqc.pipeline.fingerprint import stored_groups, to_text
 from dask_labelqc.pipeline.finish import (
     INPUTS,
+    OBJECTS,
     check_written,
+    count_objects,
     finish_output,
     tidy_output,
     write_small,
@@ -171,8 +173,9 @@ def _job(inputs: Inputs, target: Output, compare: bool, known: InputStamps) -> J
 
 def _fill(stages: JobStages, job: Job, output: str | Path, known: InputStamps) -> None:
     """Fill an output that is held."""
+    carried = job.inputs.carried()
     with writing(output):
-        write_coordinates(job.inputs.carried(), job.output, job.arrays)
+        write_coordinates(carried, job.output, job.arrays)
     results = job.inputs.find(stages)
     with writing(output), ThreadPoolExecutor(len(results.small)) as pool:
         # In an object store each takes several requests, one after the other.
@@ -183,7 +186,11 @@ def _fill(stages: JobStages, job: Job, output: str | Path, known: InputStamps) -
     about_inputs = {INPUTS: to_text(known.attribute)} if known.attribute else {}
     with writing(output):
         check_written(job.output)
-        attributes = portable_attributes({**results.attributes, **about_inputs})
+        small = [name for name, *_ in results.small]
+        beside = map(str, carried.coordinates.variables)
+        objects = count_objects(job.output, {*job.arrays, *small, *beside})
+        about = {**about_inputs, OBJECTS: to_text(objects)}
+        attributes = portable_attributes({**results.attributes, **about})
         finish_output(job.output, attributes, sorted(not_audited))
 
 

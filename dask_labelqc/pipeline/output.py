@@ -30,7 +30,7 @@ from dask_labelqc.pipeline.fingerprint import (
     stored_fingerprint,
     to_text,
 )
-from dask_labelqc.pipeline.finish import INPUTS
+from dask_labelqc.pipeline.finish import INPUTS, OBJECTS, lost_arrays
 from dask_labelqc.pipeline.inputs import Inputs
 from dask_labelqc.pipeline.lease import CHECKPOINT, Lease, is_claimed
 from dask_labelqc.storage.arrays import location
@@ -176,6 +176,7 @@ def done_before(
             and found.attrs.get("status") == "complete"
             and found.metadata.consolidated_metadata is not None
             and not known.differing(from_text(found.attrs.get(INPUTS)))
+            and not _lost(found)
         )
     return found if done else None
 
@@ -203,13 +204,15 @@ def open_output(
             found = find_output(url, lease.store, inputs, resume=resume, overwrite=overwrite)
             if found is not None and not overwrite and found.attrs.get("status") == "complete":
                 changed = known.differing(from_text(found.attrs.get(INPUTS)))
-                if not changed:
+                lost = [] if changed else _lost(found)
+                if not changed and not lost:
                     return Output(found, complete=True)
                 log.warning(
-                    "output: %s is complete, but its %s changed since: "
-                    "all %d groups are audited again",
+                    "output: %s is complete, but %s: all %d groups are audited again",
                     url,
-                    " and ".join(changed),
+                    f"its {' and '.join(changed)} changed since"
+                    if changed
+                    else f"some of its {' and '.join(lost)} was deleted",
                     inputs.num_groups,
                 )
                 overwrite = True
@@ -223,6 +226,11 @@ def open_output(
     except ValueError as error:
         raise OutputError(f"output: {str(url)!r} is damaged ({error})", REPLACE) from error
     return Output(found, complete=False, created=created, arrays=arrays, on_record=record)
+
+
+def _lost(group: zarr.Group) -> list[str]:
+    """Return the arrays of a complete output of which something was deleted."""
+    return lost_arrays(group, from_text(group.attrs.get(OBJECTS)))
 
 
 def _create_group(store: Store, found: zarr.Group | None, wanted: Fingerprint) -> zarr.Group:

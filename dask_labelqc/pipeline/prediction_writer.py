@@ -290,7 +290,7 @@ class PredictionWriter:
         """
         if (pred_probs is None) == (logits is None):
             raise InputError("pred_probs, logits: give one of them")
-        names = texts_of_ids(ids, repeated=True)
+        names = texts_of_ids(ids)
         predictions = logits if pred_probs is None else pred_probs
         if not len(names) == len(labels) == len(predictions):
             raise InputError(
@@ -364,7 +364,7 @@ class PredictionWriter:
         What this writer holds counts as written.
         """
         with _of_store(self._url):
-            return self._recorder.missing(texts_of_ids(ids, repeated=True))
+            return self._recorder.missing(texts_of_ids(ids))
 
     def finish(
         self, *, regular: bool = False, class_names: Sequence[str] | None = None

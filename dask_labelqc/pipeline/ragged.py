@@ -242,10 +242,11 @@ class RaggedInputs(Inputs):
         )
 
     def fingerprint(self) -> dict[str, Any]:
+        number = self.source.table.num_images
         return {
             **self.params.attributes(),
             **self.source.fingerprint(),
-            "table": self.table_hash,
+            "table": f"{number} image{'s' * (number > 1)} ({self.table_hash})",
             "regular": self.regular,
             **{o.name: self.params.wants(o.name) for o in OUTPUTS if o.optional},
         }

@@ -124,6 +124,12 @@ class Ledger:
         self._compare(had or {}, wanted)
 
     def _compare(self, had: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        kinds = had.get("what"), wanted.get("what")
+        if None not in kinds and kinds[0] != kinds[1]:
+            raise OutputError(
+                f"output: {str(self.store)!r} is an output of {kinds[0]}, and these records are of "
+                f"{kinds[1]}; name a new place for these"
+            )
         differing = [
             f"{key} was {had.get(key)!r} and is {wanted.get(key)!r}"
             for key in sorted(had.keys() | wanted.keys())

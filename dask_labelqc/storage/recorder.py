@@ -16,7 +16,7 @@ from dask_labelqc.storage.objects import is_absent, list_names
 from dask_labelqc.storage.stores import open_store
 from dask_labelqc.typing import AnyArray
 
-__all__ = ["Recordable", "Recorder", "open_ledger"]
+__all__ = ["Recordable", "Recorder", "check_repeated", "open_ledger"]
 
 
 class Recordable(Protocol):
@@ -73,6 +73,24 @@ def open_ledger(output: str | Path, storage_options: Mapping[str, Any] | None = 
             "for it"
         )
     return Ledger(store)
+
+
+def check_repeated(items: Iterable[Recordable]) -> None:
+    """See that items of one batch that have one id are the same, as those that a sampler pads.
+
+    Raises
+    ------
+    InputError
+        Something else is known of them.
+    """
+    seen: dict[str, bytes] = {}
+    for some in items:
+        for name, hashed in zip(some.ids, some.hashes, strict=True):
+            if seen.setdefault(name, hashed.tobytes()) != hashed.tobytes():
+                raise InputError(
+                    f"ids: {name!r} stands for more than one item, of other labels or predictions; "
+                    "each must have an id of its own"
+                )
 
 
 class Recorder(Generic[T]):
@@ -174,7 +192,10 @@ class Recorder(Generic[T]):
         self._closed = True
 
     def missing(self, ids: Iterable[str]) -> list[str]:
-        """Return which of some ids are neither on record nor waiting for that, in their order."""
+        """Return which of some ids are neither on record nor waiting for that, in their order.
+
+        One that is asked for twice is told once.
+        """
         self._own()
         with self._lock:
             new = [name for name in self._ledger.names() if name not in self._recorded]
@@ -182,4 +203,4 @@ class Recorder(Generic[T]):
                 self._recorded[entry.name] = frozenset(entry.ids)
             known = {each for some in self._waiting for each in some.ids}
             known = known.union(*self._recorded.values())
-        return [each for each in ids if each not in known]
+        return [each for each in dict.fromkeys(ids) if each not in known]

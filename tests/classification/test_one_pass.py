@@ -232,14 +232,17 @@ def test_two_passes_need_an_output_for_one(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match="output: this inspector has none"):
             call()
-    both = LabelInspector(tmp_path / "out", num_class=3, verbose=False)
-    both.update_confident_thresholds(torch.tensor(LABELS), torch.tensor(PROBS))
+    other = LabelInspector(num_class=3, verbose=False)
+    other.update_confident_thresholds(torch.tensor(LABELS), torch.tensor(PROBS))
     inspector.update_confident_thresholds(LABELS, PROBS)
-    assert both.get_confident_thresholds().tolist() == inspector.get_confident_thresholds().tolist()
+    assert (
+        other.get_confident_thresholds().tolist() == inspector.get_confident_thresholds().tolist()
+    )
+    one_pass = LabelInspector(tmp_path / "out", num_class=3, verbose=False)
     with pytest.raises(InputError, match="output: this inspector has none"):
-        (both + both).flush()
-    both.flush()
-    assert pickle.loads(pickle.dumps(both)).missing(NAMES) == NAMES
+        (one_pass + one_pass).flush()
+    one_pass.flush()
+    assert pickle.loads(pickle.dumps(one_pass)).missing(NAMES) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -259,3 +262,21 @@ def test_an_output_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     with pytest.raises(OutputError, match=r"output: .* is a file; name a folder"):
         LabelInspector(tmp_path / "file", num_class=3)
+
+
+def test_an_inspector_of_one_pass_is_none_of_two(tmp_path: Path) -> None:
+    inspector = LabelInspector(tmp_path / "out", num_class=3)
+    for call in (inspector.update_confident_thresholds, inspector.score_label_quality):
+        with pytest.raises(InputError, match=r"in one pass: update\(\) takes"):
+            call(LABELS, PROBS)
+    for ask in (inspector.get_num_issues, inspector.get_label_issues, inspector.get_quality_scores):
+        with pytest.raises(InputError, match=r"finish_audit\(\) makes the audit"):
+            ask()
+
+
+def test_an_example_that_a_sampler_pads_counts_once(tmp_path: Path) -> None:
+    padded = np.array([0, 1, 2, 3, 1])
+    with LabelInspector(tmp_path / "out", num_class=3) as inspector:
+        inspector.update([NAMES[i] for i in padded], LABELS[padded], PROBS[padded])
+        assert inspector.missing(["x", NAMES[0], "x"]) == ["x"]
+    assert finish(tmp_path / "out").num_examples == 4

@@ -40,6 +40,13 @@ def test_patterns(tmp_path: Path) -> None:
     assert keys(f"{tmp_path}/x/?_mask.png") == {"a_mask": "a_mask.png"}
 
 
+def test_brackets_that_are_in_a_name(tmp_path: Path) -> None:
+    fill(tmp_path, "br[2]/a.png", "br2/b.png")
+    for location in ("br[2]", "br[2]/", "br[2]/a.png", "br[2]/*.png"):
+        assert keys(f"{tmp_path}/{location}") == {"a": "a.png"}
+    assert keys(f"{tmp_path}/br[0-9]/*.png") == {"b": "br2/b.png"}
+
+
 def test_an_id_that_is_a_folder(tmp_path: Path) -> None:
     fill(tmp_path, "s1/seg.nii.gz", "s1/t1.nii.gz", "s2/seg.nii.gz")
     found = find_files("labels", f"{tmp_path}/{{id}}/seg.nii.gz", SUFFIXES)

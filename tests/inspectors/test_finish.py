@@ -74,6 +74,7 @@ def test_a_manifest_that_has_others(tmp_path: Path, caplog: pytest.LogCaptureFix
     [
         ([], "manifest: it names no image"),
         (["a", "a"], "manifest: 'a' stands for more than one item"),
+        (["a", "b", "a", "b"], "manifest: 'a', 'b' stand for more than one item"),
         ("nowhere.txt", "manifest: 'nowhere.txt' cannot be read"),
     ],
 )
@@ -81,6 +82,20 @@ def test_bad_manifests(manifest: Any, message: str, tmp_path: Path) -> None:
     record(tmp_path / "out", CASE)
     with pytest.raises(InputError, match=message):
         finish(tmp_path / "out", manifest=manifest)
+
+
+def test_a_manifest_of_others_alone(tmp_path: Path) -> None:
+    record(tmp_path / "out", CASE)
+    with pytest.raises(InputError, match=r"manifest: 1 image \('x'\) of it are not") as raised:
+        finish(tmp_path / "out", manifest=["x"], allow_missing=True)
+    assert "allow_missing" not in str(raised.value)
+
+
+def test_a_manifest_with_a_byte_order_mark(tmp_path: Path) -> None:
+    record(tmp_path / "out", CASE)
+    (tmp_path / "ids.txt").write_text("\n".join(IDS[::-1]), encoding="utf-8-sig")
+    found = finish(tmp_path / "out", manifest=tmp_path / "ids.txt").open()
+    assert found.image_id.values.tolist() == IDS[::-1]
 
 
 def test_nothing_is_on_record(tmp_path: Path) -> None:
@@ -98,12 +113,13 @@ def test_records_that_cannot_be_of_one_dataset(tmp_path: Path) -> None:
     record(tmp_path / "dtypes", CASE, [0])
     wide = Case(CASE.labels, CASE.pred_probs.astype(np.float64))
     record(tmp_path / "dtypes", wide, [1])
-    with pytest.raises(InputError, match=r"the predictions of .* are float(32|64), those of"):
+    said = r"'tile_000[01]'\), are float(32|64), those of .* float(32|64); .* delete the records"
+    with pytest.raises(InputError, match=said):
         finish(tmp_path / "dtypes")
     record(tmp_path / "dims", CASE, [0])
     flat = Case(CASE.labels.reshape(5, -1), CASE.pred_probs.reshape(5, 4, -1))
     record(tmp_path / "dims", flat, [1])
-    with pytest.raises(InputError, match=r"have [12] dimensions, those of .* have [12]"):
+    with pytest.raises(InputError, match=r"'tile_000.'.* have [12] dimensions, those of .*delete"):
         finish(tmp_path / "dims")
 
 
@@ -217,3 +233,15 @@ def test_opened_by_its_ids(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         opened.image(worst).label_issues.values, whole.label_issues[number].values
     )
+
+
+@pytest.mark.parametrize("lost", ["label_issues/c", "label_issues", "image_score"])
+def test_a_finished_output_of_which_something_was_deleted(lost: str, tmp_path: Path) -> None:
+    """It is written again."""
+    record(tmp_path / "out", CASE)
+    assert finish(tmp_path / "out").num_issues > 0
+    before = files(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / lost)
+    assert finish(tmp_path / "out").num_resumed == 0
+    assert files(tmp_path / "out") == before
+    assert finish(tmp_path / "out").num_resumed > 0

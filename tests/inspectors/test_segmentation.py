@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dask_labelqc import InputError, OutputError, SegmentationInspector
+from dask_labelqc import (
+    InputError,
+    LabelInspector,
+    LabelQCWarning,
+    OutputError,
+    SegmentationInspector,
+)
 from dask_labelqc.pipeline import audit_zarr
 from dask_labelqc.storage.ledger import Ledger
 from dask_labelqc.storage.stores import open_store
@@ -191,6 +197,10 @@ BAD = {
         changed("ids", ["a", "b", "a", "c"]),
         "ids: 'a' stands for more than one item",
     ),
+    "no Unicode": (
+        changed("ids", ["a", "caf\udce9", "b", "c"]),
+        r"ids: 'caf\\udce9' is no Unicode text",
+    ),
     "no id": (changed("ids", ["a", None, "b", "c"]), "ids: got None at 1, it must be a text"),
     "one text": (changed("ids", "abcd"), "ids: got 'abcd', it must be a sequence"),
     "too few ids": (changed("ids", ["a"]), "labels: got 4 images for 1 ids"),
@@ -238,7 +248,7 @@ def test_bad_batches(name: str, inspecting: SegmentationInspector) -> None:
     given, message = BAD[name]
     with pytest.raises(InputError, match=message):
         inspecting.update(**given)
-    ids = given["ids"] if name != "one text" else IDS
+    ids = given["ids"] if name not in ("one text", "no Unicode") else IDS
     assert len(inspecting.missing([i for i in dict.fromkeys(ids) if i])) == len({*ids} - {None})
 
 
@@ -252,6 +262,42 @@ def test_one_dtype(inspecting: SegmentationInspector) -> None:
     put(inspecting, CASE, [0])
     with pytest.raises(InputError, match="pred_probs: got dtype float64 after float32"):
         inspecting.update(IDS[1:], CASE.labels[1:], pred_probs=CASE.pred_probs[1:].astype("f8"))
+
+
+def test_one_number_of_dimensions(inspecting: SegmentationInspector) -> None:
+    put(inspecting, CASE, [0])
+    flat, probs = CASE.labels.reshape(4, -1), CASE.pred_probs.reshape(4, 4, -1)
+    with pytest.raises(InputError, match="labels: got images of 1 dimensions after those of 2"):
+        inspecting.update(IDS[1:], flat[1:], pred_probs=probs[1:])
+
+
+def test_what_a_sampler_pads_counts_once(inspecting: SegmentationInspector, tmp_path: Path) -> None:
+    put(inspecting, CASE, [0, 1, 2, 3, 0])
+    assert inspecting.missing(["a", IDS[0], "b", "a"]) == ["a", "b"]
+    inspecting.close()
+    assert finish(tmp_path / "out").num_images == 4
+    audit(write_case(tmp_path / "in", CASE), tmp_path / "stored")
+    same_answers(tmp_path / "out", tmp_path / "stored")
+
+
+def test_sums_that_are_not_one_advise_another_bound(
+    inspecting: SegmentationInspector, tmp_path: Path
+) -> None:
+    probs = CASE.pred_probs.copy()
+    probs[2, :, 1, 1] = 0.4
+    said = r"the worst sum is 1\.6 at image 'tile_0002', pixel \(1, 1\)"
+    with pytest.warns(LabelQCWarning, match=f"{said}; .*bound=1"):
+        inspecting.update(IDS, CASE.labels, pred_probs=probs)
+    inspecting.close()
+    with pytest.warns(LabelQCWarning, match=said):
+        finish(tmp_path / "out")
+
+
+def test_an_output_of_examples_is_called_that(
+    inspecting: SegmentationInspector, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="is an output of segmentation, and these records are of"):
+        LabelInspector(tmp_path / "out", num_class=4)
 
 
 @pytest.mark.parametrize(

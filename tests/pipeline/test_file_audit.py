@@ -14,7 +14,7 @@ import zarr
 from distributed import Client
 
 import dask_labelqc
-from dask_labelqc.errors import InputError, LabelQCWarning
+from dask_labelqc.errors import InputError, LabelQCWarning, OutputError
 from dask_labelqc.files.file_reader import FileReader
 from dask_labelqc.pipeline import JobReport, audit_files
 from dask_labelqc.pipeline.file_audit import describe_files, open_files
@@ -380,3 +380,49 @@ def test_volumes(tmp_path: Path) -> None:
     image = dask_labelqc.open_audit(tmp_path / "out").image("image-1")
     assert image.label_issues.dims == ("z", "y", "x")
     assert [image[dim].values[1] for dim in ("z", "y", "x")] == [12, 23, 34]
+
+
+def npy(folder: Path, labels: Any, probs: Any, name: str = "a") -> dict[str, Any]:
+    """Write an image in files of NumPy."""
+    for side, image in (("labels", labels), ("pred_probs", probs)):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        np.save(folder / side / f"{name}.npy", image)
+    return {side: folder / side for side in ("labels", "pred_probs")}
+
+
+def test_a_folder_whose_name_has_brackets(tmp_path: Path) -> None:
+    places = npy(tmp_path / "br[2]", CASE.labels[0], CASE.pred_probs[0])
+    assert run(tmp_path / "out", places).num_images == 1
+    patterns = {side: f"{folder}/{{id}}.npy" for side, folder in places.items()}
+    assert run(tmp_path / "patterns", patterns).num_images == 1
+
+
+def test_numbers_with_the_high_byte_first(tmp_path: Path) -> None:
+    labels, probs = CASE.labels[0].astype(np.int32), CASE.pred_probs[0].astype(np.float32)
+    run(tmp_path / "out", npy(tmp_path / "in", labels, probs))
+    swapped = npy(tmp_path / "other", labels.astype(">i4"), probs.astype(">f4"))
+    run(tmp_path / "swapped", swapped)
+    xr.testing.assert_equal(xr.open_zarr(tmp_path / "swapped"), xr.open_zarr(tmp_path / "out"))
+
+
+def test_predictions_of_one_class_name_the_file(tmp_path: Path) -> None:
+    places = npy(tmp_path / "in", CASE.labels[0], CASE.pred_probs[0][None])
+    with pytest.raises(InputError, match=r"pred_probs: .*a\.npy has shape \(1, .*, K = 1 classes"):
+        run(tmp_path / "out", places)
+    np.save(tmp_path / "in/pred_probs/a.npy", np.array([{}]))
+    with pytest.raises(InputError, match=r"a\.npy holds pickled objects"):
+        run(tmp_path / "out", places)
+
+
+def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
+    places = npy(tmp_path / "in", CASE.labels[0], CASE.pred_probs[0], "caf\udce9")
+    with pytest.raises(InputError, match=r"^labels: 'caf\\udce9.npy' is no Unicode text"):
+        run(tmp_path / "out", places)
+
+
+def test_a_file_that_was_added_is_told(tmp_path: Path) -> None:
+    places = npy(tmp_path / "in", CASE.labels[0], CASE.pred_probs[0])
+    run(tmp_path / "out", places)
+    npy(tmp_path / "in", CASE.labels[0], CASE.pred_probs[0], "b")
+    with pytest.raises(OutputError, match=r"table was '1 image .* and is '2 images "):
+        run(tmp_path / "out", places, resume=True)

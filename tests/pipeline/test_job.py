@@ -187,6 +187,7 @@ def test_attributes(tmp_path: Path) -> None:
     attributes = xr.open_zarr(tmp_path / "out").attrs
     fingerprint = json.loads(attributes.pop("fingerprint"))
     assert json.loads(attributes.pop("inputs")).keys() == {"labels", "pred_probs"}
+    assert json.loads(attributes.pop("num_objects"))["image_score"] == 2
     assert attributes.pop("num_issues") <= 4 * attributes.pop("num_selected")
     parameters = {
         "downsample": 2,

@@ -397,3 +397,23 @@ def test_open_while_unfinished(half: Path) -> None:
     found = xr.open_zarr(half, consolidated=False)
     assert found.attrs["status"] == "unfinished"
     assert "image_score" not in found
+
+
+@pytest.mark.parametrize("lost", ["label_issues/c", "label_issues", "class_issue_count"])
+def test_a_complete_output_of_which_something_was_deleted(
+    lost: str, stored: Stored, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit(stored, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / lost)
+    report = audit(stored, tmp_path / "out", resume=True)
+    assert report.num_resumed == 0
+    assert f"some of its {lost.partition('/')[0]} was deleted" in caplog.text
+    check(tmp_path / "out", CASE)
+
+
+def test_a_complete_output_that_was_moved(stored: Stored, tmp_path: Path) -> None:
+    """What its files are is not compared, only that they are there."""
+    report = audit(stored, tmp_path / "out")
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", tmp_path / "out")
+    assert audit(stored, tmp_path / "out", resume=True).num_resumed == report.num_groups

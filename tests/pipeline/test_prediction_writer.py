@@ -387,7 +387,7 @@ def test_images_of_several_dimensions(tmp_path: Path) -> None:
         ("x", "ids: got 'x', it must be a sequence"),
         (
             [os.fsdecode(b"caf\xe9")],
-            r"got 'caf\\udce9' at 0, which cannot be written as UTF-8",
+            r"ids: 'caf\\udce9' is no Unicode text",
         ),
     ],
 )
