@@ -202,7 +202,9 @@ def test_rows_that_sum_to_more_than_one(tmp_path: Path) -> None:
     ):
         finish(tmp_path / "usual")
     assert files(tmp_path / "usual") == before
-    with pytest.warns(LabelQCWarning, match=f"worst sum is .* at image {worst}, pixel"):
+    with pytest.warns(
+        LabelQCWarning, match=f"worst sum is .* at image {names(case)[worst]!r}, pixel"
+    ):
         finish(tmp_path / "all")
     with pytest.warns(LabelQCWarning, match="worst sum"):
         expected = stored_run(tmp_path, case)

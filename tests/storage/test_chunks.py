@@ -208,10 +208,10 @@ def test_a_store_of_another_kind_is_asked_once_for_each_chunk(kind: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["zstd", "blosc", "plain"])
-@pytest.mark.parametrize("columns", [10_000, 9_999])  # whole chunks, and parts of them
+@pytest.mark.parametrize("columns", [200_000, 199_999])  # whole chunks, and parts of them
 def test_memory_is_used_again(kind: str, columns: int, tmp_path: Path) -> None:
-    array = create(LocalStore(tmp_path), kind, (8, 10_000), chunks=(1, 10_000), dtype="f8")
-    array[...] = np.random.default_rng(0).random((8, 10_000))
+    array = create(LocalStore(tmp_path), kind, (8, 200_000), chunks=(1, 200_000), dtype="f8")
+    array[...] = np.random.default_rng(0).random((8, 200_000))
     reader, target = ChunkReader(array), np.empty((4, columns))
     reader.read_into((slice(0, 4), slice(0, columns)), target)
     tracemalloc.start()
